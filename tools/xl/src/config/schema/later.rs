@@ -1,0 +1,422 @@
+//! The keys of later tiers (xen-abi.md §1.8), and old ones that no toolstack reads any more.
+//!
+//! The rule: where a PVH guest that lacks the thing is still the guest that was asked for (a picture, a sound card, a
+//! firmware setting of HVM guests) the key is taken with a warning, as Xen ignores it silently for PVH. Where it is not (a
+//! device, a topology, a protection) the key is refused unless it switches the thing off.
+
+use super::{Key, Tier, Use};
+
+const fn no_effect(
+    name: &'static str,
+    tier: Tier,
+    why: &'static str,
+    purpose: &'static str,
+) -> Key {
+    Key {
+        name,
+        tier,
+        usage: Use::NoEffect(why),
+        purpose,
+    }
+}
+
+const fn refused(name: &'static str, tier: Tier, why: &'static str, purpose: &'static str) -> Key {
+    Key {
+        name,
+        tier,
+        usage: Use::Refused(why),
+        purpose,
+    }
+}
+
+const HVM: &str = "it is for HVM guests";
+const PICTURE: &str = "a PVH guest has no emulated display";
+const DEVICE_MODEL: &str = "a PVH guest has no device model";
+const ARM: &str = "it is for Arm guests";
+const DEVICE: &str = "this kind of device is not supported yet";
+const PCI: &str = "PCI devices cannot be passed through yet";
+const OLD: &str = "xl has never read it; it is left from xm";
+
+/// The rows.
+pub(super) const KEYS: &[Key] = &[
+    // Firmware and platform of HVM guests.
+    refused(
+        "firmware",
+        Tier::T2,
+        "a PVH guest is booted from kernel=",
+        "firmware",
+    ),
+    refused(
+        "firmware_override",
+        Tier::T2,
+        "a PVH guest is booted from kernel=",
+        "firmware file",
+    ),
+    no_effect("bios", Tier::T2, HVM, "BIOS kind"),
+    no_effect("bios_path_override", Tier::T2, HVM, "BIOS file"),
+    no_effect("boot", Tier::T2, HVM, "boot order"),
+    no_effect("hdtype", Tier::T2, HVM, "disk controller"),
+    no_effect("acpi_s3", Tier::T2, HVM, "ACPI S3"),
+    no_effect("acpi_s4", Tier::T2, HVM, "ACPI S4"),
+    no_effect("acpi_laptop_slate", Tier::T2, HVM, "ACPI slate mode"),
+    no_effect("acpi_firmware", Tier::T2, HVM, "extra ACPI tables"),
+    no_effect("smbios_firmware", Tier::T2, HVM, "SMBIOS file"),
+    no_effect("smbios", Tier::T2, HVM, "SMBIOS strings"),
+    no_effect("hpet", Tier::T2, HVM, "HPET"),
+    no_effect("nx", Tier::T2, HVM, "NX bit"),
+    no_effect("pae", Tier::T2, HVM, "PAE"),
+    no_effect("vpt_align", Tier::T2, HVM, "timer alignment"),
+    no_effect("viridian", Tier::T2, HVM, "Hyper-V interfaces"),
+    no_effect("xen_platform_pci", Tier::T2, HVM, "Xen platform device"),
+    no_effect(
+        "xen_platform_pci_bar_uc",
+        Tier::T2,
+        HVM,
+        "caching of the platform device's BAR",
+    ),
+    no_effect("hvm_pirq", Tier::T2, HVM, "interrupts as event channels"),
+    no_effect("mmio_hole", Tier::T2, HVM, "size of the MMIO hole"),
+    no_effect("ms_vm_genid", Tier::T2, HVM, "VM generation ID"),
+    no_effect("localtime", Tier::T2, HVM, "RTC in local time"),
+    no_effect("rtc_timeoffset", Tier::T2, HVM, "RTC offset"),
+    no_effect("vendor_device", Tier::T2, HVM, "vendor's PCI device"),
+    // Devices.
+    refused("pci", Tier::T2, PCI, "PCI devices"),
+    refused("gfx_passthru", Tier::T2, PCI, "graphics card"),
+    no_effect("pci_msitranslate", Tier::T2, PCI, "MSI translation"),
+    no_effect("pci_power_mgmt", Tier::T2, PCI, "PCI power management"),
+    no_effect(
+        "pci_permissive",
+        Tier::T2,
+        PCI,
+        "unfiltered configuration space",
+    ),
+    no_effect("pci_seize", Tier::T2, PCI, "take devices from drivers"),
+    no_effect("rdm", Tier::T2, PCI, "reserved device memory"),
+    no_effect(
+        "rdm_mem_boundary",
+        Tier::T2,
+        PCI,
+        "reserved device memory below 4 GiB",
+    ),
+    refused(
+        "ioports",
+        Tier::T2,
+        "I/O ports cannot be passed through yet",
+        "I/O ports",
+    ),
+    refused(
+        "iomem",
+        Tier::T2,
+        "I/O memory cannot be passed through yet",
+        "I/O memory",
+    ),
+    refused(
+        "irqs",
+        Tier::T2,
+        "interrupts cannot be passed through yet",
+        "interrupts",
+    ),
+    refused("dtdev", Tier::T2, ARM, "device tree devices"),
+    refused("usbctrl", Tier::T2, DEVICE, "USB controllers"),
+    refused("usbdev", Tier::T2, DEVICE, "USB devices"),
+    refused("channel", Tier::T2, DEVICE, "named consoles"),
+    refused("vtpm", Tier::T4, DEVICE, "virtual TPM"),
+    refused("pvcalls", Tier::T4, DEVICE, "PV calls"),
+    refused("vdispl", Tier::T4, DEVICE, "virtual display"),
+    refused("vsnd", Tier::T4, DEVICE, "virtual sound"),
+    refused("vkb", Tier::T4, DEVICE, "virtual keyboard"),
+    refused("vfb", Tier::T4, DEVICE, "virtual frame buffer"),
+    refused("virtio", Tier::T4, DEVICE, "virtio devices"),
+    refused(
+        "vif2",
+        Tier::T4,
+        "netchannel2 is gone; write vif=",
+        "netchannel2 interfaces",
+    ),
+    // The device model's display, sound and keyboard.
+    no_effect("vga", Tier::T2, PICTURE, "VGA card"),
+    no_effect("stdvga", Tier::T2, PICTURE, "VGA card"),
+    no_effect("videoram", Tier::T2, PICTURE, "video memory"),
+    no_effect("nographic", Tier::T2, PICTURE, "no VGA card"),
+    no_effect("vnc", Tier::T2, PICTURE, "VNC"),
+    no_effect("vnclisten", Tier::T2, PICTURE, "VNC address"),
+    no_effect("vncdisplay", Tier::T2, PICTURE, "VNC display"),
+    no_effect("vncunused", Tier::T2, PICTURE, "VNC display"),
+    no_effect("vncpasswd", Tier::T2, PICTURE, "VNC password"),
+    no_effect("vncviewer", Tier::T2, PICTURE, "VNC viewer"),
+    no_effect("sdl", Tier::T2, PICTURE, "SDL window"),
+    no_effect("opengl", Tier::T2, PICTURE, "OpenGL in the SDL window"),
+    no_effect("display", Tier::T2, PICTURE, "X display"),
+    no_effect("xauthority", Tier::T2, PICTURE, "X authority file"),
+    no_effect("keymap", Tier::T2, PICTURE, "keyboard layout"),
+    no_effect("spice", Tier::T2, PICTURE, "SPICE"),
+    no_effect("spicehost", Tier::T2, PICTURE, "SPICE address"),
+    no_effect("spiceport", Tier::T2, PICTURE, "SPICE port"),
+    no_effect("spicetls_port", Tier::T2, PICTURE, "SPICE TLS port"),
+    no_effect(
+        "spicedisable_ticketing",
+        Tier::T2,
+        PICTURE,
+        "SPICE without password",
+    ),
+    no_effect("spicepasswd", Tier::T2, PICTURE, "SPICE password"),
+    no_effect("spiceagent_mouse", Tier::T2, PICTURE, "SPICE mouse"),
+    no_effect("spicevdagent", Tier::T2, PICTURE, "SPICE agent"),
+    no_effect(
+        "spice_clipboard_sharing",
+        Tier::T2,
+        PICTURE,
+        "SPICE clipboard",
+    ),
+    no_effect("spiceusbredirection", Tier::T2, PICTURE, "SPICE USB"),
+    no_effect(
+        "spice_image_compression",
+        Tier::T2,
+        PICTURE,
+        "SPICE compression",
+    ),
+    no_effect("spice_streaming_video", Tier::T2, PICTURE, "SPICE video"),
+    no_effect(
+        "serial",
+        Tier::T2,
+        "a PVH guest has no emulated serial port; its console is hvc0",
+        "serial ports",
+    ),
+    no_effect("usb", Tier::T2, DEVICE_MODEL, "emulated USB"),
+    no_effect("usbversion", Tier::T2, DEVICE_MODEL, "emulated USB"),
+    no_effect("usbdevice", Tier::T2, DEVICE_MODEL, "emulated USB devices"),
+    no_effect("vkb_device", Tier::T2, DEVICE_MODEL, "virtual keyboard"),
+    no_effect("soundhw", Tier::T2, DEVICE_MODEL, "sound card"),
+    no_effect("device_model", Tier::T2, DEVICE_MODEL, "device model"),
+    no_effect(
+        "device_model_version",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model",
+    ),
+    no_effect(
+        "device_model_override",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model's file",
+    ),
+    no_effect(
+        "device_model_user",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model's user",
+    ),
+    no_effect(
+        "device_model_args",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model's arguments",
+    ),
+    no_effect(
+        "device_model_args_pv",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model's arguments",
+    ),
+    no_effect(
+        "device_model_args_hvm",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model's arguments",
+    ),
+    no_effect(
+        "device_model_stubdomain_override",
+        Tier::T2,
+        DEVICE_MODEL,
+        "stub domain",
+    ),
+    no_effect(
+        "device_model_stubdomain_seclabel",
+        Tier::T2,
+        DEVICE_MODEL,
+        "stub domain's label",
+    ),
+    no_effect(
+        "stubdomain_kernel",
+        Tier::T2,
+        DEVICE_MODEL,
+        "stub domain's kernel",
+    ),
+    no_effect(
+        "stubdomain_ramdisk",
+        Tier::T2,
+        DEVICE_MODEL,
+        "stub domain's RAM disk",
+    ),
+    no_effect(
+        "stubdomain_cmdline",
+        Tier::T2,
+        DEVICE_MODEL,
+        "stub domain's command line",
+    ),
+    no_effect(
+        "stubdomain_memory",
+        Tier::T2,
+        DEVICE_MODEL,
+        "stub domain's memory",
+    ),
+    no_effect(
+        "dm_restrict",
+        Tier::T2,
+        DEVICE_MODEL,
+        "device model's rights",
+    ),
+    // What only the last tier brings.
+    refused(
+        "vnuma",
+        Tier::T4,
+        "virtual NUMA is not supported yet",
+        "virtual NUMA",
+    ),
+    refused(
+        "pvshim",
+        Tier::T4,
+        "the PV shim is not supported",
+        "PV guest in a PVH container",
+    ),
+    no_effect(
+        "pvshim_path",
+        Tier::T4,
+        "the PV shim is not supported",
+        "the shim's file",
+    ),
+    no_effect(
+        "pvshim_cmdline",
+        Tier::T4,
+        "the PV shim is not supported",
+        "the shim's command line",
+    ),
+    no_effect(
+        "pvshim_extra",
+        Tier::T4,
+        "the PV shim is not supported",
+        "the shim's command line",
+    ),
+    refused(
+        "altp2m",
+        Tier::T4,
+        "alternate p2m is not supported yet",
+        "alternate p2m",
+    ),
+    refused(
+        "altp2mhvm",
+        Tier::T4,
+        "alternate p2m is not supported yet",
+        "alternate p2m",
+    ),
+    no_effect(
+        "altp2m_count",
+        Tier::T4,
+        "alternate p2m is not supported yet",
+        "number of alternate p2ms",
+    ),
+    refused(
+        "vmtrace_buf_kb",
+        Tier::T4,
+        "processor tracing is not supported yet",
+        "trace buffers",
+    ),
+    refused(
+        "vpmu",
+        Tier::T4,
+        "performance counters are not given to guests yet",
+        "performance counters",
+    ),
+    refused(
+        "mca_caps",
+        Tier::T4,
+        "machine-check capabilities cannot be chosen yet",
+        "machine-check capabilities",
+    ),
+    refused(
+        "msr_relaxed",
+        Tier::T4,
+        "unknown MSRs always fault",
+        "unknown MSRs read as zero",
+    ),
+    no_effect(
+        "e820_host",
+        Tier::T4,
+        "it is for PV guests",
+        "the host's memory map",
+    ),
+    no_effect(
+        "period",
+        Tier::T4,
+        "the scheduler has no such parameter",
+        "RTDS period",
+    ),
+    no_effect(
+        "slice",
+        Tier::T4,
+        "the scheduler has no such parameter",
+        "scheduler slice",
+    ),
+    no_effect(
+        "latency",
+        Tier::T4,
+        "the scheduler has no such parameter",
+        "scheduler latency",
+    ),
+    no_effect(
+        "extratime",
+        Tier::T4,
+        "the scheduler has no such parameter",
+        "RTDS extra time",
+    ),
+    no_effect("tee", Tier::T4, ARM, "trusted execution"),
+    no_effect("device_tree", Tier::T4, ARM, "device tree"),
+    no_effect("gic_version", Tier::T4, ARM, "interrupt controller"),
+    no_effect("vuart", Tier::T4, ARM, "emulated UART"),
+    no_effect("sve", Tier::T4, ARM, "vector length"),
+    no_effect("llc_colors", Tier::T4, ARM, "cache colours"),
+    no_effect("nr_spis", Tier::T4, ARM, "number of interrupts"),
+    no_effect(
+        "trap_unmapped_accesses",
+        Tier::T4,
+        ARM,
+        "accesses to nothing",
+    ),
+    no_effect("arm_sci", Tier::T4, ARM, "system control interface"),
+    no_effect(
+        "xenstore_feature_mask",
+        Tier::T4,
+        "xenstored offers every domain the same",
+        "xenstore features",
+    ),
+    no_effect(
+        "xenstore_quota",
+        Tier::T4,
+        "xenstored has the same limits for every domain",
+        "xenstore limits",
+    ),
+    no_effect(
+        "bootloader_restrict",
+        Tier::T4,
+        "boot loaders are not run yet",
+        "boot loader's rights",
+    ),
+    no_effect(
+        "bootloader_user",
+        Tier::T4,
+        "boot loaders are not run yet",
+        "boot loader's user",
+    ),
+    // Left over from xm; files made by older tools still carry them.
+    no_effect("vcpu_avail", Tier::T4, OLD, "vCPUs at start; write vcpus="),
+    no_effect("on_xend_start", Tier::T4, OLD, "start at boot"),
+    no_effect("on_xend_stop", Tier::T4, OLD, "stop at shutdown"),
+    no_effect("restart", Tier::T4, OLD, "restart policy; write on_reboot="),
+    no_effect("dhcp", Tier::T4, OLD, "network set-up"),
+    no_effect("netmask", Tier::T4, OLD, "network set-up"),
+    no_effect("gateway", Tier::T4, OLD, "network set-up"),
+    no_effect("hostname", Tier::T4, OLD, "network set-up"),
+    no_effect("nfs_server", Tier::T4, OLD, "root over NFS"),
+    no_effect("nfs_root", Tier::T4, OLD, "root over NFS"),
+];

@@ -1,0 +1,5 @@
+//! xl, the command line of the toolstack.
+//!
+//! [`config`] reads domain configurations.
+
+pub mod config;
