@@ -1,0 +1,306 @@
+//! The build plan: everything that building a PVH domain does, decided before any of it is done.
+//!
+//! [`pvh::plan`] is pure: guest, kernel and host in, an ordered list of [`Step`]s out, so that a plan can be printed
+//! (`xl create --plan`), compared in tests, and carried out by [`crate::build`] against a real hypervisor or a fake one.
+//! The order and the values are those of libxl 4.17 (xen-abi.md §2.2), so that its tools find what they expect.
+
+pub mod acpi;
+pub mod cpuid;
+pub mod layout;
+pub mod nodes;
+mod print;
+pub mod pvh;
+pub mod spec;
+mod start_info;
+
+use layout::{MapEntry, Range};
+use nodes::Node;
+
+/// An event channel that the plan opens between the guest and a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// To xenstored.
+    Xenstore,
+    /// To xenconsoled.
+    Console,
+}
+
+/// Arguments of `XEN_DOMCTL_createdomain` that are not always the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// UUID.
+    pub uuid: [u8; 16],
+    /// vCPUs it can have.
+    pub max_vcpus: u32,
+    /// Highest event channel.
+    pub max_event_channels: u32,
+    /// Grant frames; `None`: the hypervisor's default.
+    pub max_grant_frames: Option<u32>,
+    /// Maptrack frames; `None`: the hypervisor's default.
+    pub max_maptrack_frames: Option<u32>,
+    /// Highest grant table version.
+    pub max_grant_version: u32,
+    /// CPU pool.
+    pub cpu_pool: u32,
+    /// Whether out-of-sync shadow pages may be used.
+    pub out_of_sync: bool,
+}
+
+/// Where the bytes of a [`Step::Load`] come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Segment `n` of the kernel image.
+    Kernel(usize),
+    /// The initial RAM disk.
+    Ramdisk,
+    /// Bytes that the plan made: ACPI tables, start info.
+    Made {
+        /// What they are.
+        what: &'static str,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The page directory that maps all of 4 GiB to itself in 4 MiB pages.
+    IdentityPageTable,
+}
+
+/// A parameter of the domain (`HVM_PARAM_*` of public/hvm/params.h) that the plan sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Param {
+    /// `HVM_PARAM_TIMER_MODE`
+    TimerMode,
+    /// `HVM_PARAM_STORE_PFN`
+    StorePfn,
+    /// `HVM_PARAM_BUFIOREQ_PFN`
+    BufferedIoreqPfn,
+    /// `HVM_PARAM_IOREQ_PFN`
+    IoreqPfn,
+    /// `HVM_PARAM_CONSOLE_PFN`
+    ConsolePfn,
+    /// `HVM_PARAM_PAGING_RING_PFN`
+    PagingRingPfn,
+    /// `HVM_PARAM_MONITOR_RING_PFN`
+    MonitorRingPfn,
+    /// `HVM_PARAM_SHARING_RING_PFN`
+    SharingRingPfn,
+    /// `HVM_PARAM_IDENT_PT`
+    IdentityPageTable,
+    /// `HVM_PARAM_CONSOLE_EVTCHN`
+    ConsolePort,
+    /// `HVM_PARAM_STORE_EVTCHN`
+    StorePort,
+}
+
+/// The value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamValue {
+    /// Known now.
+    Number(u64),
+    /// The guest's end of a channel, known when it is open.
+    Port(Channel),
+}
+
+/// One step of building a domain. Each is a handful of hypercalls or xenstore requests at most, or a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Create the domain; everything after works on it.
+    CreateDomain(Create),
+    /// Make its vCPUs.
+    MaxVcpus(u32),
+    /// Write xenstore nodes in one transaction, after removing what is left at their roots.
+    Store {
+        /// What they are.
+        what: &'static str,
+        /// Paths to remove first.
+        clear: Vec<nodes::Path>,
+        /// The nodes, in order.
+        nodes: Vec<Node>,
+    },
+    /// Choose CPUs for a vCPU; an empty list is no restriction.
+    Affinity {
+        /// The vCPU.
+        vcpu: u32,
+        /// CPUs it may run on.
+        hard: Vec<u32>,
+        /// CPUs it prefers.
+        soft: Vec<u32>,
+    },
+    /// Limit its memory, in KiB.
+    MaxMemory(u64),
+    /// Open a channel for the guest towards a domain.
+    OpenChannel {
+        /// Which.
+        channel: Channel,
+        /// The domain of the daemon.
+        remote: u16,
+    },
+    /// Set a parameter.
+    SetParam {
+        /// Which.
+        param: Param,
+        /// To what.
+        value: ParamValue,
+    },
+    /// Choose how the time-stamp counter works.
+    TscMode(u32),
+    /// Give it memory for second-level page tables, in bytes.
+    PagingPool(u64),
+    /// Derive its CPUID policy from the hypervisor's default.
+    CpuPolicy {
+        /// Whether it may see an invariant TSC.
+        invariant_tsc: bool,
+    },
+    /// Reserve memory for it, in pages, so that a lack shows now and not half-way.
+    Claim(u64),
+    /// Put memory under a range of its address space.
+    Populate {
+        /// What it is for.
+        what: &'static str,
+        /// Where.
+        range: Range,
+        /// Whether large pages are worth trying.
+        large: bool,
+    },
+    /// Give up what is left of the claim.
+    Unclaim,
+    /// Tell the hypervisor the memory map.
+    MemoryMap(Vec<MapEntry>),
+    /// Fill a range with zeroes.
+    Clear {
+        /// What it is.
+        what: &'static str,
+        /// Where.
+        range: Range,
+    },
+    /// Copy bytes into it; what the range has beyond them becomes zero.
+    Load {
+        /// Where.
+        range: Range,
+        /// What.
+        source: Source,
+    },
+    /// Set every vCPU's MTRRs to write-back, and vCPU 0's registers to the PVH entry state.
+    Context {
+        /// vCPUs.
+        vcpus: u32,
+        /// Where vCPU 0 starts.
+        entry: u32,
+        /// What it finds in RBX: the start info's address.
+        start_info: u64,
+    },
+    /// Grant a page to a daemon's domain before the guest runs.
+    SeedGrant {
+        /// The grant reference.
+        reference: u32,
+        /// The daemon's domain.
+        domain: u16,
+        /// The guest's page.
+        gfn: u64,
+    },
+    /// Set scheduling parameters.
+    Scheduling {
+        /// Weight, if not the default.
+        weight: Option<u32>,
+        /// Cap, if not the default.
+        cap: Option<u32>,
+    },
+    /// Make the domain known to xenstored.
+    Introduce {
+        /// Page of its ring.
+        gfn: u64,
+    },
+}
+
+/// An ordered list of steps that builds one domain, left paused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildPlan {
+    /// The domain's name, for messages.
+    pub name: String,
+    /// The domain's UUID.
+    pub uuid: [u8; 16],
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// Why there is no plan: guest and kernel do not go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// A kernel segment lies outside of RAM.
+    KernelBeyondMemory {
+        /// Where it ends.
+        end: u64,
+        /// Where RAM below 4 GiB ends.
+        ram_end: u64,
+    },
+    /// Kernel, RAM disk and start info do not fit.
+    TooLittleMemory {
+        /// MiB needed.
+        needed_mib: u64,
+        /// MiB there are.
+        available_mib: u64,
+        /// The last thing placed.
+        what: &'static str,
+    },
+    /// The kernel has no segments, or its entry point lies in none.
+    NoEntry {
+        /// The entry point.
+        entry: u32,
+    },
+    /// More vCPUs than a PVH guest can have, or none, or more online than there are.
+    Vcpus {
+        /// Online at start.
+        online: u32,
+        /// At most.
+        most: u32,
+    },
+    /// Memory that is no whole number of pages, or less at most than at start.
+    Memory {
+        /// KiB at start.
+        start_kib: u64,
+        /// KiB at most.
+        most_kib: u64,
+    },
+}
+
+impl std::fmt::Display for PlanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PlanError::KernelBeyondMemory { end, ram_end } => write!(
+                f,
+                "the kernel needs addresses up to {end:#x}, but the guest's memory ends at {ram_end:#x}; give at least memory={}",
+                end.div_ceil(1 << 20) + 1
+            ),
+            PlanError::TooLittleMemory {
+                needed_mib,
+                available_mib,
+                what,
+            } => write!(
+                f,
+                "kernel, ramdisk and start info need {needed_mib} MiB, but the guest has {available_mib} MiB below 4 GiB (the {what} does not fit); raise memory="
+            ),
+            PlanError::NoEntry { entry } => {
+                write!(
+                    f,
+                    "the kernel's PVH entry point {entry:#x} lies in none of its segments; the image is damaged"
+                )
+            }
+            PlanError::Vcpus { online, most } => {
+                write!(
+                    f,
+                    "{online} of {most} vCPUs: a guest has 1 to 128, and no more online than it has"
+                )
+            }
+            PlanError::Memory {
+                start_kib,
+                most_kib,
+            } => {
+                write!(
+                    f,
+                    "{start_kib} KiB of memory and {most_kib} KiB at most: both must be whole pages, the second no less"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
