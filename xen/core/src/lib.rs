@@ -1,0 +1,4 @@
+//! Decisions.
+#![no_std]
+#![forbid(unsafe_code)]
+pub mod boot;

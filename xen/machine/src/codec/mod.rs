@@ -1,0 +1,10 @@
+//! Hardware formats as pure data: what a structure's bits mean, without touching the hardware that reads them.
+//!
+//! All of it compiles everywhere, so that formats are tested on the development machine and `fake` can play the hardware.
+
+pub mod clock;
+pub mod loader;
+pub mod placement;
+pub mod registers;
+pub mod serial;
+pub mod vmcb;

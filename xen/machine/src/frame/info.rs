@@ -1,0 +1,168 @@
+//! What the hypervisor knows of one page of RAM: 16 bytes.
+//!
+//! One word holds kind, owner and reference count so that a reference is taken with a single compare-and-swap and no lock;
+//! the second word is the free list's links while the page is free, and the guest frame number while a guest owns it.
+
+use crate::units::{DomId, Gfn};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// What a page is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Not to be used: firmware's, kept for a 1:1 domain, or not yet handed to the pool.
+    Reserved = 0,
+    /// First page of a free block; the count field holds the block's order.
+    Free = 1,
+    /// Inside a free block, not its first page.
+    FreeTail = 2,
+    /// The hypervisor's own: image, stacks, large heap allocations.
+    Hypervisor = 3,
+    /// A page of small heap objects.
+    Slab = 4,
+    /// A page of a page table that hardware walks.
+    Table = 5,
+    /// RAM of a guest; the count is the number of references, the allocation itself being one.
+    Guest = 6,
+    /// The hypervisor's, but a guest may map it: shared info, grant tables. Counted as `Guest` is.
+    Shared = 7,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Reserved,
+        Self::Free,
+        Self::FreeTail,
+        Self::Hypervisor,
+        Self::Slab,
+        Self::Table,
+        Self::Guest,
+        Self::Shared,
+    ];
+}
+
+/// The first word of a page's record, unpacked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State {
+    /// What the page is used for.
+    pub kind: Kind,
+    /// Whose page it is, for `Table`, `Guest` and `Shared`.
+    pub owner: DomId,
+    /// References, or the order of a free block.
+    pub count: u32,
+    /// Whether old content may still be in it.
+    pub dirty: bool,
+}
+
+const DIRTY: u64 = 1 << 56;
+
+impl State {
+    /// A page of `kind` owned by `owner` with `count` references, clean.
+    pub const fn new(kind: Kind, owner: DomId, count: u32) -> Self {
+        Self { kind, owner, count, dirty: false }
+    }
+
+    const fn pack(self) -> u64 {
+        self.count as u64
+            | (self.owner.0 as u64) << 32
+            | (self.kind as u64) << 48
+            | if self.dirty { DIRTY } else { 0 }
+    }
+
+    const fn unpack(word: u64) -> Self {
+        Self {
+            kind: Kind::ALL[((word >> 48) & 7) as usize],
+            owner: DomId((word >> 32 & 0xffff) as u16),
+            count: (word & 0xffff_ffff) as u32,
+            dirty: word & DIRTY != 0,
+        }
+    }
+}
+
+/// The record of one page.
+#[derive(Debug)]
+pub struct FrameInfo {
+    word: AtomicU64,
+    link: AtomicU64,
+}
+
+const _: () = assert!(size_of::<FrameInfo>() == 16);
+
+impl FrameInfo {
+    /// The record of a reserved page whose content is unknown.
+    pub const fn new() -> Self {
+        let state = State { kind: Kind::Reserved, owner: DomId(0), count: 0, dirty: true };
+        Self { word: AtomicU64::new(state.pack()), link: AtomicU64::new(0) }
+    }
+
+    /// The page's state now.
+    pub fn state(&self) -> State {
+        State::unpack(self.word.load(Ordering::Acquire))
+    }
+
+    /// Sets the state, whatever it was; for pages that nobody else can reach.
+    pub fn set_state(&self, state: State) {
+        self.word.store(state.pack(), Ordering::Release);
+    }
+
+    /// Replaces the state if `change` agrees to what is there; gives the old state.
+    pub fn update(&self, mut change: impl FnMut(State) -> Option<State>) -> Result<State, State> {
+        self.word
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |word| change(State::unpack(word)).map(State::pack))
+            .map(State::unpack)
+            .map_err(State::unpack)
+    }
+
+    /// The free list's neighbours (page numbers, `NONE` at an end).
+    pub fn links(&self) -> (u32, u32) {
+        let word = self.link.load(Ordering::Relaxed);
+        ((word >> 32) as u32, (word & 0xffff_ffff) as u32)
+    }
+
+    /// Sets the free list's neighbours.
+    pub fn set_links(&self, previous: u32, next: u32) {
+        self.link.store(u64::from(previous) << 32 | u64::from(next), Ordering::Relaxed);
+    }
+
+    /// The guest frame number last recorded for a page that a guest owns.
+    pub fn gfn(&self) -> Gfn {
+        Gfn::new(self.link.load(Ordering::Relaxed))
+    }
+
+    /// Records where the owner sees the page.
+    pub fn set_gfn(&self, gfn: Gfn) {
+        self.link.store(gfn.number(), Ordering::Relaxed);
+    }
+}
+
+impl Default for FrameInfo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_survives_packing() {
+        for kind in Kind::ALL {
+            for (owner, count, dirty) in [(0, 0, false), (0x7fef, u32::MAX, true), (3, 17, false)] {
+                let state = State { kind, owner: DomId(owner), count, dirty };
+                assert_eq!(State::unpack(state.pack()), state);
+            }
+        }
+    }
+
+    #[test]
+    fn update_refuses_without_change() {
+        let info = FrameInfo::new();
+        info.set_state(State::new(Kind::Guest, DomId(5), 1));
+        assert!(info.update(|_| None).is_err());
+        assert_eq!(info.state(), State::new(Kind::Guest, DomId(5), 1));
+        let old = info.update(|s| Some(State { count: s.count + 1, ..s }));
+        assert_eq!(old, Ok(State::new(Kind::Guest, DomId(5), 1)));
+        assert_eq!(info.state().count, 2);
+    }
+}

@@ -1,0 +1,159 @@
+//! The frame table and the pool of free pages of this machine, as the rest of the hypervisor uses them.
+//!
+//! A page is handed out with a kind and an owner, and given back when its last reference goes. References are values:
+//! a [`Pin`] keeps a guest's page from being freed for as long as it lives. Zeroing happens here, before a page changes hands.
+
+mod info;
+mod pool;
+mod table;
+
+pub use info::{FrameInfo, Kind, State};
+pub use pool::MAX_ORDER;
+pub use table::{FrameTable, Region};
+
+use crate::units::{DomId, Gfn, Mfn};
+use crate::{arch, memory};
+
+/// What a newly allocated page must hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// Zeroes: for everything that a guest or a table walker will see.
+    Zero,
+    /// Anything: the hypervisor writes it whole before it reads.
+    Any,
+}
+
+/// Allocates `1 << order` contiguous pages. `Guest` and `Shared` pages start with one reference each: the allocation's.
+/// `None` when there is no such block.
+pub fn allocate(order: u32, kind: Kind, owner: DomId, fill: Fill) -> Option<Mfn> {
+    let count = u32::from(matches!(kind, Kind::Guest | Kind::Shared));
+    let mfn = arch::with_frames(|table| table.allocate(order, State::new(kind, owner, count)))?;
+    if fill == Fill::Zero {
+        for page in 0..1u64 << order {
+            scrub(mfn.saturating_add(page));
+        }
+    }
+    Some(mfn)
+}
+
+/// Frees pages of a kind that is not counted (`Hypervisor`, `Slab`, `Table`).
+pub fn free(mfn: Mfn, order: u32) {
+    arch::with_frames(|table| table.free(mfn, order));
+}
+
+/// Zeroes a page if it may hold old content.
+fn scrub(mfn: Mfn) {
+    arch::with_frames(|table| {
+        if let Some(info) = table.info(mfn) {
+            let state = info.state();
+            if state.dirty {
+                memory::zero_page(mfn);
+                info.set_state(State { dirty: false, ..state });
+            }
+        }
+    });
+}
+
+/// Hands RAM that was reserved since boot to the pool: pages `[start, start + count)`.
+pub fn release(start: Mfn, count: u64) {
+    arch::with_frames(|table| table.release(start, count));
+}
+
+/// Makes a reserved page a guest's own without going through the pool, for the 1:1 control domain. False if the page is
+/// not RAM or is not reserved. Its content is kept.
+#[must_use]
+pub fn adopt(mfn: Mfn, owner: DomId) -> bool {
+    arch::with_frames(|table| {
+        table.info(mfn).is_some_and(|info| {
+            info.update(|state| {
+                (state.kind == Kind::Reserved).then_some(State { dirty: true, ..State::new(Kind::Guest, owner, 1) })
+            })
+            .is_ok()
+        })
+    })
+}
+
+/// Pages free now.
+pub fn free_pages() -> u64 {
+    arch::with_frames(FrameTable::free_pages)
+}
+
+/// Pages of RAM in all, free or not.
+pub fn total_pages() -> u64 {
+    arch::with_frames(FrameTable::total_pages)
+}
+
+/// The highest page of RAM.
+pub fn last_page() -> Mfn {
+    arch::with_frames(FrameTable::last_page)
+}
+
+/// A page's record; `None` if it is not RAM.
+pub fn state(mfn: Mfn) -> Option<State> {
+    arch::with_frames(|table| table.info(mfn).map(FrameInfo::state))
+}
+
+/// Where the owner last saw the page; `None` if it is not RAM.
+pub fn gfn(mfn: Mfn) -> Option<Gfn> {
+    arch::with_frames(|table| table.info(mfn).map(FrameInfo::gfn))
+}
+
+/// Records where the owner sees its page.
+pub fn set_gfn(mfn: Mfn, gfn: Gfn) {
+    arch::with_frames(|table| {
+        if let Some(info) = table.info(mfn) {
+            info.set_gfn(gfn);
+        }
+    });
+}
+
+/// A reference to a page that a guest owns or may map: while it lives, the page is not freed.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a pin that is dropped at once protects nothing"]
+pub struct Pin {
+    mfn: Mfn,
+}
+
+impl Pin {
+    /// Takes a reference to a page of `owner`. `None` if the page is not RAM, not a guest's or shared, somebody else's,
+    /// or has no references left (it is being freed).
+    pub fn take(mfn: Mfn, owner: DomId) -> Option<Self> {
+        arch::with_frames(|table| {
+            let info = table.info(mfn)?;
+            info.update(|state| {
+                let countable = matches!(state.kind, Kind::Guest | Kind::Shared);
+                if !countable || state.owner != owner || state.count == 0 {
+                    return None;
+                }
+                Some(State { count: state.count.checked_add(1)?, ..state })
+            })
+            .ok()
+        })?;
+        Some(Self { mfn })
+    }
+
+    /// The page.
+    pub fn mfn(&self) -> Mfn {
+        self.mfn
+    }
+
+    /// Turns the pin into a bare reference that a table entry holds; [`Pin::from_entry`] takes it back.
+    pub fn into_entry(self) -> Mfn {
+        let mfn = self.mfn;
+        core::mem::forget(self);
+        mfn
+    }
+
+    /// Takes back the reference that a table entry, or the allocation itself, holds. The caller has removed that holder:
+    /// the reference goes when the pin is dropped.
+    pub fn from_entry(mfn: Mfn) -> Self {
+        Self { mfn }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mfn = self.mfn;
+        arch::with_frames(|table| table.put(mfn));
+    }
+}

@@ -1,0 +1,134 @@
+//! The frame table: the records of all RAM pages, by regions, and the pool that runs through them.
+
+use super::info::{FrameInfo, Kind, State};
+use super::pool::{MAX_ORDER, Pool, Records};
+use crate::lock::{Lock, rank};
+use crate::units::{DomId, Mfn};
+
+/// Regions of RAM at the most; firmware maps seen have two to eight.
+pub const MAX_REGIONS: usize = 32;
+
+#[cfg(target_os = "none")]
+type InfoSlice = &'static [FrameInfo];
+#[cfg(not(target_os = "none"))]
+type InfoSlice = alloc::boxed::Box<[FrameInfo]>;
+
+/// A contiguous range of RAM and its records.
+#[derive(Debug)]
+pub struct Region {
+    /// First page.
+    pub start: Mfn,
+    /// One record a page.
+    pub info: InfoSlice,
+}
+
+/// All regions.
+#[derive(Debug)]
+pub struct FrameTable {
+    regions: heapless::Vec<Region, MAX_REGIONS>,
+    pool: Lock<Pool, { rank::FRAMES }>,
+}
+
+struct ByRegion<'a>(&'a [Region]);
+
+impl Records for ByRegion<'_> {
+    fn info(&self, mfn: Mfn) -> Option<&FrameInfo> {
+        self.0.iter().find_map(|region| {
+            let index = mfn.number().checked_sub(region.start.number())?;
+            region.info.get(usize::try_from(index).ok()?)
+        })
+    }
+}
+
+impl FrameTable {
+    /// A table of `regions`, ordered by address, all pages reserved until [`FrameTable::release`].
+    pub const fn new(regions: heapless::Vec<Region, MAX_REGIONS>) -> Self {
+        Self { regions, pool: Lock::new(Pool::new()) }
+    }
+
+    fn records(&self) -> ByRegion<'_> {
+        ByRegion(&self.regions)
+    }
+
+    /// A page's record; `None` if it is not RAM.
+    pub fn info(&self, mfn: Mfn) -> Option<&FrameInfo> {
+        self.regions.iter().find_map(|region| {
+            let index = mfn.number().checked_sub(region.start.number())?;
+            region.info.get(usize::try_from(index).ok()?)
+        })
+    }
+
+    /// Takes a block from the pool.
+    pub fn allocate(&self, order: u32, state: State) -> Option<Mfn> {
+        self.pool.lock().allocate(&self.records(), order, state)
+    }
+
+    /// Gives a block back to the pool.
+    pub fn free(&self, mfn: Mfn, order: u32) {
+        self.pool.lock().free(&self.records(), mfn, order);
+    }
+
+    /// Hands reserved pages to the pool, in the largest aligned blocks; pages that are not RAM or not reserved are skipped.
+    pub fn release(&self, start: Mfn, count: u64) {
+        let mut pool = self.pool.lock();
+        let end = start.saturating_add(count);
+        let mut page = start;
+        while page < end {
+            let mut order = 0;
+            while order < MAX_ORDER
+                && page.is_aligned(order + 1)
+                && page.saturating_add(2 << order) <= end
+                && (1u64 << order..2 << order).all(|offset| self.is_reserved(page.saturating_add(offset)))
+            {
+                order += 1;
+            }
+            if self.is_reserved(page) {
+                pool.free(&self.records(), page, order);
+            }
+            page = page.saturating_add(1 << order);
+        }
+    }
+
+    fn is_reserved(&self, mfn: Mfn) -> bool {
+        self.info(mfn).is_some_and(|info| info.state().kind == Kind::Reserved)
+    }
+
+    /// Drops one reference of a counted page and frees the page with the last one.
+    pub fn put(&self, mfn: Mfn) {
+        let Some(info) = self.info(mfn) else { return };
+        let old = info.update(|state| Some(State { count: state.count.checked_sub(1)?, ..state }));
+        match old {
+            Ok(state) if state.count == 1 => self.free(mfn, 0),
+            Ok(_) => {}
+            Err(state) => panic!("reference count of {mfn:?} below zero: {state:?}"),
+        }
+    }
+
+    /// Pages free now.
+    pub fn free_pages(&self) -> u64 {
+        self.pool.lock().free_pages()
+    }
+
+    /// Pages of RAM in all.
+    pub fn total_pages(&self) -> u64 {
+        self.regions.iter().map(|region| region.info.len() as u64).sum()
+    }
+
+    /// The highest page of RAM, or page 0 if there is none.
+    pub fn last_page(&self) -> Mfn {
+        self.regions
+            .iter()
+            .map(|region| region.start.saturating_add((region.info.len() as u64).saturating_sub(1)))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Marks pages as the hypervisor's own; they were reserved before.
+    pub fn claim(&self, start: Mfn, count: u64) {
+        for page in 0..count {
+            if let Some(info) = self.info(start.saturating_add(page)) {
+                info.set_state(State { dirty: true, ..State::new(Kind::Hypervisor, DomId(0), 0) });
+            }
+        }
+    }
+}

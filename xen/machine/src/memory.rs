@@ -1,0 +1,114 @@
+//! Access to the content of RAM pages that guests share with the hypervisor.
+//!
+//! No Rust reference to such memory ever exists, because a guest may write it at any time: copies are volatile and fetch
+//! each byte once, and shared words are atomics whose borrow cannot outlive the [`Pin`] that keeps the page.
+
+use crate::arch;
+use crate::frame::Pin;
+use crate::units::{Mfn, PAGE_SIZE};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+/// Zeroes a page.
+pub fn zero_page(mfn: Mfn) {
+    // SAFETY: `page` gives the address of a whole mapped page; the caller's page is being given a new owner, so that
+    // nobody else relies on its content. Volatile is not needed: the compiler sees an opaque address.
+    unsafe { core::ptr::write_bytes(page(mfn), 0, PAGE_SIZE) }
+}
+
+/// Copies from a page, starting `offset` bytes into it. False (and nothing copied) if that would cross the page's end.
+#[must_use]
+#[inline]
+pub fn read(pin: &Pin, offset: usize, out: &mut [u8]) -> bool {
+    if !fits(offset, out.len()) {
+        return false;
+    }
+    let base = page(pin.mfn()).wrapping_add(offset);
+    let words = if base.addr().is_multiple_of(8) { out.len() / 8 } else { 0 };
+    for word in 0..words {
+        // SAFETY: inside the page by the check above, aligned by the test above; the page is mapped for the hypervisor's
+        // whole life, and a racing guest write can only make the value one or the other.
+        let value = unsafe { base.cast::<u64>().wrapping_add(word).read_volatile() };
+        out[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    for (byte, place) in out.iter_mut().enumerate().skip(words * 8) {
+        // SAFETY: inside the page by the check above.
+        *place = unsafe { base.wrapping_add(byte).read_volatile() };
+    }
+    true
+}
+
+/// Copies to a page, starting `offset` bytes into it. False (and nothing copied) if that would cross the page's end.
+#[must_use]
+#[inline]
+pub fn write(pin: &Pin, offset: usize, bytes: &[u8]) -> bool {
+    if !fits(offset, bytes.len()) {
+        return false;
+    }
+    let base = page(pin.mfn()).wrapping_add(offset);
+    let (words, rest) = if base.addr().is_multiple_of(8) { bytes.as_chunks::<8>() } else { (&[][..], bytes) };
+    for (word, value) in words.iter().enumerate() {
+        let place = base.cast::<u64>().wrapping_add(word);
+        // SAFETY: inside the page by the check above, aligned by the test above; only raw pointers and atomics reach
+        // guest pages, so no reference is invalidated.
+        unsafe { place.write_volatile(u64::from_le_bytes(*value)) };
+    }
+    for (byte, value) in rest.iter().enumerate() {
+        // SAFETY: inside the page by the check above.
+        unsafe { base.wrapping_add(words.len() * 8 + byte).write_volatile(*value) };
+    }
+    true
+}
+
+/// Fills `length` bytes of a page with `value`. False (and nothing written) if that would cross the page's end.
+#[must_use]
+pub fn fill(pin: &Pin, offset: usize, length: usize, value: u8) -> bool {
+    if !fits(offset, length) {
+        return false;
+    }
+    // SAFETY: inside the page by the check above; only raw pointers and atomics reach guest pages.
+    unsafe { core::ptr::write_bytes(page(pin.mfn()).wrapping_add(offset), value, length) };
+    true
+}
+
+fn fits(offset: usize, length: usize) -> bool {
+    offset.checked_add(length).is_some_and(|end| end <= PAGE_SIZE)
+}
+
+fn page(mfn: Mfn) -> *mut u8 {
+    arch::page_address(mfn)
+}
+
+/// Integers that have an atomic form of the same size and place.
+pub trait Shareable: private::Sealed {
+    /// The atomic form.
+    type Atomic;
+}
+
+mod private {
+    pub trait Sealed {}
+}
+
+macro_rules! shareable {
+    ($($plain:ty => $atomic:ty),*) => {
+        $(
+            impl private::Sealed for $plain {}
+            impl Shareable for $plain {
+                type Atomic = $atomic;
+            }
+        )*
+    };
+}
+shareable!(u8 => AtomicU8, u16 => AtomicU16, u32 => AtomicU32, u64 => AtomicU64);
+
+/// The atomic integer `offset` bytes into a page: `None` if it is not aligned or crosses the page's end.
+#[inline]
+pub fn atomic<T: Shareable>(pin: &Pin, offset: usize) -> Option<&T::Atomic> {
+    let size = size_of::<T::Atomic>();
+    if !fits(offset, size) || !offset.is_multiple_of(size) {
+        return None;
+    }
+    let place = page(pin.mfn()).wrapping_add(offset).cast::<T::Atomic>();
+    // SAFETY: inside a mapped page and aligned by the checks above. The pin, which the borrow cannot outlive, keeps the
+    // page from becoming anything that is accessed other than by atomics, volatile copies, or the guest.
+    Some(unsafe { &*place })
+}

@@ -1,0 +1,152 @@
+//! Pages of the tables that hardware walks for a guest (nested page tables, stage 2).
+//!
+//! The core composes attribute bits, but never an address: it names a child table or a target that this module has checked
+//! against the frame table. So a wrong decision of the core can harm guests, never the hypervisor.
+
+use crate::arch;
+use crate::frame::{self, Fill, Kind};
+use crate::units::{DomId, Mfn};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Entries in a table.
+pub const ENTRIES: usize = 512;
+
+/// What the entries of a format look like, as far as safety depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    /// The bits of which at least one is set in an entry that hardware follows.
+    pub present: u64,
+    /// The bits that hold an address.
+    pub address: u64,
+}
+
+/// A table page. Not `Copy`: whoever holds it owns the page, until it is put into an entry or freed.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a table that is dropped is lost: free it or install it"]
+pub struct Table(Mfn);
+
+/// A table page borrowed from the tree that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRef<'a>(Mfn, core::marker::PhantomData<&'a Table>);
+
+/// What a leaf may point to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// RAM that a guest owns or that is shared with guests (`Kind::Guest`, `Kind::Shared`).
+    Ram(Mfn),
+    /// Addresses that are no RAM: device memory, or what firmware keeps reserved.
+    Device(Mfn),
+}
+
+/// A leaf could not be installed: its target is not what it claims to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongTarget(pub Mfn);
+
+impl Table {
+    /// A page of empty entries, for a table of `owner`. `None` when memory is out.
+    pub fn allocate(owner: DomId) -> Option<Self> {
+        frame::allocate(0, Kind::Table, owner, Fill::Zero).map(Self)
+    }
+
+    /// Where hardware finds it.
+    pub fn mfn(&self) -> Mfn {
+        self.0
+    }
+
+    /// Gives the page back. Its children, if any, must have been taken out before.
+    pub fn free(self) {
+        frame::free(self.0, 0);
+    }
+
+    /// Access to the entries.
+    pub fn borrow(&self) -> TableRef<'_> {
+        TableRef(self.0, core::marker::PhantomData)
+    }
+}
+
+impl<'a> TableRef<'a> {
+    fn entry(self, index: usize) -> &'a AtomicU64 {
+        let place = arch::page_address(self.0).cast::<AtomicU64>().wrapping_add(index % ENTRIES);
+        // SAFETY: the page is a table's (`Table::allocate`), alive for 'a, and reached by atomics and the walker only.
+        unsafe { &*place }
+    }
+
+    /// The entry's bits. `index` counts modulo 512.
+    #[inline]
+    pub fn get(self, index: usize) -> u64 {
+        self.entry(index).load(Ordering::Relaxed)
+    }
+
+    /// The table that an entry points to; the caller knows from the level and the bits that it is one.
+    #[inline]
+    pub fn child(self, index: usize, format: &Format) -> Option<Self> {
+        let entry = self.get(index);
+        let mfn = Mfn::new((entry & format.address) >> crate::PAGE_SHIFT);
+        let is_table = entry & format.present != 0 && frame::state(mfn).is_some_and(|state| state.kind == Kind::Table);
+        is_table.then_some(Self(mfn, core::marker::PhantomData))
+    }
+
+    /// Stores an entry that hardware does not follow; `bits` may be anything that leaves the present bits clear, and
+    /// present bits in it are dropped. Gives the old bits.
+    #[inline]
+    pub fn set_absent(self, index: usize, bits: u64, format: &Format) -> u64 {
+        self.entry(index).swap(bits & !format.present, Ordering::AcqRel)
+    }
+
+    /// Stores a leaf of `1 << order` pages. `attributes` are all bits but the address. Gives the old bits.
+    ///
+    /// # Errors
+    /// [`WrongTarget`] if a page of the target is not of the kind it claims to be; the entry is unchanged.
+    #[inline]
+    pub fn set_leaf(
+        self,
+        index: usize,
+        target: Target,
+        order: u32,
+        attributes: u64,
+        format: &Format,
+    ) -> Result<u64, WrongTarget> {
+        let mfn = check_target(target, order)?;
+        let bits = attributes & !format.address | mfn.address().number() & format.address;
+        Ok(self.entry(index).swap(bits, Ordering::AcqRel))
+    }
+
+    /// Changes the attributes of a present leaf without touching its address: the bits of `clear` go, those of `set` come.
+    /// Address bits in either are ignored, and so is the call if the entry is not present: its bits are no leaf's. Gives
+    /// the old bits.
+    #[inline]
+    pub fn change(self, index: usize, clear: u64, set: u64, format: &Format) -> u64 {
+        let (clear, set) = (clear & !format.address, set & !format.address);
+        self.entry(index).update(Ordering::AcqRel, Ordering::Acquire, |bits| {
+            if bits & format.present == 0 { bits } else { bits & !clear | set }
+        })
+    }
+
+    /// Stores a pointer to `child`, which the tree owns from now on. Gives the old bits.
+    pub fn set_table(self, index: usize, child: Table, attributes: u64, format: &Format) -> u64 {
+        let bits = attributes & !format.address | child.0.address().number() & format.address;
+        self.entry(index).swap(bits, Ordering::AcqRel)
+    }
+
+    /// Takes a child table out of the tree, leaving `bits` (without present bits) in its place. `None` if there is none.
+    pub fn take_table(self, index: usize, bits: u64, format: &Format) -> Option<Table> {
+        let child = self.child(index, format)?;
+        self.set_absent(index, bits, format);
+        Some(Table(child.0))
+    }
+}
+
+#[inline]
+fn check_target(target: Target, order: u32) -> Result<Mfn, WrongTarget> {
+    let (mfn, good): (Mfn, fn(Option<frame::State>) -> bool) = match target {
+        Target::Ram(mfn) => (mfn, |state| state.is_some_and(|state| matches!(state.kind, Kind::Guest | Kind::Shared))),
+        Target::Device(mfn) => (mfn, |state| state.is_none()),
+    };
+    for page in 0..1u64 << order {
+        let mfn = mfn.saturating_add(page);
+        if !good(frame::state(mfn)) {
+            return Err(WrongTarget(mfn));
+        }
+    }
+    if mfn.is_aligned(order) { Ok(mfn) } else { Err(WrongTarget(mfn)) }
+}

@@ -1,0 +1,69 @@
+//! The real machine: x86-64 with AMD SVM and nested paging.
+//!
+//! In the order of a boot: `boot` (loader's data, moving the image) → `paging` → `traps` → `cpu` (per-CPU data) → `apic`,
+//! `time` → `svm`; `smp` starts the other processors when the core says so.
+
+mod apic;
+mod boot;
+mod cpu;
+mod heap;
+mod lazy;
+mod paging;
+mod panic;
+mod ports;
+mod serial;
+mod smp;
+mod svm;
+mod time;
+mod traps;
+
+pub use apic::{kick, set_timer};
+pub use boot::Entry;
+pub use cpu::{
+    cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, relax, set_held_ranks, set_working_for,
+    take_work,
+};
+pub use lazy::{
+    extended_state_bytes, load_debug_registers, load_lazy, save_debug_registers, save_lazy, set_tsc_aux, set_xcr0,
+    supported_xcr0,
+};
+pub use panic::{restart, set_no_reboot, stop};
+pub use serial::{console_port, console_receive, console_write};
+pub use smp::start_other_cpus;
+pub use svm::{AddressSpaceTag, permission_maps, run};
+pub use time::{timestamp, timestamp_khz, wall_clock_seconds};
+
+use crate::frame::FrameTable;
+use crate::units::{Maddr, Mfn};
+
+/// Firmware memory, for reading tables: maps it if it is not mapped yet.
+pub use paging::read_firmware;
+/// Ports and device registers that the core may use for a hardware domain.
+pub use ports::{port_read, port_write};
+
+/// Where hardware finds the permission maps.
+#[derive(Clone, Copy, Debug)]
+pub struct PermissionMaps {
+    /// One bit a port.
+    pub ports: Maddr,
+    /// Two bits an MSR.
+    pub msrs: Maddr,
+}
+
+/// Works on the frame table.
+#[inline]
+pub fn with_frames<R>(work: impl FnOnce(&FrameTable) -> R) -> R {
+    work(boot::frames())
+}
+
+/// The page of RAM behind an address of the hypervisor's.
+#[inline]
+pub fn page_of(place: *const u8) -> Mfn {
+    paging::page_of(place)
+}
+
+/// Where the hypervisor sees a page of RAM.
+#[inline]
+pub fn page_address(mfn: Mfn) -> *mut u8 {
+    paging::direct(mfn.address())
+}
