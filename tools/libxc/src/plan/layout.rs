@@ -4,6 +4,7 @@
 //! 0xfee00000, and eight special pages below 0xff000000. Numbers: tools/include/xenguest.h, libs/light/libxl_dom.c
 //! (`libxl__build_hvm`) and xg_dom_x86.c; xen-abi.md §2.2.
 
+use image::GpaRange;
 use public_abi::memory::E820Type;
 
 /// Bytes of a page.
@@ -57,52 +58,33 @@ impl SpecialPage {
     }
 }
 
-/// A range of guest physical addresses in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// First address.
-    pub start: u64,
-    /// First address after it.
-    pub end: u64,
+/// Frames that a range touches.
+pub fn pages(range: GpaRange) -> u64 {
+    range.end().div_ceil(PAGE) - first_gfn(range)
 }
 
-impl Range {
-    /// Its length in bytes.
-    pub const fn bytes(self) -> u64 {
-        self.end - self.start
-    }
+/// The first frame that a range touches.
+pub fn first_gfn(range: GpaRange) -> u64 {
+    range.start() / PAGE
+}
 
-    /// Its first frame.
-    pub const fn first_gfn(self) -> u64 {
-        self.start / PAGE
-    }
+/// The range of `bytes` bytes from `start`; for the constants of this file and sums that cannot wrap.
+pub(super) fn range(start: u64, bytes: u64) -> GpaRange {
+    GpaRange::new(start, bytes).unwrap_or(GpaRange::EMPTY)
+}
 
-    /// Frames it touches.
-    pub const fn pages(self) -> u64 {
-        self.end.div_ceil(PAGE) - self.start / PAGE
-    }
-
-    /// Whether `inner` lies in it.
-    pub const fn contains(self, inner: Range) -> bool {
-        self.start <= inner.start && inner.end <= self.end
-    }
-
-    /// Whether the two have a byte in common.
-    pub const fn overlaps(self, other: Range) -> bool {
-        self.start < other.end && other.start < self.end
-    }
+/// Where the special pages are.
+pub fn special_pages() -> GpaRange {
+    range(SPECIAL_END - SPECIAL_PAGES * PAGE, SPECIAL_PAGES * PAGE)
 }
 
 /// The RAM of a guest with that much memory: one range, or two around the hole.
-pub fn ram(memory_kib: u64) -> Vec<Range> {
+pub fn ram(memory_kib: u64) -> Vec<GpaRange> {
     let bytes = memory_kib * 1024;
     let low = bytes.min(ACPI_BASE);
-    let mut ranges = vec![Range { start: 0, end: low }];
+    let mut ranges = vec![range(0, low)];
     if bytes > low {
-        ranges.push(Range {
-            start: HIGH_BASE,
-            end: HIGH_BASE + (bytes - low),
-        });
+        ranges.push(range(HIGH_BASE, bytes - low));
     }
     ranges
 }
@@ -111,17 +93,13 @@ pub fn ram(memory_kib: u64) -> Vec<Range> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapEntry {
     /// What it covers.
-    pub range: Range,
+    pub range: GpaRange,
     /// What it is.
     pub kind: E820Type,
 }
 
 /// The memory map: RAM, ACPI tables, special pages, in the order of addresses.
-pub fn memory_map(ram: &[Range], acpi: Option<Range>) -> Vec<MapEntry> {
-    let special = Range {
-        start: SPECIAL_END - SPECIAL_PAGES * PAGE,
-        end: SPECIAL_END,
-    };
+pub fn memory_map(ram: &[GpaRange], acpi: Option<GpaRange>) -> Vec<MapEntry> {
     let mut map: Vec<MapEntry> = ram
         .iter()
         .map(|&range| MapEntry {
@@ -134,10 +112,10 @@ pub fn memory_map(ram: &[Range], acpi: Option<Range>) -> Vec<MapEntry> {
         kind: E820Type::Acpi,
     }));
     map.push(MapEntry {
-        range: special,
+        range: special_pages(),
         kind: E820Type::Reserved,
     });
-    map.sort_by_key(|entry| entry.range.start);
+    map.sort_by_key(|entry| entry.range.start());
     map
 }
 
@@ -150,46 +128,25 @@ mod tests {
         assert_eq!(SpecialPage::Paging.gfn(), 0xfeff8);
         assert_eq!(SpecialPage::Xenstore.gfn(), 0xfeffc);
         assert_eq!(SpecialPage::Console.gfn(), 0xfefff);
+        assert_eq!(
+            (first_gfn(special_pages()), pages(special_pages())),
+            (0xfeff8, 8)
+        );
     }
 
     #[test]
     fn ram_goes_around_the_hole() {
-        assert_eq!(
-            ram(64 << 10),
-            [Range {
-                start: 0,
-                end: 64 << 20
-            }]
-        );
+        assert_eq!(ram(64 << 10), [range(0, 64 << 20)]);
         let eight = ram(8 << 20);
         assert_eq!(
             eight,
-            [
-                Range {
-                    start: 0,
-                    end: ACPI_BASE
-                },
-                Range {
-                    start: HIGH_BASE,
-                    end: HIGH_BASE + (8 << 30) - ACPI_BASE
-                }
-            ]
-        );
-        assert_eq!(
-            eight.iter().map(|range| range.bytes()).sum::<u64>(),
-            8 << 30
+            [range(0, ACPI_BASE), range(HIGH_BASE, (8 << 30) - ACPI_BASE)]
         );
     }
 
     #[test]
     fn the_memory_map_is_sorted_and_disjoint() {
-        let map = memory_map(
-            &ram(5 << 20),
-            Some(Range {
-                start: ACPI_BASE,
-                end: ACPI_BASE + PAGE,
-            }),
-        );
+        let map = memory_map(&ram(5 << 20), Some(range(ACPI_BASE, PAGE)));
         let kinds: Vec<_> = map.iter().map(|entry| entry.kind).collect();
         assert_eq!(
             kinds,
@@ -201,7 +158,7 @@ mod tests {
             ]
         );
         for pair in map.windows(2) {
-            assert!(pair[0].range.end <= pair[1].range.start);
+            assert!(pair[0].range.end() <= pair[1].range.start());
         }
     }
 }

@@ -11,9 +11,9 @@ pub mod nodes;
 mod print;
 pub mod pvh;
 pub mod spec;
-mod start_info;
 
-use layout::{MapEntry, Range};
+use image::{GpaRange, ImageError};
+use layout::MapEntry;
 use nodes::Node;
 
 /// An event channel that the plan opens between the guest and a daemon.
@@ -49,8 +49,8 @@ pub struct Create {
 /// Where the bytes of a [`Step::Load`] come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Segment `n` of the kernel image.
-    Kernel(usize),
+    /// The kernel image, with the lowest byte of its span at the start of the range.
+    Kernel,
     /// The initial RAM disk.
     Ramdisk,
     /// Bytes that the plan made: ACPI tables, start info.
@@ -157,7 +157,7 @@ pub enum Step {
         /// What it is for.
         what: &'static str,
         /// Where.
-        range: Range,
+        range: GpaRange,
         /// Whether large pages are worth trying.
         large: bool,
     },
@@ -170,12 +170,12 @@ pub enum Step {
         /// What it is.
         what: &'static str,
         /// Where.
-        range: Range,
+        range: GpaRange,
     },
     /// Copy bytes into it; what the range has beyond them becomes zero.
     Load {
         /// Where.
-        range: Range,
+        range: GpaRange,
         /// What.
         source: Source,
     },
@@ -225,26 +225,12 @@ pub struct BuildPlan {
 /// Why there is no plan: guest and kernel do not go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanError {
-    /// A kernel segment lies outside of RAM.
-    KernelBeyondMemory {
-        /// Where it ends.
-        end: u64,
-        /// Where RAM below 4 GiB ends.
-        ram_end: u64,
-    },
-    /// Kernel, RAM disk and start info do not fit.
-    TooLittleMemory {
-        /// MiB needed.
-        needed_mib: u64,
-        /// MiB there are.
-        available_mib: u64,
-        /// The last thing placed.
-        what: &'static str,
-    },
-    /// The kernel has no segments, or its entry point lies in none.
-    NoEntry {
-        /// The entry point.
-        entry: u32,
+    /// Kernel, RAM disk or start info have no place, or the kernel has no PVH entry.
+    Placement {
+        /// What is wrong.
+        error: ImageError,
+        /// MiB of RAM below 4 GiB that the guest has.
+        low_mib: u64,
     },
     /// More vCPUs than a PVH guest can have, or none, or more online than there are.
     Vcpus {
@@ -265,24 +251,17 @@ pub enum PlanError {
 impl std::fmt::Display for PlanError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            PlanError::KernelBeyondMemory { end, ram_end } => write!(
-                f,
-                "the kernel needs addresses up to {end:#x}, but the guest's memory ends at {ram_end:#x}; give at least memory={}",
-                end.div_ceil(1 << 20) + 1
-            ),
-            PlanError::TooLittleMemory {
-                needed_mib,
-                available_mib,
-                what,
-            } => write!(
-                f,
-                "kernel, ramdisk and start info need {needed_mib} MiB, but the guest has {available_mib} MiB below 4 GiB (the {what} does not fit); raise memory="
-            ),
-            PlanError::NoEntry { entry } => {
-                write!(
-                    f,
-                    "the kernel's PVH entry point {entry:#x} lies in none of its segments; the image is damaged"
-                )
+            PlanError::Placement { error, low_mib } => {
+                write!(f, "{error}")?;
+                match error {
+                    ImageError::NotInRam { .. } | ImageError::NoRoom { .. } => {
+                        write!(
+                            f,
+                            " (the guest has {low_mib} MiB below 4 GiB; raise memory=)"
+                        )
+                    }
+                    _ => Ok(()),
+                }
             }
             PlanError::Vcpus { online, most } => {
                 write!(
@@ -293,12 +272,10 @@ impl std::fmt::Display for PlanError {
             PlanError::Memory {
                 start_kib,
                 most_kib,
-            } => {
-                write!(
-                    f,
-                    "{start_kib} KiB of memory and {most_kib} KiB at most: both must be whole pages, the second no less"
-                )
-            }
+            } => write!(
+                f,
+                "{start_kib} KiB of memory and {most_kib} KiB at most: both must be whole pages, the second no less"
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::layout::Range;
+use super::layout;
 use super::nodes::{Base, Node, NodeValue, Path, format_uuid};
 use super::{BuildPlan, Channel, Create, ParamValue, Source, Step};
 
@@ -28,12 +28,6 @@ impl fmt::Display for BuildPlan {
             }
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Range {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#011x}-{:#011x}", self.start, self.end)
     }
 }
 
@@ -88,7 +82,7 @@ impl fmt::Display for Step {
                 write!(
                     f,
                     "populate {range} ({} pages{}): {what}",
-                    range.pages(),
+                    layout::pages(*range),
                     if *large { ", large if possible" } else { "" }
                 )
             }
@@ -148,7 +142,7 @@ fn write_create(f: &mut fmt::Formatter<'_>, create: &Create) -> fmt::Result {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Kernel(index) => write!(f, "kernel segment {index}"),
+            Source::Kernel => f.write_str("kernel"),
             Source::Ramdisk => f.write_str("ramdisk"),
             Source::Made { what, bytes } => write!(f, "{what}, {} bytes", bytes.len()),
             Source::IdentityPageTable => f.write_str("identity page table"),

@@ -1,16 +1,15 @@
 //! The planner: a PVH guest, its kernel and the host become a list of steps.
 //!
-//! First everything gets its place (kernel where it is linked, then RAM disk, then start info, in the first free addresses
-//! after it), then the steps are written down in libxl's order. Nothing here can fail except that things do not fit.
+//! First everything gets its place (the crate `image` knows the rules for kernel, RAM disk and start info), then the steps
+//! are written down in libxl's order. Nothing here can fail except that things do not fit.
+
+use image::pvh::{MemoryMapEntry, Module, StartInfo, Version};
+use image::{GpaRange, ImageError, Kernel, load, placement};
 
 use super::acpi::{self, Processor};
-use super::layout::{
-    self, ACPI_BASE, HIGH_BASE, PAGE, Range, SPECIAL_END, SPECIAL_PAGES, SpecialPage,
-};
-use super::spec::{GuestSpec, HostFacts, Kernel};
-use super::{
-    BuildPlan, Channel, Create, Param, ParamValue, PlanError, Source, Step, nodes, start_info,
-};
+use super::layout::{self, ACPI_BASE, HIGH_BASE, MapEntry, PAGE, SpecialPage};
+use super::spec::{GuestSpec, HostFacts};
+use super::{BuildPlan, Channel, Create, Param, ParamValue, PlanError, Source, Step, nodes};
 
 /// Grant references that every guest's first two pages of rings are granted by (public/grant_table.h).
 const GRANT_CONSOLE: u32 = 0;
@@ -19,32 +18,42 @@ const GRANT_XENSTORE: u32 = 1;
 const EXTRA_KIB: u64 = 1024;
 /// Where a guest that does not read the start info's RSDP address finds a copy: just below 1 MiB.
 const LEGACY_RSDP: u64 = 0x10_0000 - 64;
+/// `XENFEAT_linux_rsdp_unrestricted` of public/features.h: the kernel takes the RSDP's address from the start info.
+const FEATURE_RSDP_UNRESTRICTED: u32 = 15;
 
 /// Where things go in the guest's memory.
 struct Placement {
-    ram: Vec<Range>,
-    ramdisk: Option<Range>,
-    start_info: Range,
+    ram: Vec<GpaRange>,
+    kernel: GpaRange,
+    entry: u32,
+    ramdisk: Option<GpaRange>,
+    start_info: GpaRange,
     start_info_bytes: Vec<u8>,
-    acpi: Option<(Range, acpi::Tables)>,
-    map: Vec<layout::MapEntry>,
+    acpi: Option<(GpaRange, acpi::Tables)>,
+    map: Vec<MapEntry>,
 }
 
 /// Plans the building of a guest.
 ///
-/// `ramdisk` is the length of the initial RAM disk in bytes, if there is one.
+/// `ramdisk` is the length of the initial RAM disk in bytes, 0 for none.
+///
+/// # Errors
+/// The guest has too little memory for kernel and RAM disk, the kernel has no PVH entry, or numbers are out of range.
 pub fn plan(
     spec: &GuestSpec,
-    kernel: &Kernel,
-    ramdisk: Option<u64>,
+    kernel: &Kernel<'_>,
+    ramdisk: u64,
     host: &HostFacts,
 ) -> Result<BuildPlan, PlanError> {
-    check(spec, kernel)?;
-    let placement = place(spec, kernel, ramdisk)?;
+    check(spec)?;
+    let ram = layout::ram(spec.memory_kib);
+    let low_mib = ram.first().map_or(0, |low| low.end() >> 20);
+    let placement = place(spec, kernel, ramdisk, ram)
+        .map_err(|error| PlanError::Placement { error, low_mib })?;
     let mut steps = create(spec, host);
     populate(spec, &placement, &mut steps);
-    load(spec, kernel, &placement, &mut steps);
-    connect(spec, kernel, &placement, host, &mut steps);
+    load(kernel, &placement, &mut steps);
+    connect(spec, &placement, host, &mut steps);
     Ok(BuildPlan {
         name: spec.name.clone(),
         uuid: spec.uuid,
@@ -52,7 +61,7 @@ pub fn plan(
     })
 }
 
-fn check(spec: &GuestSpec, kernel: &Kernel) -> Result<(), PlanError> {
+fn check(spec: &GuestSpec) -> Result<(), PlanError> {
     let (online, most) = (spec.online_vcpus, spec.max_vcpus);
     if online == 0 || online > most || most > 128 {
         return Err(PlanError::Vcpus { online, most });
@@ -68,71 +77,70 @@ fn check(spec: &GuestSpec, kernel: &Kernel) -> Result<(), PlanError> {
             most_kib,
         });
     }
-    let entry = u64::from(kernel.entry);
-    let inside = |segment: &super::spec::Segment| {
-        segment.address <= entry && entry - segment.address < segment.memory_size
-    };
-    if kernel.segments.iter().any(inside) {
-        Ok(())
-    } else {
-        Err(PlanError::NoEntry {
-            entry: kernel.entry,
-        })
-    }
+    Ok(())
 }
 
-fn place(spec: &GuestSpec, kernel: &Kernel, ramdisk: Option<u64>) -> Result<Placement, PlanError> {
-    let ram = layout::ram(spec.memory_kib);
-    let low = ram[0];
-    let mut next = 0;
-    for segment in &kernel.segments {
-        let end = segment.address.saturating_add(segment.memory_size);
-        if end > low.end {
-            return Err(PlanError::KernelBeyondMemory {
-                end,
-                ram_end: low.end,
-            });
-        }
-        next = next.max(end);
-    }
+fn place(
+    spec: &GuestSpec,
+    kernel: &Kernel<'_>,
+    ramdisk: u64,
+    ram: Vec<GpaRange>,
+) -> Result<Placement, ImageError> {
+    let start = placement::place_kernel(&ram, kernel.span, kernel.relocation())?;
+    let span = load::span_at(kernel, start)?;
+    let entry = load::pvh_entry_at(kernel, start)?;
     let acpi = spec.acpi.then(|| {
         let tables = acpi::tables(ACPI_BASE, &processors(spec));
-        let pages = (tables.bytes.len() as u64).next_multiple_of(PAGE);
-        (
-            Range {
-                start: ACPI_BASE,
-                end: ACPI_BASE + pages,
-            },
-            tables,
-        )
+        let bytes = (tables.bytes.len() as u64).next_multiple_of(PAGE);
+        (layout::range(ACPI_BASE, bytes), tables)
     });
     let map = layout::memory_map(&ram, acpi.as_ref().map(|(range, _)| *range));
-    let mut take = |what, bytes: u64| {
-        let start = next.next_multiple_of(PAGE);
-        let end = start.saturating_add(bytes);
-        if end > low.end {
-            return Err(PlanError::TooLittleMemory {
-                needed_mib: end.div_ceil(1 << 20),
-                available_mib: low.end >> 20,
-                what,
-            });
-        }
-        next = end;
-        Ok(Range { start, end })
-    };
-    let ramdisk = ramdisk.map(|bytes| take("ramdisk", bytes)).transpose()?;
-    let content = start_info::Content {
-        command_line: spec.command_line.as_deref(),
-        modules: ramdisk.as_slice(),
-        map: &map,
+    let table: Vec<_> = map
+        .iter()
+        .map(|entry| MemoryMapEntry {
+            range: entry.range,
+            kind: entry.kind.number(),
+        })
+        .collect();
+    // The block's size depends on whether there is a module, not on where it is.
+    let mut modules = vec![Module {
+        range: GpaRange::EMPTY,
+        command_line: b"",
+    }];
+    modules.truncate(usize::from(ramdisk != 0));
+    let info = StartInfo {
+        version: Version::V1,
+        flags: 0,
+        command_line: spec.command_line.as_deref().unwrap_or_default().as_bytes(),
+        modules: &modules,
+        memory_map: &table,
         rsdp: acpi.as_ref().map_or(0, |(_, tables)| tables.rsdp),
     };
-    let start_info = take("start info", content.size())?;
-    let start_info_bytes = content.bytes(start_info.start);
+    let request = placement::Request {
+        kernel: span,
+        initrd_size: ramdisk,
+        metadata_size: info.size()?,
+    };
+    let places = placement::place(&ram, &request)?;
+    let placed: Vec<_> = places
+        .initrd
+        .map(|range| Module {
+            range,
+            command_line: b"",
+        })
+        .into_iter()
+        .collect();
+    let start_info_bytes = StartInfo {
+        modules: &placed,
+        ..info
+    }
+    .build(places.metadata.start())?;
     Ok(Placement {
         ram,
-        ramdisk,
-        start_info,
+        kernel: span,
+        entry,
+        ramdisk: places.initrd,
+        start_info: places.metadata,
         start_info_bytes,
         acpi,
         map,
@@ -141,8 +149,8 @@ fn place(spec: &GuestSpec, kernel: &Kernel, ramdisk: Option<u64>) -> Result<Plac
 
 /// The guest's vCPUs as ACPI shows them. A vCPU's APIC id is twice its number: the hypervisor fixes that.
 fn processors(spec: &GuestSpec) -> Vec<Processor> {
-    let last = u8::try_from(spec.max_vcpus).unwrap_or(128);
-    (0..last.min(128))
+    let count = u8::try_from(spec.max_vcpus).unwrap_or(128).min(128);
+    (0..count)
         .map(|uid| Processor {
             uid,
             apic_id: uid * 2,
@@ -205,7 +213,7 @@ fn create(spec: &GuestSpec, host: &HostFacts) -> Vec<Step> {
 fn populate(spec: &GuestSpec, placement: &Placement, steps: &mut Vec<Step>) {
     steps.push(Step::Claim(spec.memory_kib / 4));
     for &range in &placement.ram {
-        let what = if range.start < HIGH_BASE {
+        let what = if range.start() < HIGH_BASE {
             "RAM"
         } else {
             "RAM above 4 GiB"
@@ -217,10 +225,7 @@ fn populate(spec: &GuestSpec, placement: &Placement, steps: &mut Vec<Step>) {
         });
     }
     steps.push(Step::Unclaim);
-    let special = Range {
-        start: SPECIAL_END - SPECIAL_PAGES * PAGE,
-        end: SPECIAL_END,
-    };
+    let special = layout::special_pages();
     steps.push(Step::Populate {
         what: "special pages",
         range: special,
@@ -241,17 +246,11 @@ fn populate(spec: &GuestSpec, placement: &Placement, steps: &mut Vec<Step>) {
 }
 
 /// What is in memory when the guest starts.
-fn load(spec: &GuestSpec, kernel: &Kernel, placement: &Placement, steps: &mut Vec<Step>) {
-    for (index, segment) in kernel.segments.iter().enumerate() {
-        let range = Range {
-            start: segment.address,
-            end: segment.address + segment.memory_size,
-        };
-        steps.push(Step::Load {
-            range,
-            source: Source::Kernel(index),
-        });
-    }
+fn load(kernel: &Kernel<'_>, placement: &Placement, steps: &mut Vec<Step>) {
+    steps.push(Step::Load {
+        range: placement.kernel,
+        source: Source::Kernel,
+    });
     if let Some(range) = placement.ramdisk {
         steps.push(Step::Load {
             range,
@@ -267,19 +266,11 @@ fn load(spec: &GuestSpec, kernel: &Kernel, placement: &Placement, steps: &mut Ve
             range: *range,
             source: made("ACPI tables", &tables.bytes),
         });
-        let legacy = Range {
-            start: LEGACY_RSDP,
-            end: LEGACY_RSDP + tables.rsdp_bytes.len() as u64,
-        };
-        let free = !kernel.segments.iter().any(|segment| {
-            legacy.overlaps(Range {
-                start: segment.address,
-                end: segment.address + segment.memory_size,
-            })
-        });
-        if !kernel.rsdp_anywhere && free && spec.memory_kib >= 1024 {
+        let copy = layout::range(LEGACY_RSDP, tables.rsdp_bytes.len() as u64);
+        let is_ram = placement.ram.iter().any(|ram| ram.contains(copy));
+        if searches_for_rsdp(kernel) && is_ram && !copy.overlaps(placement.kernel) {
             steps.push(Step::Load {
-                range: legacy,
+                range: copy,
                 source: made("copy of the RSDP", &tables.rsdp_bytes),
             });
         }
@@ -289,24 +280,24 @@ fn load(spec: &GuestSpec, kernel: &Kernel, placement: &Placement, steps: &mut Ve
         range: placement.start_info,
         source: bytes,
     });
-    let identity = SpecialPage::IdentityPageTable.gfn() * PAGE;
+    let identity = layout::range(SpecialPage::IdentityPageTable.gfn() * PAGE, PAGE);
     steps.push(Step::Load {
-        range: Range {
-            start: identity,
-            end: identity + PAGE,
-        },
+        range: identity,
         source: Source::IdentityPageTable,
     });
 }
 
+/// Whether the kernel is a Linux that searches for the RSDP instead of taking its address from the start info.
+fn searches_for_rsdp(kernel: &Kernel<'_>) -> bool {
+    let told = kernel
+        .notes
+        .supported_features
+        .is_some_and(|features| features >> FEATURE_RSDP_UNRESTRICTED & 1 != 0);
+    kernel.notes.guest_os == Some(b"linux") && !told
+}
+
 /// Parameters, registers, grants, scheduling, and xenstore.
-fn connect(
-    spec: &GuestSpec,
-    kernel: &Kernel,
-    placement: &Placement,
-    host: &HostFacts,
-    steps: &mut Vec<Step>,
-) {
+fn connect(spec: &GuestSpec, placement: &Placement, host: &HostFacts, steps: &mut Vec<Step>) {
     let pages = [
         (Param::StorePfn, SpecialPage::Xenstore),
         (Param::BufferedIoreqPfn, SpecialPage::BufferedIoreq),
@@ -338,8 +329,8 @@ fn connect(
         },
         Step::Context {
             vcpus: spec.max_vcpus,
-            entry: kernel.entry,
-            start_info: placement.start_info.start,
+            entry: placement.entry,
+            start_info: placement.start_info.start(),
         },
         Step::SeedGrant {
             reference: GRANT_CONSOLE,

@@ -1,25 +1,39 @@
 //! Tests of the planner: what libxl's order and places demand, and what does not fit.
 
+use image::elf::{Machine, Segment};
+use image::notes::Notes;
+
 use super::*;
-use crate::plan::spec::Segment;
 
 const HOST: HostFacts = HostFacts {
     grant_version: 2,
     xenstore_domid: 0,
     console_domid: 0,
 };
+const CODE: [u8; 0x900] = [0x90; 0x900];
 
-/// Debian's 6.1 kernel as xen-abi.md §2.1 measured it.
-fn kernel() -> Kernel {
-    let segments = vec![Segment {
-        address: 0x100_0000,
-        file_size: 0x300_0000,
-        memory_size: 0x3a0_0000,
-    }];
+/// A kernel with the addresses of Debian's 6.1, as xen-abi.md §2.1 measured them.
+fn kernel() -> Kernel<'static> {
+    let span = layout::range(0x100_0000, 0x3a0_0000);
+    let notes = Notes {
+        phys32_entry: Some(0x100_0850),
+        guest_os: Some(b"linux"),
+        supported_features: Some(1 << 15),
+        ..Notes::default()
+    };
+    let segment = Segment {
+        range: span,
+        vaddr: 0,
+        flags: 7,
+        align: 0x20_0000,
+        bytes: &CODE,
+    };
     Kernel {
-        segments,
-        entry: 0x100_0850,
-        rsdp_anywhere: true,
+        machine: Machine::X86_64,
+        entry: 0,
+        segments: vec![segment],
+        span,
+        notes,
     }
 }
 
@@ -29,13 +43,21 @@ fn spec(memory_mib: u64) -> GuestSpec {
     spec
 }
 
-fn made(spec: &GuestSpec, ramdisk: Option<u64>) -> Vec<Step> {
+fn made(spec: &GuestSpec, ramdisk: u64) -> Vec<Step> {
     plan(spec, &kernel(), ramdisk, &HOST).expect("fits").steps
+}
+
+fn loads(steps: &[Step]) -> Vec<(GpaRange, Source)> {
+    let load = |step: &Step| match step {
+        Step::Load { range, source } => Some((*range, source.clone())),
+        _ => None,
+    };
+    steps.iter().filter_map(load).collect()
 }
 
 #[test]
 fn the_domain_comes_first_and_xenstored_learns_of_it_after_its_ring_is_ready() {
-    let steps = made(&spec(256), Some(5 << 20));
+    let steps = made(&spec(256), 5 << 20);
     assert!(matches!(steps.first(), Some(Step::CreateDomain(_))));
     let at = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).expect("is there");
     let introduce = at(&|step| matches!(step, Step::Introduce { .. }));
@@ -55,65 +77,58 @@ fn the_domain_comes_first_and_xenstored_learns_of_it_after_its_ring_is_ready() {
 
 #[test]
 fn nothing_overlaps_and_everything_lies_in_populated_memory() {
-    let steps = made(&spec(5 << 10), Some(123_457));
-    let populated: Vec<Range> = steps
+    let steps = made(&spec(5 << 10), 123_457);
+    let populated: Vec<(GpaRange, &str)> = steps
         .iter()
         .filter_map(|step| match step {
-            Step::Populate { range, .. } => Some(*range),
+            Step::Populate { range, what, .. } => Some((*range, *what)),
             _ => None,
         })
         .collect();
-    let loaded: Vec<Range> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Load { range, .. } => Some(*range),
-            _ => None,
-        })
-        .collect();
-    for (index, range) in loaded.iter().enumerate() {
+    let loaded = loads(&steps);
+    for (index, (range, _)) in loaded.iter().enumerate() {
         assert!(
-            populated.iter().any(|memory| memory.contains(*range)),
-            "{range:x?}"
+            populated.iter().any(|(memory, _)| memory.contains(*range)),
+            "{range}"
         );
-        for other in &loaded[index + 1..] {
-            assert!(!range.overlaps(*other), "{range:x?} {other:x?}");
+        for (other, _) in &loaded[index + 1..] {
+            assert!(!range.overlaps(*other), "{range} {other}");
         }
     }
     let ram: u64 = populated
         .iter()
-        .filter(|range| range.start != ACPI_BASE && range.end != SPECIAL_END)
-        .map(|range| range.bytes())
+        .filter(|(_, what)| what.starts_with("RAM"))
+        .map(|(range, _)| range.len())
         .sum();
     assert_eq!(ram, 5 << 30);
 }
 
 #[test]
-fn the_ramdisk_follows_the_kernel_and_the_start_info_the_ramdisk() {
-    let steps = made(&spec(256), Some(5000));
-    let range = |source: &dyn Fn(&Source) -> bool| {
-        steps.iter().find_map(|step| match step {
-            Step::Load { range, source: s } if source(s) => Some(*range),
-            _ => None,
-        })
-    };
-    assert_eq!(
-        range(&|source| *source == Source::Ramdisk),
-        Some(Range {
-            start: 0x4a0_0000,
-            end: 0x4a0_0000 + 5000
-        })
-    );
-    let info = range(&|source| {
-        matches!(
-            source,
+fn the_start_info_points_to_what_was_placed() {
+    let steps = made(&spec(256), 5000);
+    let loaded = loads(&steps);
+    let ramdisk = loaded
+        .iter()
+        .find(|(_, source)| *source == Source::Ramdisk)
+        .expect("is there")
+        .0;
+    assert_eq!(ramdisk, layout::range(0x4a0_0000, 5000));
+    let (info, bytes) = loaded
+        .iter()
+        .find_map(|(range, source)| match source {
             Source::Made {
                 what: "start info",
-                ..
-            }
-        )
-    })
-    .expect("is there");
-    assert_eq!(info.start, 0x4a0_2000);
+                bytes,
+            } => Some((*range, bytes)),
+            _ => None,
+        })
+        .expect("is there");
+    assert_eq!(info.start(), 0x4a0_2000);
+    assert_eq!(info.len(), bytes.len() as u64);
+    let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let modules = usize::try_from(u64_at(16) - info.start()).expect("in the block");
+    assert_eq!((u64_at(modules), u64_at(modules + 8)), (0x4a0_0000, 5000));
+    assert_eq!(u64_at(32), ACPI_BASE);
     let context = steps
         .iter()
         .find(|step| matches!(step, Step::Context { .. }));
@@ -129,46 +144,48 @@ fn the_ramdisk_follows_the_kernel_and_the_start_info_the_ramdisk() {
 
 #[test]
 fn what_does_not_fit_is_named() {
-    let error = plan(&spec(64), &kernel(), None, &HOST).expect_err("is too small");
-    assert_eq!(
-        error,
-        PlanError::KernelBeyondMemory {
-            end: 0x4a0_0000,
-            ram_end: 64 << 20
-        }
-    );
-    assert!(error.to_string().contains("memory=75"), "{error}");
-    let error = plan(&spec(80), &kernel(), Some(10 << 20), &HOST).expect_err("is too small");
-    assert_eq!(
-        error,
-        PlanError::TooLittleMemory {
-            needed_mib: 84,
-            available_mib: 80,
-            what: "ramdisk"
-        }
-    );
-    let lost = Kernel {
-        entry: 5,
-        ..kernel()
+    let error = |spec: &GuestSpec, ramdisk| {
+        plan(spec, &kernel(), ramdisk, &HOST)
+            .expect_err("does not fit")
+            .to_string()
     };
-    assert_eq!(
-        plan(&spec(256), &lost, None, &HOST),
-        Err(PlanError::NoEntry { entry: 5 })
+    let kernel_out = error(&spec(64), 0);
+    assert!(
+        kernel_out.contains("kernel")
+            && kernel_out.contains("has 64 MiB below 4 GiB; raise memory="),
+        "{kernel_out}"
+    );
+    let ramdisk_out = error(&spec(80), 10 << 20);
+    assert!(
+        ramdisk_out.contains("initrd") && ramdisk_out.contains("raise memory="),
+        "{ramdisk_out}"
     );
     let mut many = spec(256);
     many.max_vcpus = 129;
     assert_eq!(
-        plan(&many, &kernel(), None, &HOST),
+        plan(&many, &kernel(), 0, &HOST),
         Err(PlanError::Vcpus {
             online: 1,
             most: 129
         })
     );
+    let mut odd = spec(256);
+    odd.memory_kib = 1026;
+    assert!(matches!(
+        plan(&odd, &kernel(), 0, &HOST),
+        Err(PlanError::Memory { .. })
+    ));
+    let mut no_note = kernel();
+    no_note.notes.phys32_entry = None;
+    assert!(
+        plan(&spec(256), &no_note, 0, &HOST)
+            .is_err_and(|error| error.to_string().contains("PHYS32_ENTRY"))
+    );
 }
 
 #[test]
 fn affinities_and_scheduling_appear_only_when_asked_for() {
-    let plain = made(&spec(256), None);
+    let plain = made(&spec(256), 0);
     assert!(
         !plain
             .iter()
@@ -178,7 +195,7 @@ fn affinities_and_scheduling_appear_only_when_asked_for() {
     pinned.max_vcpus = 3;
     pinned.hard_affinity = vec![vec![], vec![2, 3]];
     pinned.weight = Some(512);
-    let steps = made(&pinned, None);
+    let steps = made(&pinned, 0);
     let affinities: Vec<_> = steps
         .iter()
         .filter(|step| matches!(step, Step::Affinity { .. }))
@@ -199,13 +216,14 @@ fn affinities_and_scheduling_appear_only_when_asked_for() {
 
 #[test]
 fn an_old_kernel_finds_an_rsdp_below_one_mebibyte() {
-    let old = Kernel {
-        rsdp_anywhere: false,
-        ..kernel()
+    let mut old = kernel();
+    old.notes.supported_features = None;
+    let copies = |kernel: &Kernel<'_>| {
+        let steps = plan(&spec(256), kernel, 0, &HOST).expect("fits").steps;
+        loads(&steps)
+            .iter()
+            .filter(|(range, _)| range.start() == LEGACY_RSDP)
+            .count()
     };
-    let steps = plan(&spec(256), &old, None, &HOST).expect("fits").steps;
-    let copy = steps
-        .iter()
-        .any(|step| matches!(step, Step::Load { range, .. } if range.start == 0xfffc0));
-    assert!(copy);
+    assert_eq!((copies(&old), copies(&kernel())), (1, 0));
 }

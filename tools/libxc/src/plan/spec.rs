@@ -1,7 +1,7 @@
 //! What a plan is made from: the guest that is wanted, its kernel, and the host.
 //!
-//! A [`GuestSpec`] comes from xl's checked configuration, a [`Kernel`] from the image parser, [`HostFacts`] from the
-//! hypervisor and xenstore. None of them can be wrong in form any more; whether they go together is the plan's business.
+//! A [`GuestSpec`] comes from xl's checked configuration, [`HostFacts`] from the hypervisor and xenstore; the kernel is
+//! parsed by the crate `image`. None of them can be wrong in form any more; whether they go together is the plan's business.
 
 /// A PVH guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,28 +89,6 @@ impl GuestSpec {
         let rule = 4 * (256 * u64::from(self.max_vcpus) + self.max_memory_kib / 1024);
         self.paging_pool_kib.unwrap_or(rule)
     }
-}
-
-/// A part of the kernel that is loaded to one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Guest physical address in bytes.
-    pub address: u64,
-    /// Bytes that come from the image.
-    pub file_size: u64,
-    /// Bytes in memory; what goes beyond the image's is zero.
-    pub memory_size: u64,
-}
-
-/// What the plan needs to know of a kernel image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kernel {
-    /// Its loadable segments.
-    pub segments: Vec<Segment>,
-    /// Where it is entered in 32-bit mode (the PHYS32_ENTRY note): a guest physical address.
-    pub entry: u32,
-    /// Whether it takes the RSDP's address from the start info; older Linux searches below 1 MiB.
-    pub rsdp_anywhere: bool,
 }
 
 /// What the plan needs to know of the host.
