@@ -1,0 +1,131 @@
+//! Builds our own programs with cargo and puts them where people look for them.
+//!
+//! The hypervisor lands at `target/oxen/oxen`, our static `xl` at `target/oxen/xl`. Called by `cargo xtask build` and by
+//! every command that boots Oxen, so that nobody tests an old image.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::paths::Paths;
+use crate::progress;
+
+/// One cargo package that gives one program.
+struct Program {
+    package: &'static str,
+    profile: &'static str,
+    target: &'static str,
+    what: &'static str,
+}
+
+const HYPERVISOR: Program = Program {
+    package: "oxen",
+    profile: "bare",
+    target: "x86_64-unknown-none",
+    what: "building the hypervisor",
+};
+const XL: Program = Program {
+    package: "xl",
+    profile: "release",
+    target: "x86_64-unknown-linux-musl",
+    what: "building xl",
+};
+
+/// Builds the hypervisor and gives its path in `target/oxen`.
+pub(crate) fn hypervisor(paths: &Paths) -> Result<PathBuf> {
+    let built = cargo_build(paths, &HYPERVISOR)?;
+    let [image] = built.as_slice() else {
+        bail!(
+            "the package oxen must give one program, but gave {}",
+            built.len()
+        );
+    };
+    publish(paths, image, "oxen")
+}
+
+/// Builds our xl as a static program.
+pub(crate) fn xl(paths: &Paths) -> Result<PathBuf> {
+    let built = cargo_build(paths, &XL)?;
+    let Some(program) = built.iter().find(|path| path.ends_with("xl")) else {
+        bail!("the package xl gives no program named xl");
+    };
+    publish(paths, program, "xl")
+}
+
+/// Our xl if an earlier command has built it.
+pub(crate) fn existing_xl(paths: &Paths) -> Option<PathBuf> {
+    Some(paths.images.join("xl")).filter(|path| path.is_file())
+}
+
+/// Runs `cargo build` and gives the programs that it names in its messages.
+fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
+    let step = progress::step(program.what);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(&paths.root)
+        .args([
+            "build",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(["--package", program.package, "--profile", program.profile])
+        .args(["--target", program.target])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!(
+            "{} failed: cargo's messages are above (package {}, target {})",
+            program.what,
+            program.package,
+            program.target
+        );
+    }
+    step.done();
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The paths of programs in cargo's JSON messages.
+fn executables(messages: &str) -> Vec<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .collect()
+}
+
+/// Copies a built program into `target/oxen`. The old file is replaced in one step: a QEMU may be reading it.
+fn publish(paths: &Paths, built: &Path, name: &str) -> Result<PathBuf> {
+    let place = paths.images.join(name);
+    let fresh = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(&paths.images)
+        .context("cannot write into target/oxen")?
+        .into_temp_path();
+    std::fs::copy(built, &fresh)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), place.display()))?;
+    fresh
+        .persist(&place)
+        .with_context(|| format!("cannot write {}", place.display()))?;
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_read_from_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#,
+            "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"oxen"},"executable":"/t/x/oxen"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executables(messages), [PathBuf::from("/t/x/oxen")]);
+    }
+}

@@ -1,0 +1,4 @@
+//! The commands, one file each. A command reads its arguments, calls the parts, and says how it ended.
+
+pub(crate) mod build;
+pub(crate) mod dom0;

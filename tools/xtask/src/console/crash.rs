@@ -1,0 +1,102 @@
+//! Recognises a hypervisor's panic and dom0's crash in the console's text.
+//!
+//! Lines of the hypervisor begin with `(XEN) ` (Oxen's may begin with `(OXEN) `) and perhaps a time in brackets. Their
+//! words are those of Xen 4.17: "Panic on CPU N:" and "Hardware Dom0 crashed: ". A kernel's own panic message alone is
+//! only a suspicion, since a script may show the console of a guest that panics.
+
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// The hypervisor stopped.
+    HypervisorPanic,
+    /// The hypervisor says that dom0 crashed.
+    Dom0Crash,
+    /// Some kernel panicked, probably dom0's.
+    KernelPanic,
+}
+
+/// Collects lines from pieces of text.
+#[derive(Debug, Default)]
+pub(crate) struct Detector {
+    line: Vec<u8>,
+}
+
+/// Enough of a line to know it by.
+const LONGEST: usize = 512;
+
+impl Detector {
+    /// Takes more console text and gives the signs in it.
+    pub(crate) fn feed(&mut self, text: &[u8]) -> Vec<Sign> {
+        let mut signs = Vec::new();
+        for &byte in text {
+            if byte == b'\n' {
+                signs.extend(classify(&String::from_utf8_lossy(&self.line)));
+                self.line.clear();
+            } else if self.line.len() < LONGEST {
+                self.line.push(byte);
+            }
+        }
+        signs
+    }
+}
+
+fn classify(line: &str) -> Option<Sign> {
+    let line = line.trim();
+    if let Some(words) = ["(XEN)", "(OXEN)"]
+        .iter()
+        .find_map(|prefix| line.strip_prefix(prefix))
+    {
+        let words = without_time(words);
+        return if words.starts_with("Panic on CPU") {
+            Some(Sign::HypervisorPanic)
+        } else if words.starts_with("Hardware Dom0 crashed")
+            || words.starts_with("Hardware Dom0 shutdown: watchdog")
+        {
+            Some(Sign::Dom0Crash)
+        } else {
+            None
+        };
+    }
+    without_time(line)
+        .starts_with("Kernel panic - not syncing")
+        .then_some(Sign::KernelPanic)
+}
+
+/// The text after a time such as `[    3.141593]`.
+fn without_time(text: &str) -> &str {
+    let text = text.trim_start();
+    match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((_, rest)) => rest.trim_start(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_in_the_hypervisors_own_lines() {
+        let mut detector = Detector::default();
+        assert!(detector.feed(b"(XEN) [   12.3] Panic on").is_empty());
+        assert_eq!(
+            detector.feed(b" CPU 0:\r\n(XEN) x\r\n"),
+            [Sign::HypervisorPanic]
+        );
+        assert_eq!(
+            detector.feed(b"(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\r\n"),
+            [Sign::Dom0Crash]
+        );
+        assert_eq!(
+            detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"),
+            [Sign::KernelPanic]
+        );
+    }
+
+    #[test]
+    fn talk_about_panics_is_no_panic() {
+        let mut detector = Detector::default();
+        let text = b"echo Panic on CPU 0\n(XEN) Hardware Dom0 halted: halting machine\n(d1) Kernel panic - not syncing\n";
+        assert!(detector.feed(text).is_empty());
+    }
+}

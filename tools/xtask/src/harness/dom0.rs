@@ -1,0 +1,283 @@
+//! One run with a Linux control domain: gather files, make the image, boot, follow, write the fetched files out.
+//!
+//! Called by `cargo xtask dom0`, the scenario tests and the demo. The steps stand in [`run`] in their order.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::request::{Hypervisor, Request};
+use super::run_dir::RunDir;
+use super::watch::{Sinks, Watch};
+use crate::artifacts;
+use crate::console::files::State;
+use crate::exit::Verdict;
+use crate::initramfs::dom0::{self, Parts, Tools};
+use crate::initramfs::sysroot::Sysroot;
+use crate::initramfs::{cpio, tree::Tree};
+use crate::paths::Paths;
+use crate::progress;
+use crate::provision::packages::{self, KernelFiles};
+use crate::provision::{qemu, qemu_patch};
+use crate::qemu::command::{Boot, BootModule, Machine, split_words};
+use crate::qemu::machine;
+use crate::qemu::terminal::{self, RawMode};
+
+/// How a run ended, for the caller to report.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The verdict; its code is the command's.
+    pub(crate) verdict: Verdict,
+    /// The console's log.
+    pub(crate) log: PathBuf,
+    /// dom0 ended in order, but the machine did not power off.
+    pub(crate) power_off_failed: bool,
+}
+
+/// How a run shows itself.
+pub(crate) struct View {
+    /// Name for the log file.
+    pub(crate) name: String,
+    /// Where the console goes.
+    pub(crate) screen: Box<dyn Write>,
+    /// Told about milestones.
+    pub(crate) milestone: Box<dyn FnMut(&str)>,
+}
+
+/// Boots, follows and ends one machine.
+///
+/// # Errors
+/// Whatever keeps the machine from being started; from then on all is in the verdict.
+pub(crate) fn run(paths: &Paths, request: &Request, view: View) -> Result<Outcome> {
+    check_targets(request)?;
+    let files = gather(paths, request)?;
+    let marker = format!("@oxen:{:016x}", RandomState::new().hash_one(0));
+    let mut tree = image(&files, request)?;
+    add_run_files(&mut tree, request, &marker)?;
+    let run_dir = RunDir::new(paths, &view.name)?;
+    let initramfs = run_dir.write("dom0.cpio", &cpio::archive(&tree)?)?;
+    let machine = machine_of(request, &files, initramfs)?;
+    let interactive = request.script.is_none();
+    let raw = if interactive { RawMode::enter()? } else { None };
+    let mut watch = Watch::new(
+        &marker,
+        request.get.len(),
+        request.limit(),
+        raw.is_some(),
+        Sinks {
+            log: run_dir.create_log()?,
+            screen: view.screen,
+            milestone: view.milestone,
+        },
+    );
+    let end = machine::run(&machine, request.limit(), interactive, &mut watch)?;
+    drop(raw);
+    let power_off_failed = watch.power_off_failed();
+    let verdict = watch.verdict(&end);
+    let verdict = write_fetched(request, watch.into_files(), verdict)?;
+    Ok(Outcome {
+        verdict,
+        log: run_dir.log_path().to_path_buf(),
+        power_off_failed,
+    })
+}
+
+/// The host files of one run.
+struct Files {
+    qemu: qemu::Qemu,
+    hypervisor: PathBuf,
+    kernel: KernelFiles,
+    guest_kernel: PathBuf,
+    userland: Sysroot,
+    oxen_xl: Option<PathBuf>,
+}
+
+/// Builds or fetches everything the run needs.
+fn gather(paths: &Paths, request: &Request) -> Result<Files> {
+    let (hypervisor, qemu) = match request.hypervisor {
+        Hypervisor::Oxen => (artifacts::hypervisor(paths)?, qemu::stock(paths)?),
+        Hypervisor::Xen => (
+            packages::xen_hypervisor(paths)?,
+            qemu_patch::for_real_xen(paths)?,
+        ),
+    };
+    let oxen_xl = match request.tools {
+        Tools::Oxen => Some(artifacts::xl(paths)?),
+        Tools::Debian => artifacts::existing_xl(paths),
+    };
+    let kernel = match &request.kernel {
+        Some(image) => packages::kernel_files(&existing(image)?),
+        None => packages::kernel(paths)?,
+    };
+    if kernel.modules.is_none() {
+        progress::warn(&format!(
+            "no modules beside {}: dom0 has only what this kernel holds itself",
+            kernel.image.display()
+        ));
+    }
+    let guest_kernel = match &request.domu_kernel {
+        Some(image) => existing(image)?,
+        None => packages::kernel(paths)?.image,
+    };
+    Ok(Files {
+        qemu,
+        hypervisor,
+        kernel,
+        guest_kernel,
+        userland: Sysroot::new(packages::xen_userland(paths)?),
+        oxen_xl,
+    })
+}
+
+fn existing(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+}
+
+/// The folders of `--get` are checked before the boot: nobody wants to learn of them afterwards.
+fn check_targets(request: &Request) -> Result<()> {
+    for pair in &request.get {
+        let parent = match Path::new(&pair.to).parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        anyhow::ensure!(
+            parent.is_dir(),
+            "--get {}={}: there is no folder {}",
+            pair.from,
+            pair.to,
+            parent.display()
+        );
+        anyhow::ensure!(
+            !pair.from.contains('\n'),
+            "--get: a path must not contain a line end"
+        );
+    }
+    Ok(())
+}
+
+fn image(files: &Files, request: &Request) -> Result<Tree> {
+    dom0::tree(&Parts {
+        userland: &files.userland,
+        modules: files.kernel.modules.as_deref(),
+        guest_kernel: &files.guest_kernel,
+        tools: request.tools,
+        oxen_xl: files.oxen_xl.as_deref(),
+    })
+    .context("cannot make dom0's initramfs")
+}
+
+/// Adds the script, the files put in, and what init must know.
+fn add_run_files(tree: &mut Tree, request: &Request, marker: &str) -> Result<()> {
+    for pair in &request.put {
+        put(tree, &pair.to, Path::new(&pair.from))
+            .with_context(|| format!("--put {}={}", pair.from, pair.to))?;
+    }
+    let mode = match &request.script {
+        Some(script) => {
+            tree.copy("oxen/script", script).context("--script")?;
+            "script"
+        }
+        None => "shell",
+    };
+    let (rows, columns) = terminal::size()
+        .map_or((String::new(), String::new()), |(rows, columns)| {
+            (rows.to_string(), columns.to_string())
+        });
+    let conf = format!("MARK={marker}\nMODE={mode}\nROWS={rows}\nCOLUMNS={columns}\n");
+    tree.file("oxen/run.conf", 0o644, conf.into_bytes());
+    let list: String = request
+        .get
+        .iter()
+        .map(|pair| format!("{}\n", pair.from))
+        .collect();
+    tree.file("oxen/get.list", 0o644, list.into_bytes());
+    Ok(())
+}
+
+/// Puts a file, or a folder with everything in it.
+fn put(tree: &mut Tree, to: &str, from: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return tree.copy(to, from);
+    }
+    tree.directory(to);
+    for entry in
+        std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?
+    {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name
+            .to_str()
+            .with_context(|| format!("the name {} is not UTF-8", name.display()))?;
+        put(tree, &format!("{to}/{name}"), &entry.path())?;
+    }
+    Ok(())
+}
+
+/// The machine with all command lines.
+fn machine_of(request: &Request, files: &Files, initramfs: PathBuf) -> Result<Machine> {
+    let cpus = request.cpus();
+    // Debian's Xen panics in its MWAIT idle loop under TCG, hence cpuidle=0; and two vCPUs of a PV dom0 are far slower
+    // in emulation than one.
+    let (board, cpu, dom0_vcpus, special) = match request.hypervisor {
+        Hypervisor::Oxen => ("q35", "EPYC-v4", cpus, ""),
+        Hypervisor::Xen => ("pc", files.qemu.xen_cpu, 1, " cpuidle=0"),
+    };
+    let memory = request.dom0_mem;
+    let args = format!(
+        "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{special} \
+         dom0_mem={memory}M,max:{memory}M dom0_max_vcpus={dom0_vcpus} {}",
+        request.xen_args
+    );
+    let dom0_args = format!(
+        "console=hvc0 quiet loglevel=4 rdinit=/init {}",
+        request.dom0_args
+    );
+    Ok(Machine {
+        qemu: files.qemu.clone(),
+        board,
+        cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
+        cpus,
+        memory_mib: request.mem,
+        icount: request.icount,
+        boot: Boot::Kernel {
+            image: files.hypervisor.clone(),
+            args: args.trim_end().to_owned(),
+            modules: vec![
+                BootModule {
+                    path: files.kernel.image.clone(),
+                    args: dom0_args.trim_end().to_owned(),
+                },
+                BootModule {
+                    path: initramfs,
+                    args: String::new(),
+                },
+            ],
+        },
+        extra: split_words(&request.qemu_args).context("--qemu-args")?,
+    })
+}
+
+/// Writes the fetched files. A file that did not come spoils a success, and is only mentioned beside a failure.
+fn write_fetched(request: &Request, states: Vec<State>, verdict: Verdict) -> Result<Verdict> {
+    let mut problems = Vec::new();
+    for (pair, state) in request.get.iter().zip(states) {
+        match state {
+            State::Complete(contents) => std::fs::write(&pair.to, contents)
+                .with_context(|| format!("--get: cannot write {}", pair.to))?,
+            State::Missing => problems.push(format!("dom0 has no file {}", pair.from)),
+            State::Incomplete => problems.push(format!("{} did not arrive", pair.from)),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(verdict);
+    }
+    let text = format!("--get: {}", problems.join("; "));
+    if verdict == Verdict::Status(0) {
+        return Ok(Verdict::Broken(text));
+    }
+    progress::warn(&text);
+    Ok(verdict)
+}

@@ -1,0 +1,288 @@
+//! Follows a run with a Linux control domain from its first byte to its verdict.
+//!
+//! Fed by `qemu::machine` with console bytes; shows the text, acts on the messages of dom0's init, recognises crashes,
+//! and answers the requests of the protocol. What it has seen ends in [`Watch::verdict`].
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::console::crash::{Detector, Sign};
+use crate::console::files::{Incoming, State};
+use crate::console::filter::{Filter, Piece};
+use crate::console::protocol::{self, Message};
+use crate::exit::Verdict;
+use crate::qemu::machine::{End, Flow, Link, Observer};
+use crate::qemu::terminal::{Escape, Keys};
+
+/// After a crash: time for the rest of the epitaph to be printed.
+const EPITAPH: Duration = Duration::from_secs(3);
+/// After a kernel panic that the hypervisor has not confirmed.
+const SUSPICION: Duration = Duration::from_secs(20);
+/// After the time limit: time for dom0 to stop the script and send files.
+const GRACE: Duration = Duration::from_secs(60);
+/// After dom0 said its last word: time to power off.
+const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// What the deadline that is set stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// The run's own time limit, or none.
+    Limit,
+    /// One of the shorter times above.
+    Grace,
+    Epitaph,
+    Suspicion,
+    PowerOff,
+}
+
+/// Where the console's text and the milestones go.
+pub(crate) struct Sinks {
+    /// The log file; all bytes of the console.
+    pub(crate) log: File,
+    /// The person's view of the console.
+    pub(crate) screen: Box<dyn Write>,
+    /// Called with each milestone's name.
+    pub(crate) milestone: Box<dyn FnMut(&str)>,
+}
+
+/// Everything seen so far.
+pub(crate) struct Watch {
+    filter: Filter,
+    detector: Detector,
+    sinks: Sinks,
+    started: Instant,
+    limit: Option<Instant>,
+    waiting: Waiting,
+    /// Milestones passed, in order.
+    milestones: Vec<String>,
+    status: Option<u8>,
+    failure: Option<String>,
+    panic: bool,
+    crash: bool,
+    timed_out: bool,
+    no_power_off: bool,
+    quit: bool,
+    files: Incoming,
+    escape: Option<Escape>,
+    early_keys: Vec<u8>,
+}
+
+impl Watch {
+    /// Watches for a run's marker. `escape`: whether keys come from a terminal in raw mode.
+    pub(crate) fn new(
+        marker: &str,
+        files: usize,
+        limit: Option<Duration>,
+        escape: bool,
+        sinks: Sinks,
+    ) -> Self {
+        let started = Instant::now();
+        Self {
+            filter: Filter::new(marker),
+            detector: Detector::default(),
+            sinks,
+            started,
+            limit: limit.map(|limit| started + limit),
+            waiting: Waiting::Limit,
+            milestones: Vec::new(),
+            status: None,
+            failure: None,
+            panic: false,
+            crash: false,
+            timed_out: false,
+            no_power_off: false,
+            quit: false,
+            files: Incoming::new(files),
+            escape: escape.then(Escape::default),
+            early_keys: Vec::new(),
+        }
+    }
+
+    /// How the run ended.
+    pub(crate) fn verdict(&self, end: &End) -> Verdict {
+        if self.panic {
+            return Verdict::HypervisorPanic;
+        }
+        if self.crash {
+            return Verdict::Dom0Crash;
+        }
+        if self.timed_out {
+            return Verdict::TimedOut;
+        }
+        if let Some(failure) = &self.failure {
+            return Verdict::Broken(failure.clone());
+        }
+        if let (Some(status), false) = (self.status, matches!(end, End::Interrupted)) {
+            return Verdict::Status(status);
+        }
+        let reached = match self.milestones.last() {
+            Some(last) => format!("the last milestone was {last}"),
+            None => "dom0's init was never reached".to_owned(),
+        };
+        Verdict::Broken(match end {
+            End::Interrupted => format!("interrupted; {reached}"),
+            End::Stopped if self.quit => format!("ended by Ctrl-A X; {reached}"),
+            End::Stopped => format!("the machine was stopped; {reached}"),
+            End::Exited { status, messages } if messages.is_empty() => {
+                format!("QEMU ended ({status}) before dom0 reported a status; {reached}")
+            }
+            End::Exited { status, messages } => {
+                format!("QEMU ended ({status}): {messages}; {reached}")
+            }
+        })
+    }
+
+    /// Whether dom0 said good-bye but the machine stayed on.
+    pub(crate) fn power_off_failed(&self) -> bool {
+        self.no_power_off
+    }
+
+    /// The fetched files in the order of the request.
+    pub(crate) fn into_files(self) -> Vec<State> {
+        self.files.into_states()
+    }
+
+    fn wait(&mut self, what: Waiting, time: Duration, link: &mut Link) {
+        self.waiting = what;
+        link.set_deadline(time);
+    }
+
+    /// Returns to the run's own time limit.
+    fn wait_for_limit(&mut self, link: &mut Link) {
+        self.waiting = Waiting::Limit;
+        match self.limit {
+            Some(limit) => link.set_deadline(limit.saturating_duration_since(Instant::now())),
+            None => link.clear_deadline(),
+        }
+    }
+
+    fn text(&mut self, bytes: &[u8], link: &mut Link) {
+        // A closed pipe on our side must not end the run: its verdict still counts.
+        drop(
+            self.sinks
+                .screen
+                .write_all(bytes)
+                .and_then(|()| self.sinks.screen.flush()),
+        );
+        for sign in self.detector.feed(bytes) {
+            match sign {
+                Sign::HypervisorPanic => self.panic = true,
+                Sign::Dom0Crash => self.crash = true,
+                Sign::KernelPanic => {
+                    if self.waiting == Waiting::Limit {
+                        self.wait(Waiting::Suspicion, SUSPICION, link);
+                    }
+                    continue;
+                }
+            }
+            if self.waiting != Waiting::Epitaph {
+                self.wait(Waiting::Epitaph, EPITAPH, link);
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message, link: &mut Link) {
+        if self.waiting == Waiting::Suspicion {
+            self.wait_for_limit(link);
+        }
+        match message {
+            Message::Milestone(name, _) => {
+                let seconds = self.started.elapsed().as_secs_f64();
+                (self.sinks.milestone)(&format!("{name} after {seconds:.1} s"));
+                if name == "shell" {
+                    link.send(&std::mem::take(&mut self.early_keys));
+                }
+                self.milestones.push(name);
+            }
+            Message::Notice(text) => (self.sinks.milestone)(&format!("notice from dom0: {text}")),
+            Message::Failed(text) => self.failure = Some(format!("dom0 did not come up: {text}")),
+            Message::Status(status) => self.status = Some(status),
+            Message::File(index, piece) => self.files.take(index, piece),
+            Message::Await => {
+                let missing: Vec<String> = self
+                    .files
+                    .incomplete()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+                let answer = if missing.is_empty() {
+                    "bye\n".to_owned()
+                } else {
+                    format!("again {}\n", missing.join(" "))
+                };
+                link.send(answer.as_bytes());
+            }
+            Message::End => {
+                if self.waiting != Waiting::PowerOff {
+                    self.wait(Waiting::PowerOff, POWER_OFF, link);
+                }
+            }
+        }
+    }
+
+    fn reached(&self, name: &str) -> bool {
+        self.milestones.iter().any(|milestone| milestone == name)
+    }
+}
+
+impl Observer for Watch {
+    fn console(&mut self, bytes: &[u8], link: &mut Link) -> Flow {
+        drop(self.sinks.log.write_all(bytes));
+        for piece in self.filter.feed(bytes) {
+            match piece {
+                Piece::Text(text) => self.text(&text, link),
+                Piece::Message(line) => {
+                    if let Some(message) = protocol::decode(&line) {
+                        self.message(message, link);
+                    }
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn deadline(&mut self, link: &mut Link) -> Flow {
+        match self.waiting {
+            Waiting::Epitaph | Waiting::Grace => Flow::Stop,
+            Waiting::Suspicion => {
+                self.crash = true;
+                Flow::Stop
+            }
+            Waiting::PowerOff => {
+                self.no_power_off = true;
+                Flow::Stop
+            }
+            Waiting::Limit => {
+                self.timed_out = true;
+                if !self.reached("script") || self.status.is_some() {
+                    return Flow::Stop;
+                }
+                link.send(b"stop\n");
+                self.wait(Waiting::Grace, GRACE, link);
+                Flow::Continue
+            }
+        }
+    }
+
+    fn keys(&mut self, bytes: &[u8], link: &mut Link) -> Flow {
+        let keys = match &mut self.escape {
+            Some(escape) => escape.feed(bytes),
+            None => Keys::Send(bytes.to_vec()),
+        };
+        match keys {
+            Keys::Quit => {
+                self.quit = true;
+                return Flow::Stop;
+            }
+            // Before the shell reads, keys would be lost or answer the boot's own questions.
+            Keys::Send(bytes) if !self.reached("shell") => self.early_keys.extend(bytes),
+            Keys::Send(bytes) => link.send(&bytes),
+        }
+        Flow::Continue
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

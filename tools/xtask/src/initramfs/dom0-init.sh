@@ -1,0 +1,122 @@
+#!/bin/sh
+# init of the test dom0. Brings up what Xen's toolstack needs, runs the person's script or a shell, sends the wanted
+# files, powers off. It reports to the harness in lines "$MARK MESSAGE ;" on the console; the messages are listed in
+# console/protocol.rs. /oxen/run.conf (written for each run) sets:
+#   MARK   the marker of this run        MODE   script or shell
+#   ROWS, COLUMNS   size of the person's terminal, for a shell
+export PATH=/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin:/usr/lib/xen-4.17/bin
+export HOME=/root TERM="${TERM:-vt102}" ENV=/etc/shrc
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+. /oxen/run.conf
+exec 3<>/dev/console
+
+# The marker may follow half a line of someone else: it begins a new line.
+tell() { echo "$MARK $* ;"; }
+uptime_now() { read -r up rest < /proc/uptime; echo "$up"; }
+milestone() { tell milestone "$1" "$(uptime_now)"; }
+
+send_file() { # INDEX PATH
+    if [ ! -f "$2" ]; then
+        tell file "$1" missing
+        return
+    fi
+    tell file "$1" begin
+    gzip -c "$2" | base64 -w 160 | awk -v head="$MARK file $1" '
+        { print head " line " NR " " $0 " ;" }
+        END { print head " end " NR " ;" }'
+}
+
+send_wanted() { # INDEX... or nothing for all
+    index=0
+    while IFS= read -r path; do
+        case " ${*:-$index} " in *" $index "*) send_file "$index" "$path" ;; esac
+        index=$((index + 1))
+    done < /oxen/get.list
+}
+
+# Sends all files and, while the harness says that some were damaged, those again.
+deliver() {
+    again=
+    while :; do
+        # shellcheck disable=SC2086
+        send_wanted $again
+        tell await
+        # Without an answer the console has no input; the files are out anyway.
+        read -r -t 10 word again <&3 || return
+        [ "$word" = again ] || return
+    done
+}
+
+finish() { # STATUS, or nothing when there is none
+    [ -z "$READER" ] || kill "$READER" 2>/dev/null
+    dmesg -n 1
+    [ -z "$1" ] || tell status "$1"
+    if [ -s /oxen/get.list ]; then deliver; fi
+    # Said twice, since the hypervisor may print into the middle of a line.
+    [ -z "$1" ] || tell status "$1"
+    tell end
+    tell end
+    sync
+    poweroff -f
+    # poweroff returns before the machine is off.
+    while :; do sleep 1000; done
+}
+
+fail() { tell failed "$*"; tell failed "$*"; finish; }
+
+milestone dom0-userland
+while read -r module; do
+    insmod "/oxen/modules/$module.ko" || tell notice "cannot load the module $module"
+done < /oxen/modules/order
+[ -d /proc/xen ] || fail "this kernel does not run on Xen: /proc/xen is missing"
+mount -t xenfs xenfs /proc/xen || fail "cannot mount xenfs on /proc/xen"
+grep -q control_d /proc/xen/capabilities || fail "this is not the control domain: /proc/xen/capabilities says: $(cat /proc/xen/capabilities)"
+for node in privcmd evtchn gntdev xenbus; do
+    [ -e /dev/xen/$node ] || tell notice "the kernel has no /dev/xen/$node"
+done
+ip link set lo up
+hostname dom0
+
+# The daemons put themselves into the background before they are ready; their answers say when they are.
+until_ready() { # SECONDS COMMAND...
+    end=$(($(date +%s) + $1))
+    shift
+    until "$@" > /dev/null 2>&1; do
+        [ "$(date +%s)" -le $end ] || return 1
+        usleep 50000
+    done
+}
+xenstored --pid-file=/run/xen/xenstored.pid || fail "xenstored ended with status $?"
+until_ready 60 xenstore-read -s / || fail "xenstored does not answer"
+milestone xenstored
+xen-init-dom0 || fail "xen-init-dom0 ended with status $?"
+mkdir -p /var/log/xen/console
+xenconsoled --log=guest --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid || fail "xenconsoled ended with status $?"
+milestone toolstack
+
+if [ "$MODE" = shell ]; then
+    [ -z "$ROWS" ] || stty rows "$ROWS" cols "$COLUMNS" <&3
+    milestone shell
+    setsid cttyhack sh -l
+    finish $?
+fi
+
+# The script has no input and a session of its own, so that the harness can stop it whole and dom0 stays.
+stty -echo <&3
+setsid sh /oxen/script < /dev/null 3<&- &
+SCRIPT=$!
+{
+    while read -r word; do
+        [ "$word" != stop ] || kill -KILL -$SCRIPT
+    done
+} <&3 &
+READER=$!
+milestone script
+wait $SCRIPT
+finish $?

@@ -1,0 +1,179 @@
+//! The test dom0's initramfs: Debian's Xen tools with their libraries, busybox, kernel modules, our init.
+//!
+//! The paths of programs and folders are those compiled into Debian's tools. The guest's kernel and image stand in
+//! `/guest`. What belongs to one run only (script, files put in, marker) is added by `crate::harness`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::guest;
+use super::modules::ModuleDir;
+use super::sysroot::Sysroot;
+use super::tree::Tree;
+
+/// Folder of Debian's version-specific Xen programs.
+const XEN_BIN: &str = "usr/lib/xen-4.17/bin";
+/// Programs of that folder; xl needs the helper for saving and migrating.
+const XEN_PROGRAMS: [&str; 11] = [
+    "xl",
+    "xenstored",
+    "xenconsoled",
+    "xenconsole",
+    "xen-init-dom0",
+    "libxl-save-helper",
+    "xenctx",
+    "xenpm",
+    "xentop",
+    "xen-hvmctx",
+    "xen-diag",
+];
+/// Clients of xenstore.
+const XENSTORE_CLIENTS: [&str; 7] = [
+    "xenstore-chmod",
+    "xenstore-exists",
+    "xenstore-list",
+    "xenstore-ls",
+    "xenstore-read",
+    "xenstore-rm",
+    "xenstore-write",
+];
+/// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
+const MODULES: [&str; 9] = [
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xenfs",
+    "loop",
+    "tun",
+    "xen-blkback",
+    "xen-netback",
+];
+const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
+const XL_CONF: &str = "autoballoon=\"off\"\nclaim_mode=0\n";
+const SHELL_RC: &str =
+    "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\nPS1='\\h:\\w# '\n";
+const EXAMPLE_CFG: &str = r#"name = "guest"
+type = "pvh"
+kernel = "/guest/vmlinuz"
+ramdisk = "/guest/initrd"
+extra = "console=hvc0"
+memory = 256
+tsc_mode = "native"
+vcpus = 1
+"#;
+
+/// Whose xl is the one in PATH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tools {
+    /// Our own.
+    Oxen,
+    /// Debian's xen-utils.
+    Debian,
+}
+
+/// What the image is made of.
+pub(crate) struct Parts<'a> {
+    /// Debian's unpacked Xen user space.
+    pub(crate) userland: &'a Sysroot,
+    /// Modules of dom0's kernel; none if that kernel came without.
+    pub(crate) modules: Option<&'a Path>,
+    /// The guest's kernel.
+    pub(crate) guest_kernel: &'a Path,
+    /// Whose xl is in PATH.
+    pub(crate) tools: Tools,
+    /// Our static xl, if it has been built.
+    pub(crate) oxen_xl: Option<&'a Path>,
+}
+
+/// The image without what belongs to one run.
+pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
+    let applets = guest::applets(parts.userland)?;
+    let mut tree = skeleton();
+    let userland = parts.userland;
+    for program in XEN_PROGRAMS {
+        userland.install(&mut tree, &format!("{XEN_BIN}/{program}"))?;
+    }
+    for client in XENSTORE_CLIENTS {
+        userland.install(&mut tree, &format!("usr/bin/{client}"))?;
+    }
+    // glibc loads this one by name when a thread is cancelled, so no file says that it is needed.
+    tree.copy(LIBGCC, &userland.resolve(LIBGCC)?)?;
+    tree.symlink(
+        "usr/local/bin/xl",
+        match parts.tools {
+            Tools::Debian => "/usr/local/bin/debian-xl",
+            Tools::Oxen => "/usr/local/bin/oxen-xl",
+        },
+    );
+    tree.symlink("usr/local/bin/debian-xl", &format!("/{XEN_BIN}/xl"));
+    if let Some(xl) = parts.oxen_xl {
+        tree.copy("usr/local/bin/oxen-xl", xl)?;
+    }
+    guest::busybox(&mut tree, userland, &applets)?;
+    install_modules(&mut tree, parts.modules)?;
+    tree.copy("guest/vmlinuz", parts.guest_kernel)
+        .context("the guest's kernel")?;
+    let guest = guest::tree(userland, &applets).context("the guest's image")?;
+    tree.file("guest/initrd", 0o644, super::cpio::archive(&guest)?);
+    tree.file("guest/pvh.cfg", 0o644, EXAMPLE_CFG.into());
+    Ok(tree)
+}
+
+/// Folders, devices and configuration files.
+fn skeleton() -> Tree {
+    let mut tree = Tree::new();
+    tree.device("dev/console", 0o600, 5, 1);
+    tree.device("dev/null", 0o666, 1, 3);
+    for dir in [
+        "proc",
+        "sys",
+        "tmp",
+        "root",
+        "run/xen",
+        "run/lock",
+        "var/lib/xen",
+        "var/lib/xenstored",
+        "var/lib/xen/dump",
+        "var/log/xen/console",
+        "etc/xen/scripts",
+        "etc/xen/auto",
+        "mnt",
+    ] {
+        tree.directory(dir);
+    }
+    tree.symlink("var/run", "../run");
+    tree.symlink("var/lock", "../run/lock");
+    tree.file(
+        "etc/passwd",
+        0o644,
+        "root:x:0:0:root:/root:/bin/sh\n".into(),
+    );
+    tree.file("etc/group", 0o644, "root:x:0:\n".into());
+    tree.file("etc/xen/xl.conf", 0o644, XL_CONF.into());
+    tree.file("etc/shrc", 0o644, SHELL_RC.into());
+    tree.file("sbin/poweroff", 0o755, guest::POWEROFF.into());
+    tree.file("sbin/reboot", 0o755, guest::REBOOT.into());
+    tree.file("init", 0o755, include_bytes!("dom0-init.sh").to_vec());
+    tree.file("oxen/lib.sh", 0o644, include_bytes!("dom0-lib.sh").to_vec());
+    tree
+}
+
+/// The modules below /oxen/modules, and the order in which init loads them.
+fn install_modules(tree: &mut Tree, dir: Option<&Path>) -> Result<()> {
+    let mut order = String::new();
+    if let Some(dir) = dir {
+        for module in ModuleDir::open(dir)?.closure(&MODULES)? {
+            order.push_str(&module.name);
+            order.push('\n');
+            tree.file(
+                &format!("oxen/modules/{}.ko", module.name),
+                0o644,
+                module.contents,
+            );
+        }
+    }
+    tree.file("oxen/modules/order", 0o644, order.into_bytes());
+    Ok(())
+}

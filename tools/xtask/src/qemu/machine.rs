@@ -1,0 +1,248 @@
+//! Runs one QEMU process and feeds an observer with what happens.
+//!
+//! One loop waits for console bytes, keys, signals and a deadline, all of which arrive in one channel. However the loop
+//! ends, the process is killed by its id and waited for; should xtask itself be killed, the kernel kills QEMU (parent
+//! death signal, set by util-linux's setpriv). The observers are in `crate::harness`.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::command::Machine;
+use crate::paths::find_program;
+
+/// What an observer wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Go on.
+    Continue,
+    /// Enough: kill the machine.
+    Stop,
+}
+
+/// Someone who watches a machine and talks to its console.
+pub(crate) trait Observer {
+    /// Bytes came out of the serial console.
+    fn console(&mut self, bytes: &[u8], link: &mut Link) -> Flow;
+    /// The deadline set through the link has passed; it is unset now.
+    fn deadline(&mut self, link: &mut Link) -> Flow;
+    /// The person typed something (only when keys were asked for).
+    fn keys(&mut self, bytes: &[u8], link: &mut Link) -> Flow {
+        link.send(bytes);
+        Flow::Continue
+    }
+}
+
+/// What an observer can do to the machine.
+#[derive(Debug)]
+pub(crate) struct Link {
+    input: Sender<Vec<u8>>,
+    deadline: Option<Instant>,
+}
+
+impl Link {
+    /// Sends bytes to the serial console. Nothing is sent any more once the machine has ended.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        // The receiver ends with the machine; then there is no one left to tell.
+        drop(self.input.send(bytes.to_vec()));
+    }
+
+    /// Calls [`Observer::deadline`] after this time from now, instead of any deadline set before.
+    pub(crate) fn set_deadline(&mut self, after: Duration) {
+        self.deadline = Some(Instant::now() + after);
+    }
+
+    /// Waits without a limit.
+    pub(crate) fn clear_deadline(&mut self) {
+        self.deadline = None;
+    }
+
+    /// A link that goes nowhere but to the test, and what is sent through it.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> (Self, Receiver<Vec<u8>>) {
+        let (input, output) = channel();
+        let link = Self {
+            input,
+            deadline: None,
+        };
+        (link, output)
+    }
+
+    /// Whether a deadline is set.
+    #[cfg(test)]
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.deadline.is_some()
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// QEMU ended by itself.
+    Exited {
+        /// Its exit status.
+        status: ExitStatus,
+        /// The last lines it wrote to standard error.
+        messages: String,
+    },
+    /// The observer had enough.
+    Stopped,
+    /// Ctrl-C or another request to end.
+    Interrupted,
+}
+
+enum Event {
+    Console(Vec<u8>),
+    ConsoleClosed,
+    Keys(Vec<u8>),
+    Signal,
+}
+
+/// Kills and reaps the process when dropped.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail only when the process is gone already, which is what is wanted.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Runs the machine to its end. `keys`: whether standard input is passed to the observer.
+///
+/// # Errors
+/// QEMU cannot be started.
+pub(crate) fn run(
+    machine: &Machine,
+    limit: Option<Duration>,
+    keys: bool,
+    observer: &mut dyn Observer,
+) -> Result<End> {
+    let mut child = Guard(spawn(machine)?);
+    let (events, inbox) = channel();
+    let (input, to_machine) = channel();
+    let mut link = Link {
+        input,
+        deadline: limit.map(|limit| Instant::now() + limit),
+    };
+    let stdout = child.0.stdout.take().context("QEMU has no output")?;
+    let stdin = child.0.stdin.take().context("QEMU has no input")?;
+    let mut stderr = child.0.stderr.take().context("QEMU has no error output")?;
+    pump(stdout, events.clone(), Event::Console, Event::ConsoleClosed);
+    thread::spawn(move || feed(stdin, &to_machine));
+    let messages = thread::spawn(move || {
+        let mut text = Vec::new();
+        // A read error only shortens the text.
+        drop(stderr.read_to_end(&mut text));
+        crate::provision::apt::last_lines(&text)
+    });
+    if keys {
+        // The end of a file or pipe on standard input is Ctrl-D to the shell.
+        let end_of_input = Event::Keys(vec![4]);
+        pump(std::io::stdin(), events.clone(), Event::Keys, end_of_input);
+    }
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    let signals_handle = signals.handle();
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            if events.send(Event::Signal).is_err() {
+                break;
+            }
+        }
+    });
+    let end = watch(&inbox, &mut link, observer);
+    signals_handle.close();
+    match end {
+        Some(end) => Ok(end),
+        None => Ok(End::Exited {
+            status: child.0.wait().context("cannot wait for QEMU")?,
+            messages: messages.join().unwrap_or_default(),
+        }),
+    }
+}
+
+/// The loop. None when the machine closed its console, that is, ended.
+fn watch(inbox: &Receiver<Event>, link: &mut Link, observer: &mut dyn Observer) -> Option<End> {
+    loop {
+        let event = match link.deadline {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        let flow = match event {
+            Ok(Event::Console(bytes)) => observer.console(&bytes, link),
+            Ok(Event::Keys(bytes)) => observer.keys(&bytes, link),
+            Ok(Event::Signal) => return Some(End::Interrupted),
+            Ok(Event::ConsoleClosed) | Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                link.deadline = None;
+                observer.deadline(link)
+            }
+        };
+        if flow == Flow::Stop {
+            return Some(End::Stopped);
+        }
+    }
+}
+
+/// Starts QEMU in a process group of its own, so that Ctrl-C reaches only us.
+fn spawn(machine: &Machine) -> Result<Child> {
+    let program = &machine.qemu.program;
+    let mut command = match find_program("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command
+        .args(machine.arguments()?)
+        .envs(machine.qemu.env.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// Reads a source until its end in a thread of its own.
+fn pump(
+    mut source: impl Read + Send + 'static,
+    events: Sender<Event>,
+    wrap: fn(Vec<u8>) -> Event,
+    last: Event,
+) {
+    thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(count @ 1..) = source.read(&mut buffer) {
+            if events.send(wrap(buffer[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+        // Without a receiver the loop has ended already.
+        drop(events.send(last));
+    });
+}
+
+/// Writes to the machine's console until either side ends; QEMU takes bytes only as fast as the guest reads them.
+fn feed(mut stdin: impl Write, queue: &Receiver<Vec<u8>>) {
+    for bytes in queue {
+        if stdin
+            .write_all(&bytes)
+            .and_then(|()| stdin.flush())
+            .is_err()
+        {
+            return;
+        }
+    }
+}
