@@ -3,3 +3,4 @@
 //! [`config`] reads domain configurations.
 
 pub mod config;
+pub mod json;

@@ -1,0 +1,370 @@
+//! JSON the way xl writes it: the layout of yajl, and a domain's configuration as libxl describes it.
+//!
+//! `xl create -n` prints a `libxl_domain_config` in which only what differs from its default appears, in the order of
+//! libxl_types.idl; the same object, stored as user data, is what either toolstack reads back (`xl list -l`, a restart by
+//! the monitor). So the names and the order here are an interface. Comes after the schema.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+use serde_json::{Map, Value, json};
+
+use crate::config::disk::{Backend, Disk, Format};
+use crate::config::domain::{Action, Affinity, DomainConfig, TimerMode, TscMode};
+use crate::config::p9::P9;
+use crate::config::vif::{Vif, VifType};
+
+/// Writes a value in yajl's layout: four spaces per level, a line for every element, and an empty line in what is empty.
+pub fn to_text(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut bytes, Yajl::default());
+    // Writing to memory does not fail, and a Value holds nothing that JSON cannot express.
+    if value.serialize(&mut serializer).is_err() {
+        bytes.clear();
+    }
+    bytes.push(b'\n');
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// yajl's beautified layout.
+#[derive(Default)]
+struct Yajl {
+    depth: usize,
+}
+
+impl Yajl {
+    fn indent<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        (0..self.depth).try_for_each(|_| writer.write_all(b"    "))
+    }
+
+    fn open<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        writer.write_all(bracket)?;
+        writer.write_all(b"\n")
+    }
+
+    fn close<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth = self.depth.saturating_sub(1);
+        writer.write_all(b"\n")?;
+        self.indent(writer)?;
+        writer.write_all(bracket)
+    }
+
+    fn element<W: ?Sized + io::Write>(&self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(b",\n")?;
+        }
+        self.indent(writer)
+    }
+}
+
+impl Formatter for Yajl {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.element(writer, first)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.element(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// What the configuration does not say but the description needs.
+pub struct Context<'a> {
+    /// The UUID, given or fresh.
+    pub uuid: [u8; 16],
+    /// For each host CPU its node, as [`crate::config::cpus::CpuSet::resolve`] wants it.
+    pub node_of_cpu: &'a [Option<u32>],
+}
+
+/// An object under construction, to which only what differs from the default is added.
+#[derive(Default)]
+struct Object(Map<String, Value>);
+
+impl Object {
+    fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.into(), value.into());
+    }
+
+    fn given<T: Into<Value>>(&mut self, key: &str, value: Option<T>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+    }
+
+    /// libxl's three-valued booleans are strings.
+    fn flag(&mut self, key: &str, value: Option<bool>) {
+        self.given(key, value.map(|value| if value { "True" } else { "False" }));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        if !value.is_empty() {
+            self.set(key, value);
+        }
+    }
+
+    fn list(&mut self, key: &str, values: Vec<Value>) {
+        if !values.is_empty() {
+            self.set(key, values);
+        }
+    }
+
+    fn done(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+/// The `libxl_domain_config` of a configuration.
+pub fn domain_config(config: &DomainConfig, context: &Context<'_>) -> Value {
+    let mut all = Object::default();
+    all.set("c_info", create_info(config, context));
+    all.set("b_info", build_info(config, context));
+    all.list("disks", config.disks.iter().map(disk).collect());
+    all.list("nics", config.vifs.iter().map(nic).collect());
+    all.list("p9s", config.p9s.iter().enumerate().map(p9).collect());
+    let actions = [
+        ("on_poweroff", config.actions.poweroff),
+        ("on_reboot", config.actions.reboot),
+        ("on_watchdog", config.actions.watchdog),
+        ("on_crash", config.actions.crash),
+        ("on_soft_reset", config.actions.soft_reset),
+    ];
+    for (key, action) in actions {
+        // "destroy" is the value that libxl takes for the default of all of them.
+        all.given(
+            key,
+            (action != Action::Destroy).then(|| action_name(action)),
+        );
+    }
+    all.done()
+}
+
+/// libxl's name of an action, which is not xl's.
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Destroy => "destroy",
+        Action::Restart => "restart",
+        Action::RenameRestart => "restart_rename",
+        Action::Preserve => "preserve",
+        Action::CoredumpDestroy => "coredump_destroy",
+        Action::CoredumpRestart => "coredump_restart",
+        Action::SoftReset => "soft_reset",
+    }
+}
+
+/// The action with that name in libxl.
+pub fn action_from_name(name: &str) -> Option<Action> {
+    Action::NAMES
+        .iter()
+        .map(|(action, _)| *action)
+        .find(|action| action_name(*action) == name)
+}
+
+fn create_info(config: &DomainConfig, context: &Context<'_>) -> Value {
+    let mut info = Object::default();
+    info.set("type", "pvh");
+    info.flag("hap", config.hap);
+    info.flag("oos", config.oos);
+    info.given("ssid_label", config.seclabel.clone());
+    info.set("name", config.name.clone());
+    info.set("uuid", libxc::plan::nodes::format_uuid(&context.uuid));
+    info.given("pool_name", config.pool.clone());
+    info.flag("run_hotplug_scripts", Some(true));
+    info.flag("driver_domain", config.driver_domain);
+    info.done()
+}
+
+fn build_info(config: &DomainConfig, context: &Context<'_>) -> Value {
+    let mut info = Object::default();
+    let most = config.max_vcpus.or(config.vcpus);
+    info.given("max_vcpus", most);
+    info.given(
+        "avail_vcpus",
+        config.vcpus.map(|count| (0..count).collect::<Vec<_>>()),
+    );
+    let affinity =
+        |affinity: &Option<Affinity>| affinities(affinity.as_ref(), config.most_vcpus(), context);
+    info.list("vcpu_hard_affinity", affinity(&config.cpus));
+    info.list("vcpu_soft_affinity", affinity(&config.cpus_soft));
+    // Who says where vCPUs go does not want them placed.
+    info.flag(
+        "numa_placement",
+        (config.cpus.is_some() || config.cpus_soft.is_some()).then_some(false),
+    );
+    let tsc =
+        (config.tsc_mode != TscMode::Default).then(|| name_of(config.tsc_mode, &TscMode::NAMES));
+    info.given("tsc_mode", tsc);
+    info.given(
+        "max_memkb",
+        config
+            .max_memory_mib
+            .or(config.memory_mib)
+            .map(|mib| mib << 10),
+    );
+    info.given("target_memkb", config.memory_mib.map(|mib| mib << 10));
+    info.given(
+        "shadow_memkb",
+        config.shadow_memory_mib.map(|mib| mib << 10),
+    );
+    info.flag("disable_migrate", config.no_migrate);
+    info.given("max_grant_frames", config.max_grant_frames);
+    info.given("max_maptrack_frames", config.max_maptrack_frames);
+    info.given("max_grant_version", config.max_grant_version);
+    info.set("sched_params", sched_params(config));
+    info.flag("claim_mode", Some(true));
+    info.given(
+        "event_channels",
+        config.max_event_channels.filter(|&channels| channels != 0),
+    );
+    info.given("kernel", config.kernel.clone());
+    info.given("cmdline", config.command_line());
+    info.given("ramdisk", config.ramdisk.clone());
+    info.flag("acpi", config.acpi);
+    info.given(
+        "timer_mode",
+        config
+            .timer_mode
+            .map(|mode| name_of(mode, &TimerMode::NAMES)),
+    );
+    info.flag("nested_hvm", config.nested_hvm);
+    info.set("type.pvh", json!({}));
+    info.set("arch_arm", json!({}));
+    info.set("arch_x86", json!({}));
+    info.done()
+}
+
+fn sched_params(config: &DomainConfig) -> Value {
+    let mut params = Object::default();
+    params.given("weight", config.scheduling.weight);
+    params.given("cap", config.scheduling.cap);
+    params.done()
+}
+
+fn name_of<T: Copy + PartialEq>(value: T, names: &[(T, &'static str)]) -> &'static str {
+    names
+        .iter()
+        .find(|(other, _)| *other == value)
+        .map_or("", |(_, name)| name)
+}
+
+fn affinities(affinity: Option<&Affinity>, vcpus: u32, context: &Context<'_>) -> Vec<Value> {
+    let count = usize::try_from(vcpus).unwrap_or(usize::MAX);
+    match affinity {
+        None => Vec::new(),
+        Some(Affinity::All(set)) => vec![json!(set.resolve(context.node_of_cpu)); count],
+        Some(Affinity::PerVcpu(sets)) => sets
+            .iter()
+            .take(count)
+            .map(|set| json!(set.resolve(context.node_of_cpu)))
+            .collect(),
+    }
+}
+
+fn disk(disk: &Disk) -> Value {
+    let mut object = Object::default();
+    object.text("backend_domname", &disk.backend_domain);
+    object.given("pdev_path", disk.target.clone());
+    object.set("vdev", disk.vdev.clone());
+    object.given(
+        "backend",
+        disk.backend.map(|backend| match backend {
+            Backend::Phy => "phy",
+            Backend::Qdisk => "qdisk",
+            Backend::Standalone => "standalone",
+        }),
+    );
+    object.set(
+        "format",
+        match disk.format {
+            Format::Raw => "raw",
+            Format::Qcow => "qcow",
+            Format::Qcow2 => "qcow2",
+            Format::Vhd => "vhd",
+            Format::Qed => "qed",
+            Format::Empty => "empty",
+        },
+    );
+    object.text("script", &disk.script);
+    object.given("removable", disk.cdrom.then_some(1));
+    object.given("readwrite", disk.writable.then_some(1));
+    object.given("is_cdrom", disk.cdrom.then_some(1));
+    object.given("direct_io_safe", disk.direct_io_safe.then_some(true));
+    object.flag("discard_enable", disk.discard);
+    object.flag("trusted", disk.trusted);
+    object.done()
+}
+
+fn nic(vif: &Vif) -> Value {
+    let mut object = Object::default();
+    object.text("backend_domname", &vif.backend);
+    object.given("mtu", vif.mtu);
+    object.text("model", &vif.model);
+    let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+    object.given("mac", vif.mac.map(mac));
+    object.text("ip", &vif.ip);
+    object.text("bridge", &vif.bridge);
+    object.text("ifname", &vif.name);
+    object.text("script", &vif.script);
+    object.given(
+        "nictype",
+        vif.kind.map(|kind| match kind {
+            VifType::Vif => "vif",
+            VifType::Ioemu => "vif_ioemu",
+        }),
+    );
+    object.given("rate_bytes_per_interval", vif.rate.map(|rate| rate.bytes));
+    object.given("rate_interval_usecs", vif.rate.map(|rate| rate.interval_us));
+    object.text("gatewaydev", &vif.gateway_dev);
+    object.flag("trusted", vif.trusted);
+    object.done()
+}
+
+fn p9((devid, share): (usize, &P9)) -> Value {
+    let mut object = Object::default();
+    object.text("backend_domname", &share.backend);
+    object.set("tag", share.tag.clone());
+    object.set("path", share.path.clone());
+    object.set("security_model", share.security_model.clone());
+    object.set("devid", devid);
+    object.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_yajls() {
+        let value = json!({ "a": {}, "b": [1, { "c": "x" }], "d": [] });
+        let text = "{\n    \"a\": {\n\n    },\n    \"b\": [\n        1,\n        {\n            \"c\": \"x\"\n        }\n    ],\n    \"d\": [\n\n    ]\n}\n";
+        assert_eq!(to_text(&value), text);
+    }
+}
