@@ -1,4 +1,26 @@
-//! Decisions.
+//! Everything the hypervisor decides. No unsafe code: what touches hardware is asked of `machine`.
+//!
+//! In the order of the data: `boot` brings up the host and its control domain; `vcpu::run` is the loop that everything
+//! passes through: run → exit → outcome → resume. A hypercall goes `hypercall` (table, access) → `hypercall::<family>`
+//! (decode, check) → a verb in `memory`, `event`, `grant`, `domain`, `sched`. Guest memory is reached through `guest_mem`
+//! only, and translations are changed through `p2m` only.
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
 pub mod boot;
+pub mod domain;
+pub mod event;
+pub mod grant;
+pub mod guest_mem;
+pub mod host;
+pub mod hypercall;
+pub mod memory;
+pub mod outcome;
+pub mod p2m;
+pub mod sched;
+pub mod timer;
+pub mod vcpu;
+pub mod x86;

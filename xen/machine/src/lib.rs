@@ -21,6 +21,7 @@ pub mod exit;
 pub mod frame;
 pub mod heap;
 pub mod lock;
+pub mod platform;
 pub mod memory;
 pub mod table;
 pub mod units;
@@ -29,10 +30,10 @@ pub mod vcpu;
 #[cfg(not(target_os = "none"))]
 pub mod fake;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
-pub mod x86;
+mod x86;
 
 #[cfg(not(target_os = "none"))]
-use fake as arch;
+use fake::arch;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 use x86 as arch;
 

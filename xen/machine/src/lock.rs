@@ -9,6 +9,8 @@ use core::ops::{Deref, DerefMut};
 
 /// The ranks, outermost first. A number may be used by several locks that are never held together.
 pub mod rank {
+    /// A vCPU's hardware state: held while it runs, by everybody else only tried.
+    pub const VCPU: u8 = 0;
     /// Creation and destruction of domains.
     pub const DOMAIN_LIST: u8 = 1;
     /// One domain's control operations (domctl).
@@ -17,8 +19,8 @@ pub mod rank {
     pub const GRANT: u8 = 4;
     /// One domain's event channels.
     pub const EVENT: u8 = 6;
-    /// One vCPU's state, while it is not running.
-    pub const VCPU: u8 = 8;
+    /// One vCPU's registered areas (vcpu_info, runstate).
+    pub const VCPU_AREAS: u8 = 8;
     /// One domain's p2m.
     pub const P2M: u8 = 10;
     /// Emulated devices of one domain (vIO-APIC, vPCI).
@@ -50,6 +52,9 @@ impl spin::RelaxStrategy for Relax {
 pub struct Lock<T, const RANK: u8> {
     inner: spin::mutex::SpinMutex<T, Relax>,
 }
+
+/// Read access to a [`Shared`] value.
+pub type ReadGuard<'a, T> = spin::rwlock::RwLockReadGuard<'a, T, Relax>;
 
 /// A held [`Lock`].
 #[derive(Debug)]
@@ -108,7 +113,7 @@ impl<T> Shared<T> {
     }
 
     /// Waits until no writer holds the lock, and reads.
-    pub fn read(&self) -> spin::rwlock::RwLockReadGuard<'_, T, Relax> {
+    pub fn read(&self) -> ReadGuard<'_, T> {
         self.inner.read()
     }
 
@@ -117,6 +122,9 @@ impl<T> Shared<T> {
         self.inner.try_write()
     }
 }
+
+/// A value that is set once.
+pub type Once<T> = spin::once::Once<T, Relax>;
 
 /// The proof that a rank is held on this CPU.
 #[derive(Debug)]

@@ -66,7 +66,7 @@ pub(super) fn enable() {
 }
 
 /// This processor's APIC id.
-pub(super) fn own_id() -> u32 {
+pub fn own_id() -> u32 {
     let id = read(ID);
     if REGISTERS.load(Ordering::Relaxed).is_null() { id } else { id >> 24 }
 }

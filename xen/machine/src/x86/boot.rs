@@ -27,9 +27,6 @@ pub(super) const IMAGE_OFFSET: u64 = 0xffff_ffff_8000_0000;
 const MIB2: u64 = 0x20_0000;
 const GIB4: u64 = 0x1_0000_0000;
 
-/// What the core gives the machine: the function that goes on where the boot ends.
-pub type Entry = fn(BootInfo) -> !;
-
 unsafe extern "Rust" {
     /// The core's entry, defined by the `oxen` binary.
     safe fn oxen_main(info: BootInfo) -> !;

@@ -17,8 +17,7 @@ mod svm;
 mod time;
 mod traps;
 
-pub use apic::{kick, set_timer};
-pub use boot::Entry;
+pub use apic::{kick, own_id as apic_id, set_timer};
 pub use cpu::{
     cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, relax, set_held_ranks, set_working_for,
     take_work,
@@ -48,6 +47,22 @@ pub struct PermissionMaps {
     pub ports: Maddr,
     /// Two bits an MSR.
     pub msrs: Maddr,
+}
+
+/// CPUID of this processor.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [result.eax, result.ebx, result.ecx, result.edx]
+}
+
+static HOST: spin::Once<&'static (dyn core::any::Any + Send + Sync)> = spin::Once::new();
+
+pub fn set_host(host: &'static (dyn core::any::Any + Send + Sync)) {
+    HOST.call_once(|| host);
+}
+
+pub fn host() -> Option<&'static (dyn core::any::Any + Send + Sync)> {
+    HOST.get().copied()
 }
 
 /// Works on the frame table.

@@ -1,0 +1,143 @@
+//! Whether a domain runs: pause counts, shutdown, the steps of dying.
+
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// Why a domain stopped (public/sched.h, SHUTDOWN_*).
+pub type ShutdownReason = u8;
+
+/// Not shut down.
+const RUNNING: u32 = u32::MAX;
+
+/// How far a domain's end has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Stage {
+    /// It lives.
+    Alive = 0,
+    /// It is being taken apart; nothing new may begin.
+    Dying = 1,
+    /// Only references of others keep it.
+    Dead = 2,
+}
+
+/// The flags and counts; all of them atomics, read on every schedule.
+#[derive(Debug)]
+pub struct Lifecycle {
+    /// Pauses by the system (creation, destruction, suspension), each to be undone by the same.
+    system_pauses: AtomicU32,
+    /// Pauses by the toolstack.
+    toolstack_pauses: AtomicU32,
+    shutdown: AtomicU32,
+    stage: AtomicU8,
+}
+
+impl Lifecycle {
+    /// A new domain's: paused by the toolstack once, as after createdomain.
+    pub const fn new() -> Self {
+        Self {
+            system_pauses: AtomicU32::new(0),
+            toolstack_pauses: AtomicU32::new(1),
+            shutdown: AtomicU32::new(RUNNING),
+            stage: AtomicU8::new(Stage::Alive as u8),
+        }
+    }
+
+    /// Whether its vCPUs may not run.
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        self.system_pauses.load(Ordering::Acquire) != 0
+            || self.toolstack_pauses.load(Ordering::Acquire) != 0
+            || self.shutdown.load(Ordering::Acquire) != RUNNING
+            || self.stage.load(Ordering::Acquire) != Stage::Alive as u8
+    }
+
+    /// Pauses for the system.
+    pub fn pause_by_system(&self) {
+        self.system_pauses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Undoes one pause of the system.
+    pub fn unpause_by_system(&self) {
+        self.system_pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
+    }
+
+    /// Pauses for the toolstack; false when it has paused too often (Xen allows 255).
+    #[must_use]
+    pub fn pause_by_toolstack(&self) -> bool {
+        let change = |count: u32| (count < 255).then_some(count.saturating_add(1));
+        self.toolstack_pauses.try_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+    }
+
+    /// Undoes one pause of the toolstack; false if there was none.
+    #[must_use]
+    pub fn unpause_by_toolstack(&self) -> bool {
+        self.toolstack_pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).is_ok()
+    }
+
+    /// Whether the toolstack has paused it.
+    pub fn is_paused_by_toolstack(&self) -> bool {
+        self.toolstack_pauses.load(Ordering::Acquire) != 0
+    }
+
+    /// Shuts down with a reason. False if it was shut down already: the first reason stays.
+    #[must_use]
+    pub fn shut_down(&self, reason: ShutdownReason) -> bool {
+        self.shutdown.compare_exchange(RUNNING, u32::from(reason), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The reason of the shutdown, if it is shut down.
+    pub fn shutdown_reason(&self) -> Option<ShutdownReason> {
+        u8::try_from(self.shutdown.load(Ordering::Acquire)).ok()
+    }
+
+    /// Undoes a shutdown (resume after suspend).
+    pub fn clear_shutdown(&self) {
+        self.shutdown.store(RUNNING, Ordering::Release);
+    }
+
+    /// How far the end has come.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Alive,
+            1 => Stage::Dying,
+            _ => Stage::Dead,
+        }
+    }
+
+    /// Goes on to a later stage; earlier ones cannot come back.
+    pub fn advance(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+    }
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_of_both_kinds_add_up() {
+        let life = Lifecycle::new();
+        assert!(life.is_stopped(), "a new domain is paused");
+        assert!(life.unpause_by_toolstack());
+        assert!(!life.is_stopped());
+        assert!(!life.unpause_by_toolstack(), "an unpause too many is refused");
+        life.pause_by_system();
+        assert!(life.pause_by_toolstack());
+        life.unpause_by_system();
+        assert!(life.is_stopped());
+    }
+
+    #[test]
+    fn the_first_shutdown_reason_stays() {
+        let life = Lifecycle::new();
+        assert!(life.shut_down(3));
+        assert!(!life.shut_down(0));
+        assert_eq!(life.shutdown_reason(), Some(3));
+    }
+}

@@ -1,0 +1,156 @@
+//! The one value that all state of the hypervisor hangs off: domains, processors, options.
+
+use crate::domain::Domain;
+use crate::sched::CpuQueue;
+use crate::timer::CpuTimers;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU16, Ordering};
+use machine::DomId;
+use machine::boxed::{Boxed, OutOfMemory};
+use machine::lock::{Lock, Shared, rank};
+
+/// Domains at the most, the control domain included.
+pub const MAX_DOMAINS: usize = 512;
+
+/// Read access to a domain: while it lives, the domain is not taken apart.
+pub type DomainRef<'a> = DomainGuard<'a>;
+
+/// One place for a domain.
+type Slot = Shared<Option<Boxed<Domain>>>;
+
+/// A domain borrowed from its slot.
+pub struct DomainGuard<'a> {
+    guard: machine::lock::ReadGuard<'a, Option<Boxed<Domain>>>,
+}
+
+impl core::ops::Deref for DomainGuard<'_> {
+    type Target = Domain;
+    #[inline]
+    fn deref(&self) -> &Domain {
+        match &*self.guard {
+            Some(domain) => domain,
+            None => unreachable!("a guard is made for filled slots only"),
+        }
+    }
+}
+
+/// All domains, by slot. A domain's number and its slot are independent: numbers are not reused soon, slots are.
+pub struct DomainTable {
+    slots: Vec<Slot>,
+    /// For each slot, the number of the domain in it, or `NO_DOMAIN`: lets a look-up pass over other slots without a lock.
+    numbers: Vec<AtomicU16>,
+    /// Held while domains are created or removed.
+    pub change: Lock<DomainNumbers, { rank::DOMAIN_LIST }>,
+}
+
+const NO_DOMAIN: u16 = u16::MAX;
+
+/// Hands out domain numbers.
+#[derive(Debug)]
+pub struct DomainNumbers {
+    next: u16,
+}
+
+impl DomainTable {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn try_new() -> Result<Self, OutOfMemory> {
+        let (mut slots, mut numbers) = (Vec::new(), Vec::new());
+        slots.try_reserve_exact(MAX_DOMAINS).map_err(|_| OutOfMemory)?;
+        numbers.try_reserve_exact(MAX_DOMAINS).map_err(|_| OutOfMemory)?;
+        for _ in 0..MAX_DOMAINS {
+            slots.push(Shared::new(None));
+            numbers.push(AtomicU16::new(NO_DOMAIN));
+        }
+        Ok(Self { slots, numbers, change: Lock::new(DomainNumbers { next: 1 }) })
+    }
+
+    /// The domain with this number.
+    #[inline]
+    pub fn get(&self, id: DomId) -> Option<DomainRef<'_>> {
+        let index = self.numbers.iter().position(|number| number.load(Ordering::Acquire) == id.0)?;
+        let guard = self.slots.get(index)?.read();
+        // The slot may have changed hands between the two looks.
+        guard.as_ref().is_some_and(|domain| domain.id == id).then_some(DomainGuard { guard })
+    }
+
+    /// The domain with the lowest number that is `from` or higher.
+    pub fn next_from(&self, from: DomId) -> Option<DomainRef<'_>> {
+        let mut from = from.0;
+        loop {
+            let next = self
+                .numbers
+                .iter()
+                .map(|number| number.load(Ordering::Acquire))
+                .filter(|number| *number >= from && *number != NO_DOMAIN)
+                .min()?;
+            if let Some(domain) = self.get(DomId(next)) {
+                return Some(domain);
+            }
+            from = next.checked_add(1)?;
+        }
+    }
+
+    /// Puts a domain into a free slot. The caller holds `change`.
+    ///
+    /// # Errors
+    /// Gives the domain back when all slots are full.
+    pub fn insert(&self, domain: Boxed<Domain>) -> Result<(), Boxed<Domain>> {
+        let id = domain.id;
+        for (slot, number) in self.slots.iter().zip(&self.numbers) {
+            if number.load(Ordering::Acquire) != NO_DOMAIN {
+                continue;
+            }
+            let Some(mut place) = slot.try_write() else { continue };
+            *place = Some(domain);
+            number.store(id.0, Ordering::Release);
+            return Ok(());
+        }
+        Err(domain)
+    }
+
+    /// Takes a domain out, if nobody holds a reference to it now. The caller holds `change`.
+    pub fn remove(&self, id: DomId) -> Option<Boxed<Domain>> {
+        let index = self.numbers.iter().position(|number| number.load(Ordering::Acquire) == id.0)?;
+        let mut place = self.slots.get(index)?.try_write()?;
+        self.numbers.get(index)?.store(NO_DOMAIN, Ordering::Release);
+        place.take()
+    }
+
+    /// A number for a new domain: `wanted` if it is free, else the next unused one, wrapping around below 0x7ff0.
+    pub fn choose_number(&self, numbers: &mut DomainNumbers, wanted: Option<DomId>) -> Option<DomId> {
+        const FIRST_RESERVED: u16 = 0x7ff0;
+        let is_free = |id: u16| self.numbers.iter().all(|number| number.load(Ordering::Acquire) != id);
+        if let Some(wanted) = wanted {
+            return (wanted.0 < FIRST_RESERVED && is_free(wanted.0)).then_some(wanted);
+        }
+        for _ in 0..FIRST_RESERVED {
+            let candidate = numbers.next;
+            numbers.next = if candidate >= FIRST_RESERVED - 1 { 1 } else { candidate.saturating_add(1) };
+            if is_free(candidate) {
+                return Some(DomId(candidate));
+            }
+        }
+        None
+    }
+}
+
+/// What belongs to one processor.
+pub struct Cpu {
+    /// vCPUs that want to run here.
+    pub queue: Lock<CpuQueue, { rank::RUN_QUEUE }>,
+    /// What must happen here at a certain time.
+    pub timers: Lock<CpuTimers, { rank::TIMER }>,
+}
+
+/// The hypervisor's whole state.
+pub struct Host {
+    /// All domains.
+    pub domains: DomainTable,
+    /// All processors, by number.
+    pub cpus: Vec<Cpu>,
+    /// What the command line and the firmware said.
+    pub platform: crate::boot::Platform,
+}

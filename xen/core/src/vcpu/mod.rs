@@ -1,0 +1,100 @@
+//! A virtual processor: its registers, why it does not run, its time and its interrupts.
+//!
+//! The physical CPU that runs a vCPU holds `hardware` for the whole time slice; everybody else only tries to take it (and
+//! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own.
+
+use crate::event::VcpuEvents;
+use crate::sched::Unit;
+use crate::timer::VcpuTimers;
+use crate::x86::VcpuX86;
+use core::sync::atomic::{AtomicU32, Ordering};
+use machine::DomId;
+use machine::boxed::OutOfMemory;
+use machine::lock::{Lock, rank};
+
+bitflags::bitflags! {
+    /// Why a vCPU does not want to run.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Wait: u32 {
+        /// It was never started, or was taken down.
+        const DOWN = 1 << 0;
+        /// It waits for an event or an interrupt (HLT, SCHEDOP_block).
+        const BLOCKED = 1 << 1;
+        /// It waits for one of a few event channels (SCHEDOP_poll).
+        const POLLING = 1 << 2;
+    }
+}
+
+/// A vCPU.
+pub struct Vcpu {
+    /// Whose it is.
+    pub domain: DomId,
+    /// Its number in the domain.
+    pub index: u32,
+    /// Registers and control block. Only ever `try_lock`ed.
+    pub hardware: Lock<machine::vcpu::Vcpu, { rank::VCPU }>,
+    /// Why it does not want to run.
+    wait: AtomicU32,
+    /// Pauses of this vCPU alone.
+    pauses: AtomicU32,
+    /// Where it runs and how much it has run.
+    pub sched: Unit,
+    /// Its vcpu_info, runstate area and upcall vector.
+    pub events: VcpuEvents,
+    /// Its deadlines.
+    pub timers: VcpuTimers,
+    /// What only x86 has: local interrupt controller, MSRs.
+    pub x86: VcpuX86,
+}
+
+impl Vcpu {
+    /// vCPU `index` of a domain whose stage-2 table is at `root`: down, as after creation.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn try_new(domain: DomId, index: u32, root: machine::Mfn) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            domain,
+            index,
+            hardware: Lock::new(machine::vcpu::Vcpu::try_new(root)?),
+            wait: AtomicU32::new(Wait::DOWN.bits()),
+            pauses: AtomicU32::new(0),
+            sched: Unit::new(),
+            events: VcpuEvents::new(),
+            timers: VcpuTimers::new(),
+            x86: VcpuX86::try_new(index)?,
+        })
+    }
+
+    /// Why it does not want to run.
+    #[inline]
+    pub fn wait(&self) -> Wait {
+        Wait::from_bits_retain(self.wait.load(Ordering::Acquire))
+    }
+
+    /// Adds reasons to wait; gives those before.
+    pub fn add_wait(&self, reasons: Wait) -> Wait {
+        Wait::from_bits_retain(self.wait.fetch_or(reasons.bits(), Ordering::AcqRel))
+    }
+
+    /// Takes reasons to wait away; gives those before.
+    pub fn clear_wait(&self, reasons: Wait) -> Wait {
+        Wait::from_bits_retain(self.wait.fetch_and(!reasons.bits(), Ordering::AcqRel))
+    }
+
+    /// Whether it wants to run, as far as it alone decides.
+    #[inline]
+    pub fn is_runnable(&self) -> bool {
+        self.wait.load(Ordering::Acquire) == 0 && self.pauses.load(Ordering::Acquire) == 0
+    }
+
+    /// Pauses this vCPU alone; counts.
+    pub fn pause(&self) {
+        self.pauses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Undoes one pause.
+    pub fn unpause(&self) {
+        self.pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
+    }
+}

@@ -1,0 +1,61 @@
+//! The machine as a whole: firmware memory, ports, other processors, the host value, and what the processors can do.
+
+use crate::arch;
+use crate::units::{CpuId, Maddr};
+use core::any::Any;
+
+/// Reads firmware's memory (ACPI tables, the BIOS area), wherever it lies. False if the range makes no sense.
+#[must_use]
+pub fn read_firmware(maddr: Maddr, out: &mut [u8]) -> bool {
+    arch::read_firmware(maddr, out)
+}
+
+/// Reads `size` bytes (1, 2 or 4) from a port, for a hardware domain that may.
+pub fn port_read(port: u16, size: u8) -> u32 {
+    arch::port_read(port, size)
+}
+
+/// Writes `size` bytes (1, 2 or 4) to a port, for a hardware domain that may.
+pub fn port_write(port: u16, size: u8, value: u32) {
+    arch::port_write(port, size, value);
+}
+
+/// First port of the serial console, which no domain may touch; it takes eight.
+pub fn console_port() -> Option<u16> {
+    arch::console_port()
+}
+
+/// Makes `host` what [`host`] gives on every CPU.
+pub fn set_host(host: &'static (dyn Any + Send + Sync)) {
+    arch::set_host(host);
+}
+
+/// The value given to [`set_host`]; `None` before that.
+pub fn host() -> Option<&'static (dyn Any + Send + Sync)> {
+    arch::host()
+}
+
+/// Starts the processors with these APIC ids; each calls `entry` with its number, counted on from 1. Gives how many came.
+pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> usize {
+    arch::start_other_cpus(apic_ids, entry)
+}
+
+/// This processor's APIC id.
+pub fn apic_id() -> u32 {
+    arch::apic_id()
+}
+
+/// Halt instead of restarting after a panic.
+pub fn set_no_reboot() {
+    arch::set_no_reboot();
+}
+
+/// CPUID of the real processor: EAX, EBX, ECX, EDX.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    arch::cpuid(leaf, subleaf)
+}
+
+/// Components that guests may enable in XCR0.
+pub fn supported_xcr0() -> u64 {
+    arch::supported_xcr0()
+}
