@@ -101,7 +101,7 @@ impl Formatter for Yajl {
 pub struct Context<'a> {
     /// The UUID, given or fresh.
     pub uuid: [u8; 16],
-    /// For each host CPU its node, as [`crate::config::cpus::CpuSet::resolve`] wants it.
+    /// For each host CPU its node, as [`crate::config::cpus::CpuSet::resolve`] wants it; the length is a multiple of 8.
     pub node_of_cpu: &'a [Option<u32>],
 }
 
@@ -148,8 +148,8 @@ pub fn domain_config(config: &DomainConfig, context: &Context<'_>) -> Value {
     all.set("c_info", create_info(config, context));
     all.set("b_info", build_info(config, context));
     all.list("disks", config.disks.iter().map(disk).collect());
-    all.list("nics", config.vifs.iter().map(nic).collect());
-    all.list("p9s", config.p9s.iter().enumerate().map(p9).collect());
+    all.list("nics", config.vifs.iter().enumerate().map(nic).collect());
+    all.list("p9s", config.p9s.iter().map(p9).collect());
     let actions = [
         ("on_poweroff", config.actions.poweroff),
         ("on_reboot", config.actions.reboot),
@@ -239,7 +239,7 @@ fn build_info(config: &DomainConfig, context: &Context<'_>) -> Value {
     info.given("max_maptrack_frames", config.max_maptrack_frames);
     info.given("max_grant_version", config.max_grant_version);
     info.set("sched_params", sched_params(config));
-    info.flag("claim_mode", Some(true));
+    info.flag("claim_mode", Some(false));
     info.given(
         "event_channels",
         config.max_event_channels.filter(|&channels| channels != 0),
@@ -291,7 +291,7 @@ fn affinities(affinity: Option<&Affinity>, vcpus: u32, context: &Context<'_>) ->
 fn disk(disk: &Disk) -> Value {
     let mut object = Object::default();
     object.text("backend_domname", &disk.backend_domain);
-    object.given("pdev_path", disk.target.clone());
+    object.set("pdev_path", disk.target.clone().unwrap_or_default());
     object.set("vdev", disk.vdev.clone());
     object.given(
         "backend",
@@ -322,9 +322,10 @@ fn disk(disk: &Disk) -> Value {
     object.done()
 }
 
-fn nic(vif: &Vif) -> Value {
+fn nic((devid, vif): (usize, &Vif)) -> Value {
     let mut object = Object::default();
     object.text("backend_domname", &vif.backend);
+    object.set("devid", devid);
     object.given("mtu", vif.mtu);
     object.text("model", &vif.model);
     let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -347,13 +348,12 @@ fn nic(vif: &Vif) -> Value {
     object.done()
 }
 
-fn p9((devid, share): (usize, &P9)) -> Value {
+fn p9(share: &P9) -> Value {
     let mut object = Object::default();
     object.text("backend_domname", &share.backend);
     object.set("tag", share.tag.clone());
     object.set("path", share.path.clone());
     object.set("security_model", share.security_model.clone());
-    object.set("devid", devid);
     object.done()
 }
 
@@ -366,5 +366,29 @@ mod tests {
         let value = json!({ "a": {}, "b": [1, { "c": "x" }], "d": [] });
         let text = "{\n    \"a\": {\n\n    },\n    \"b\": [\n        1,\n        {\n            \"c\": \"x\"\n        }\n    ],\n    \"d\": [\n\n    ]\n}\n";
         assert_eq!(to_text(&value), text);
+    }
+
+    /// What Debian's xl 4.17 printed for the same two files on a host with one CPU.
+    #[test]
+    fn descriptions_equal_xls() {
+        let nodes = [Some(0), None, None, None, None, None, None, None];
+        for (file, expected) in [
+            (
+                include_str!("../tests/small.cfg"),
+                include_str!("../tests/small.json"),
+            ),
+            (
+                include_str!("../tests/large.cfg"),
+                include_str!("../tests/large.json"),
+            ),
+        ] {
+            let (config, report) = crate::config::read("x.cfg", file.as_bytes(), &[]);
+            assert!(!report.has_errors(), "{:?}", report.findings());
+            let context = Context {
+                uuid: config.uuid.unwrap_or_default(),
+                node_of_cpu: &nodes,
+            };
+            assert_eq!(to_text(&domain_config(&config, &context)), expected);
+        }
     }
 }

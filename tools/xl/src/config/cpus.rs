@@ -42,18 +42,20 @@ impl CpuSet {
         Ok(CpuSet { steps })
     }
 
-    /// The CPUs of the list on a host whose CPU `n` belongs to node `node_of[n]` (`None`: no such CPU), in order.
+    /// The CPUs of the list, in order, on a host whose CPU `n` belongs to node `node_of[n]` (`None`: no such CPU).
     ///
-    /// A CPU that the host does not have is left out, as Xen leaves it out.
+    /// Numbers beyond `node_of` are left out. As in Xen, whose CPU maps have whole bytes, "all" and plain numbers may name
+    /// CPUs that do not exist; a node has only those that do.
     pub fn resolve(&self, node_of: &[Option<u32>]) -> Vec<u32> {
         let mut set = vec![false; node_of.len()];
         for step in &self.steps {
             for ((cpu, member), node) in (0u32..).zip(&mut set).zip(node_of) {
-                let hit = match (step.what, node) {
-                    (_, None) => false,
-                    (What::All, Some(_)) => true,
-                    (What::Cpus(first, last), Some(_)) => (first..=last).contains(&cpu),
-                    (What::Nodes(first, last), Some(node)) => (first..=last).contains(node),
+                let hit = match step.what {
+                    What::All => true,
+                    What::Cpus(first, last) => (first..=last).contains(&cpu),
+                    What::Nodes(first, last) => {
+                        node.is_some_and(|node| (first..=last).contains(&node))
+                    }
                 };
                 if hit {
                     *member = step.add;
@@ -152,10 +154,10 @@ mod tests {
     fn the_manuals_examples() {
         let resolve = |text: &str| CpuSet::parse(text).map(|set| set.resolve(&HOST));
         assert_eq!(resolve("0-3,5,^1"), Ok(vec![0, 2, 3, 5]));
-        assert_eq!(resolve("all,^7"), Ok(vec![0, 1, 2, 3, 4, 5]));
+        assert_eq!(resolve("all,^7"), Ok(vec![0, 1, 2, 3, 4, 5, 6]));
         assert_eq!(resolve("1,node:1,^5"), Ok(vec![1, 4, 7]));
         assert_eq!(resolve("nodes:0-1,^node:1"), Ok(vec![0, 1, 2, 3]));
-        assert_eq!(resolve("6,100"), Ok(vec![]));
+        assert_eq!(resolve("6,100"), Ok(vec![6]));
     }
 
     #[test]
