@@ -290,4 +290,6 @@ command_union! { Domctl, cmd: DomctlOp;
     GdbsxMemio => [GdbsxGuestMemio],
     GdbsxVcpu => [GdbsxPauseVcpu, GdbsxUnpauseVcpu],
     GdbsxDomstatus => [GdbsxDomstatus],
+    crate::arm::CreateDomain => [CreateDomain],
+    crate::arm::GetDomainInfo => [GetDomainInfo],
 }
