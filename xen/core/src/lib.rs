@@ -11,8 +11,10 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod dom0;
 pub mod domain;
 pub mod event;
+pub mod fault;
 pub mod grant;
 pub mod guest_mem;
 pub mod host;
@@ -21,6 +23,7 @@ pub mod memory;
 pub mod outcome;
 pub mod p2m;
 pub mod sched;
+pub mod time;
 pub mod timer;
 pub mod vcpu;
 pub mod x86;

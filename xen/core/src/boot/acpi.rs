@@ -185,6 +185,12 @@ impl Acpi {
         self.tables.iter().copied().find(|table| table.signature == *signature)
     }
 
+    /// The global interrupt that an ISA interrupt appears at, and its MADT flags.
+    pub fn isa_interrupt(&self, source: u8) -> (u32, u16) {
+        let other = self.overrides.iter().find(|other| other.source == source);
+        other.map_or((u32::from(source), 0), |other| (other.gsi, other.flags))
+    }
+
     fn read_madt(&mut self, madt: &[u8]) -> Result<(), AcpiError> {
         const ENABLED: u32 = 1;
         let mut rest = madt.get(HEADER_BYTES.saturating_add(8)..).unwrap_or(&[]);

@@ -42,6 +42,7 @@ pub fn start(mut info: BootInfo) -> ! {
     }
     banner(&info, &options);
     let acpi = read_acpi(&info);
+    set_up_interrupts(&acpi);
     let ids = other_cpus(&acpi, options.max_cpus);
     let prepared = match dom0::reserve_memory(&info, &options, &acpi, ids.len().saturating_add(1)) {
         Ok(prepared) => prepared,
@@ -134,6 +135,25 @@ fn read_acpi(info: &BootInfo) -> Acpi {
             Acpi::default()
         }
     }
+}
+
+/// Masks all device interrupts but the console's.
+fn set_up_interrupts(acpi: &Acpi) {
+    for controller in &acpi.io_apics {
+        platform::mask_interrupts(machine::Maddr::new(u64::from(controller.address)));
+    }
+    let isa = match platform::console_port() {
+        Some(0x3f8 | 0x3e8) => 4,
+        Some(_) => 3,
+        None => return,
+    };
+    let (gsi, flags) = acpi.isa_interrupt(isa);
+    let served = acpi.io_apics.iter().filter(|controller| controller.first_gsi <= gsi);
+    let Some(controller) = served.max_by_key(|controller| controller.first_gsi) else { return };
+    let Ok(number) = u8::try_from(gsi.saturating_sub(controller.first_gsi)) else { return };
+    // ISA interrupts are edge triggered and active high unless the override says otherwise (MADT flags: 3 is the other).
+    let pin = platform::Pin { number, level: flags >> 2 & 3 == 3, active_low: flags & 3 == 3 };
+    platform::route_console(machine::Maddr::new(u64::from(controller.address)), pin);
 }
 
 /// APIC ids of the processors to start.
