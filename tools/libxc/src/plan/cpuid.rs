@@ -4,22 +4,7 @@
 //! its number, virtualization is hidden, and an invariant TSC is shown only where it stays true. Pure; the build step reads
 //! the default policy, passes it through [`adjust`] and writes it back.
 
-/// One CPUID leaf as the hypervisor passes it (`xen_cpuid_leaf_t`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leaf {
-    /// EAX on input.
-    pub leaf: u32,
-    /// ECX on input, or all ones where it does not matter.
-    pub subleaf: u32,
-    /// EAX.
-    pub a: u32,
-    /// EBX.
-    pub b: u32,
-    /// ECX.
-    pub c: u32,
-    /// EDX.
-    pub d: u32,
-}
+use public_abi::cpu_policy::CpuidLeaf as Leaf;
 
 /// Changes the default policy for a PVH guest.
 pub fn adjust(leaves: &mut [Leaf], invariant_tsc: bool) {

@@ -17,8 +17,8 @@ pub enum Base {
     Vm,
     /// `/libxl/DOMID`
     Libxl,
-    /// `/local/domain/BACKEND/backend/console/DOMID/0`
-    ConsoleBackend,
+    /// `/local/domain/BACKEND/backend/console/DOMID/0`, of the domain that runs xenconsoled.
+    ConsoleBackend(u16),
 }
 
 /// A path in xenstore.
@@ -222,6 +222,7 @@ pub fn boot(spec: &GuestSpec) -> Vec<Node> {
 /// The console: the frontend's side, the backend's, and libxl's copy of the latter.
 pub fn console(host: &HostFacts) -> Vec<Node> {
     let backend_domain = Who::Domain(host.console_domid);
+    let backend_base = Base::ConsoleBackend(host.console_domid);
     let backends = Some(Permissions {
         owner: backend_domain,
         reader: Some(Who::Guest),
@@ -231,7 +232,7 @@ pub fn console(host: &HostFacts) -> Vec<Node> {
         reader: Some(backend_domain),
     });
     let frontend = Path::new(Base::Domain, "console");
-    let backend = Path::new(Base::ConsoleBackend, "");
+    let backend = Path::new(backend_base, "");
     let mut nodes = Nodes::default();
     nodes.add(
         Base::Libxl,
@@ -291,17 +292,9 @@ pub fn console(host: &HostFacts) -> Vec<Node> {
         number(SpecialPage::Console.gfn()),
         backends,
     );
-    nodes.add(Base::ConsoleBackend, "", NodeValue::Empty, backends);
-    nodes.add(
-        Base::ConsoleBackend,
-        "frontend",
-        NodeValue::Path(frontend),
-        None,
-    );
-    for (base, prefix) in [
-        (Base::ConsoleBackend, ""),
-        (Base::Libxl, "device/console/0/"),
-    ] {
+    nodes.add(backend_base, "", NodeValue::Empty, backends);
+    nodes.add(backend_base, "frontend", NodeValue::Path(frontend), None);
+    for (base, prefix) in [(backend_base, ""), (Base::Libxl, "device/console/0/")] {
         nodes.add(
             base,
             &format!("{prefix}frontend-id"),

@@ -63,11 +63,11 @@ impl fmt::Display for Step {
             Step::SetParam {
                 param,
                 value: ParamValue::Number(value),
-            } => write!(f, "set {param:?} to {value:#x}"),
+            } => write!(f, "set {} to {value:#x}", param.name()),
             Step::SetParam {
                 param,
                 value: ParamValue::Port(channel),
-            } => write!(f, "set {param:?} to the {channel} port"),
+            } => write!(f, "set {} to the {channel} port", param.name()),
             Step::TscMode(mode) => write!(f, "set TSC mode {mode}"),
             Step::PagingPool(bytes) => write!(f, "give {} KiB for page tables", bytes >> 10),
             Step::CpuPolicy { invariant_tsc } => {
@@ -77,7 +77,6 @@ impl fmt::Display for Step {
                     if *invariant_tsc { "with" } else { "without" }
                 )
             }
-            Step::Claim(pages) => write!(f, "claim {pages} pages"),
             Step::Populate { what, range, large } => {
                 write!(
                     f,
@@ -86,7 +85,6 @@ impl fmt::Display for Step {
                     if *large { ", large if possible" } else { "" }
                 )
             }
-            Step::Unclaim => f.write_str("give up the rest of the claim"),
             Step::MemoryMap(map) => write!(f, "set the memory map, {} entries", map.len()),
             Step::Clear { what, range } => write!(f, "clear {range}: {what}"),
             Step::Load { range, source } => write!(f, "load {range}: {source}"),
@@ -100,15 +98,12 @@ impl fmt::Display for Step {
                     "set MTRRs of {vcpus} vCPUs; vCPU 0 starts at {entry:#x} with RBX {start_info:#x}"
                 )
             }
-            Step::SeedGrant {
-                reference,
-                domain,
-                gfn,
-            } => {
-                write!(
-                    f,
-                    "grant page {gfn:#x} to domain {domain} as reference {reference}"
-                )
+            Step::SeedGrants(grants) => {
+                let grant = |(reference, domain, gfn): &(u32, u16, u64)| {
+                    format!("page {gfn:#x} to domain {domain} as reference {reference}")
+                };
+                let grants: Vec<String> = grants.iter().map(grant).collect();
+                write!(f, "grant {}", grants.join(", "))
             }
             Step::Scheduling { weight, cap } => {
                 f.write_str("set scheduling:")?;
@@ -184,7 +179,7 @@ fn symbolic(path: &Path, uuid: &[u8; 16]) -> String {
         Base::Domain => "/local/domain/DOMID".to_string(),
         Base::Vm => format!("/vm/{}", format_uuid(uuid)),
         Base::Libxl => "/libxl/DOMID".to_string(),
-        Base::ConsoleBackend => "/local/domain/CONSOLED/backend/console/DOMID/0".to_string(),
+        Base::ConsoleBackend(backend) => format!("/local/domain/{backend}/backend/console/DOMID/0"),
     };
     if path.rest.is_empty() {
         base

@@ -6,10 +6,12 @@
 use image::pvh::{MemoryMapEntry, Module, StartInfo, Version};
 use image::{GpaRange, ImageError, Kernel, load, placement};
 
+use public_abi::hvm_params::HvmParam;
+
 use super::acpi::{self, Processor};
 use super::layout::{self, ACPI_BASE, HIGH_BASE, MapEntry, PAGE, SpecialPage};
 use super::spec::{GuestSpec, HostFacts};
-use super::{BuildPlan, Channel, Create, Param, ParamValue, PlanError, Source, Step, nodes};
+use super::{BuildPlan, Channel, Create, ParamValue, PlanError, Source, Step, nodes};
 
 /// Grant references that every guest's first two pages of rings are granted by (public/grant_table.h).
 const GRANT_CONSOLE: u32 = 0;
@@ -51,7 +53,7 @@ pub fn plan(
     let placement = place(spec, kernel, ramdisk, ram)
         .map_err(|error| PlanError::Placement { error, low_mib })?;
     let mut steps = create(spec, host);
-    populate(spec, &placement, &mut steps);
+    populate(&placement, &mut steps);
     load(kernel, &placement, &mut steps);
     connect(spec, &placement, host, &mut steps);
     Ok(BuildPlan {
@@ -197,7 +199,7 @@ fn create(spec: &GuestSpec, host: &HostFacts) -> Vec<Step> {
             remote: host.console_domid,
         },
         Step::SetParam {
-            param: Param::TimerMode,
+            param: HvmParam::TimerMode,
             value: ParamValue::Number(spec.timer_mode),
         },
         Step::TscMode(spec.tsc_mode),
@@ -210,8 +212,7 @@ fn create(spec: &GuestSpec, host: &HostFacts) -> Vec<Step> {
 }
 
 /// Memory under the guest's address space, and the map of it.
-fn populate(spec: &GuestSpec, placement: &Placement, steps: &mut Vec<Step>) {
-    steps.push(Step::Claim(spec.memory_kib / 4));
+fn populate(placement: &Placement, steps: &mut Vec<Step>) {
     for &range in &placement.ram {
         let what = if range.start() < HIGH_BASE {
             "RAM"
@@ -224,7 +225,6 @@ fn populate(spec: &GuestSpec, placement: &Placement, steps: &mut Vec<Step>) {
             large: true,
         });
     }
-    steps.push(Step::Unclaim);
     let special = layout::special_pages();
     steps.push(Step::Populate {
         what: "special pages",
@@ -299,13 +299,13 @@ fn searches_for_rsdp(kernel: &Kernel<'_>) -> bool {
 /// Parameters, registers, grants, scheduling, and xenstore.
 fn connect(spec: &GuestSpec, placement: &Placement, host: &HostFacts, steps: &mut Vec<Step>) {
     let pages = [
-        (Param::StorePfn, SpecialPage::Xenstore),
-        (Param::BufferedIoreqPfn, SpecialPage::BufferedIoreq),
-        (Param::IoreqPfn, SpecialPage::Ioreq),
-        (Param::ConsolePfn, SpecialPage::Console),
-        (Param::PagingRingPfn, SpecialPage::Paging),
-        (Param::MonitorRingPfn, SpecialPage::Access),
-        (Param::SharingRingPfn, SpecialPage::Sharing),
+        (HvmParam::StorePfn, SpecialPage::Xenstore),
+        (HvmParam::BufioreqPfn, SpecialPage::BufferedIoreq),
+        (HvmParam::IoreqPfn, SpecialPage::Ioreq),
+        (HvmParam::ConsolePfn, SpecialPage::Console),
+        (HvmParam::PagingRingPfn, SpecialPage::Paging),
+        (HvmParam::MonitorRingPfn, SpecialPage::Access),
+        (HvmParam::SharingRingPfn, SpecialPage::Sharing),
     ];
     for (param, page) in pages {
         steps.push(Step::SetParam {
@@ -316,15 +316,15 @@ fn connect(spec: &GuestSpec, placement: &Placement, host: &HostFacts, steps: &mu
     let identity = SpecialPage::IdentityPageTable.gfn() * PAGE;
     steps.extend([
         Step::SetParam {
-            param: Param::IdentityPageTable,
+            param: HvmParam::IdentPt,
             value: ParamValue::Number(identity),
         },
         Step::SetParam {
-            param: Param::ConsolePort,
+            param: HvmParam::ConsoleEvtchn,
             value: ParamValue::Port(Channel::Console),
         },
         Step::SetParam {
-            param: Param::StorePort,
+            param: HvmParam::StoreEvtchn,
             value: ParamValue::Port(Channel::Xenstore),
         },
         Step::Context {
@@ -332,16 +332,18 @@ fn connect(spec: &GuestSpec, placement: &Placement, host: &HostFacts, steps: &mu
             entry: placement.entry,
             start_info: placement.start_info.start(),
         },
-        Step::SeedGrant {
-            reference: GRANT_CONSOLE,
-            domain: host.console_domid,
-            gfn: SpecialPage::Console.gfn(),
-        },
-        Step::SeedGrant {
-            reference: GRANT_XENSTORE,
-            domain: host.xenstore_domid,
-            gfn: SpecialPage::Xenstore.gfn(),
-        },
+        Step::SeedGrants(vec![
+            (
+                GRANT_CONSOLE,
+                host.console_domid,
+                SpecialPage::Console.gfn(),
+            ),
+            (
+                GRANT_XENSTORE,
+                host.xenstore_domid,
+                SpecialPage::Xenstore.gfn(),
+            ),
+        ]),
     ]);
     if spec.weight.is_some() || spec.cap.is_some() {
         steps.push(Step::Scheduling {

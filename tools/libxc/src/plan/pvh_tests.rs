@@ -61,7 +61,7 @@ fn the_domain_comes_first_and_xenstored_learns_of_it_after_its_ring_is_ready() {
     assert!(matches!(steps.first(), Some(Step::CreateDomain(_))));
     let at = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).expect("is there");
     let introduce = at(&|step| matches!(step, Step::Introduce { .. }));
-    let seeded = at(&|step| matches!(step, Step::SeedGrant { reference: 1, .. }));
+    let seeded = at(&|step| matches!(step, Step::SeedGrants(_)));
     let cleared = at(&|step| matches!(step, Step::Clear { .. }));
     let pool = at(&|step| matches!(step, Step::PagingPool(_)));
     let populate = at(&|step| matches!(step, Step::Populate { .. }));
