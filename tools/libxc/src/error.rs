@@ -44,19 +44,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A refusal of the kernel.
     pub fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Error {
-        Error::System {
-            doing: doing.into(),
-            source: source.into(),
-        }
+        Error::System { doing: doing.into(), source: source.into() }
     }
 
     /// The error number of the hypervisor, xenstored or the kernel, if it is one of Xen's.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Hypercall { errno, .. } | Error::Xenstore { errno, .. } => Some(*errno),
-            Error::System { source, .. } => source
-                .raw_os_error()
-                .and_then(|number| Errno::try_from(number).ok()),
+            Error::System { source, .. } => source.raw_os_error().and_then(|number| Errno::try_from(number).ok()),
             Error::Protocol(_) => None,
         }
     }
@@ -70,11 +65,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Hypercall {
-                family,
-                operation,
-                errno,
-            } => {
+            Error::Hypercall { family, operation, errno } => {
                 write!(f, "{family} {operation}: {errno}")?;
                 match (*errno, *family) {
                     // The hypervisor's answer to another interface version.

@@ -61,13 +61,7 @@ impl<T: Trap> Handle<T> {
     pub fn call(&self, operation: &'static str, request: &Request) -> Result<u64> {
         let (number, [a, b, c, d, e, _]) = request.encode();
         let family = request.call().name();
-        self.trap
-            .hypercall(number, [a, b, c, d, e])
-            .map_err(|errno| Error::Hypercall {
-                family,
-                operation,
-                errno,
-            })
+        self.trap.hypercall(number, [a, b, c, d, e]).map_err(|errno| Error::Hypercall { family, operation, errno })
     }
 
     /// Makes a call that takes the address of a structure, which is copied in and out.
@@ -81,15 +75,8 @@ impl<T: Trap> Handle<T> {
         link: impl FnOnce(&mut S, u64),
         request: impl FnOnce(GuestPtr<()>) -> Request,
     ) -> Result<u64> {
-        debug_assert!(
-            array.len() == 0 || size_of::<S>() <= ARRAY,
-            "the structure would overlap its array"
-        );
-        let needed = if array.len() == 0 {
-            size_of::<S>()
-        } else {
-            ARRAY + array.len()
-        };
+        debug_assert!(array.len() == 0 || size_of::<S>() <= ARRAY, "the structure would overlap its array");
+        let needed = if array.len() == 0 { size_of::<S>() } else { ARRAY + array.len() };
         let mut own;
         let mut shared;
         let buffer: &mut T::Buf = if needed <= SCRATCH {
@@ -106,10 +93,7 @@ impl<T: Trap> Handle<T> {
         } else if let Array::InOut(bytes) = &array {
             buffer.write_at(ARRAY, bytes);
         }
-        let result = self.call(
-            operation,
-            &request(GuestPtr::from_address(buffer.address())),
-        );
+        let result = self.call(operation, &request(GuestPtr::from_address(buffer.address())));
         let mut answer = vec![0; size_of::<S>()];
         buffer.read_at(0, &mut answer);
         *value = S::read_from_bytes(&answer).unwrap_or_else(|_| S::new_zeroed());

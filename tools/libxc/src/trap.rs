@@ -87,14 +87,7 @@ pub trait Trap {
     fn foreign(&self, domain: u16, gfns: &[u64]) -> Result<Self::Foreign>;
 
     /// Maps frames of a resource of a domain.
-    fn resource(
-        &self,
-        domain: u16,
-        kind: Resource,
-        id: u32,
-        frame: u64,
-        frames: usize,
-    ) -> Result<Self::Foreign>;
+    fn resource(&self, domain: u16, kind: Resource, id: u32, frame: u64, frames: usize) -> Result<Self::Foreign>;
 
     /// Opens event channels.
     fn events(&self) -> Result<Self::Events>;

@@ -41,12 +41,7 @@ fn copy<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, bytes: &[u8])
     memory.clear(range.start() + length, range.len() - length, range.end())
 }
 
-fn load_kernel<T: Trap>(
-    handle: &Handle<T>,
-    domain: u16,
-    range: GpaRange,
-    payloads: &Payloads<'_>,
-) -> Result<()> {
+fn load_kernel<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, payloads: &Payloads<'_>) -> Result<()> {
     let mut memory = handle.guest_memory(domain);
     for piece in pieces(payloads.kernel, range.start(), CHUNK).map_err(image_error)? {
         match piece {
@@ -66,7 +61,5 @@ fn image_error(error: ImageError) -> Error {
 fn identity_page_table() -> Vec<u8> {
     /// Present, writable, user, accessed, dirty, large.
     const FLAGS: u32 = 0xe7;
-    (0..PAGE as u32 / 4)
-        .flat_map(|index| (index << 22 | FLAGS).to_le_bytes())
-        .collect()
+    (0..PAGE as u32 / 4).flat_map(|index| (index << 22 | FLAGS).to_le_bytes()).collect()
 }

@@ -53,11 +53,7 @@ pub struct BuildError {
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "step {} of the plan ({}) failed: {}",
-            self.number, self.step, self.error
-        )?;
+        write!(f, "step {} of the plan ({}) failed: {}", self.number, self.step, self.error)?;
         match &self.left_behind {
             None => Ok(()),
             Some(error) => write!(f, "; taking back what was done failed, too: {error}"),
@@ -81,46 +77,19 @@ pub fn build<T: Trap>(
     handle: &Handle<T>,
     store: &Client,
 ) -> std::result::Result<Built, BuildError> {
-    let mut builder = Builder {
-        handle,
-        store,
-        payloads,
-        plan,
-        domid: None,
-        xenstore_port: 0,
-        console_port: 0,
-    };
+    let mut builder = Builder { handle, store, payloads, plan, domid: None, xenstore_port: 0, console_port: 0 };
     for (index, step) in plan.steps.iter().enumerate() {
         if let Err(error) = builder.carry_out(step) {
             let left_behind = builder.undo().err();
-            return Err(BuildError {
-                number: index + 1,
-                step: step.to_string(),
-                error,
-                left_behind,
-            });
+            return Err(BuildError { number: index + 1, step: step.to_string(), error, left_behind });
         }
     }
-    let Builder {
-        domid,
-        xenstore_port,
-        console_port,
-        ..
-    } = builder;
+    let Builder { domid, xenstore_port, console_port, .. } = builder;
     match domid {
-        Some(domid) => Ok(Built {
-            domid,
-            xenstore_port,
-            console_port,
-        }),
+        Some(domid) => Ok(Built { domid, xenstore_port, console_port }),
         None => {
             let error = Error::Protocol("the plan creates no domain".into());
-            Err(BuildError {
-                number: plan.steps.len(),
-                step: "end".into(),
-                error,
-                left_behind: None,
-            })
+            Err(BuildError { number: plan.steps.len(), step: "end".into(), error, left_behind: None })
         }
     }
 }
@@ -138,9 +107,7 @@ struct Builder<'a, T: Trap> {
 
 impl<T: Trap> Builder<'_, T> {
     fn domid(&self) -> Result<u16> {
-        self.domid.ok_or_else(|| {
-            Error::Protocol("the plan works on a domain before it creates one".into())
-        })
+        self.domid.ok_or_else(|| Error::Protocol("the plan works on a domain before it creates one".into()))
     }
 
     fn port(&self, channel: Channel) -> u32 {
@@ -187,19 +154,9 @@ impl<T: Trap> Builder<'_, T> {
             }
             Step::Populate { range, large, .. } => handle.populate(domain, *range, *large),
             Step::MemoryMap(map) => handle.set_memory_map(domain, map),
-            Step::Clear { range, .. } => {
-                handle
-                    .guest_memory(domain)
-                    .clear(range.start(), range.len(), range.end())
-            }
-            Step::Load { range, source } => {
-                load::load(handle, domain, *range, source, self.payloads)
-            }
-            Step::Context {
-                vcpus,
-                entry,
-                start_info,
-            } => handle.enter_pvh(domain, *vcpus, *entry, *start_info),
+            Step::Clear { range, .. } => handle.guest_memory(domain).clear(range.start(), range.len(), range.end()),
+            Step::Load { range, source } => load::load(handle, domain, *range, source, self.payloads),
+            Step::Context { vcpus, entry, start_info } => handle.enter_pvh(domain, *vcpus, *entry, *start_info),
             Step::SeedGrants(grants) => handle.seed_grants(domain, grants),
             Step::Scheduling { weight, cap } => self.set_scheduling(*weight, *cap),
             Step::Introduce { gfn } => self.store.introduce(domain, *gfn, self.xenstore_port),
@@ -208,27 +165,20 @@ impl<T: Trap> Builder<'_, T> {
 
     fn set_affinity(&self, vcpu: u32, hard: &[u32], soft: &[u32]) -> Result<()> {
         let cpus = u32::try_from(self.handle.cpu_count()?).unwrap_or(u32::MAX);
-        let map =
-            |cpus_wanted: &[u32]| (!cpus_wanted.is_empty()).then(|| CpuMap::new(cpus, cpus_wanted));
+        let map = |cpus_wanted: &[u32]| (!cpus_wanted.is_empty()).then(|| CpuMap::new(cpus, cpus_wanted));
         let (hard, soft) = (map(hard), map(soft));
-        self.handle
-            .vcpu_set_affinity(self.domid()?, vcpu, hard.as_ref(), soft.as_ref())
+        self.handle.vcpu_set_affinity(self.domid()?, vcpu, hard.as_ref(), soft.as_ref())
     }
 
     fn set_scheduling(&self, weight: Option<u32>, cap: Option<u32>) -> Result<()> {
         let scheduler = self.handle.scheduler()?;
-        let scheduler = scheduler.map_err(|number| {
-            Error::Protocol(format!("the scheduler has an unknown number, {number}"))
-        })?;
+        let scheduler =
+            scheduler.map_err(|number| Error::Protocol(format!("the scheduler has an unknown number, {number}")))?;
         let domain = self.domid()?;
         let present = self.handle.domain_scheduling(domain, scheduler)?;
-        let narrow = |value: Option<u32>, present: u16| {
-            value.map_or(present, |value| u16::try_from(value).unwrap_or(u16::MAX))
-        };
-        let params = SchedParams {
-            weight: narrow(weight, present.weight),
-            cap: narrow(cap, present.cap),
-        };
+        let narrow =
+            |value: Option<u32>, present: u16| value.map_or(present, |value| u16::try_from(value).unwrap_or(u16::MAX));
+        let params = SchedParams { weight: narrow(weight, present.weight), cap: narrow(cap, present.cap) };
         self.handle.domain_set_scheduling(domain, scheduler, params)
     }
 

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Builder;
 use crate::error::Result;
-use crate::plan::nodes::{Base, Node, NodeValue, Path, Permissions, Who, format_uuid};
+use crate::plan::Step;
+use crate::plan::nodes::{Base, Node, NodeValue, Path, Permissions, Who, format_uuid, roots};
 use crate::trap::Trap;
 use crate::xenstore::{Permission, Tx};
 
@@ -14,12 +15,8 @@ impl<T: Trap> Builder<'_, T> {
         let domid = self.domid()?;
         let now = now();
         self.store.transaction(|tx| {
-            clear
-                .iter()
-                .try_for_each(|path| self.store.remove(tx, &self.path(path, domid)))?;
-            nodes
-                .iter()
-                .try_for_each(|node| self.write_node(tx, node, domid, &now))
+            clear.iter().try_for_each(|path| self.store.remove(tx, &self.path(path, domid)))?;
+            nodes.iter().try_for_each(|node| self.write_node(tx, node, domid, &now))
         })
     }
 
@@ -29,19 +26,13 @@ impl<T: Trap> Builder<'_, T> {
             NodeValue::Empty => self.store.mkdir(tx, &path)?,
             NodeValue::Text(text) => self.store.write(tx, &path, text)?,
             NodeValue::Domid => self.store.write(tx, &path, &domid.to_string())?,
-            NodeValue::Port(channel) => {
-                self.store
-                    .write(tx, &path, &self.port(*channel).to_string())?
-            }
+            NodeValue::Port(channel) => self.store.write(tx, &path, &self.port(*channel).to_string())?,
             NodeValue::Path(target) => self.store.write(tx, &path, &self.path(target, domid))?,
             NodeValue::Now => self.store.write(tx, &path, now)?,
         }
         match node.permissions {
             None => Ok(()),
-            Some(permissions) => {
-                self.store
-                    .set_permissions(tx, &path, &entries(permissions, domid))
-            }
+            Some(permissions) => self.store.set_permissions(tx, &path, &entries(permissions, domid)),
         }
     }
 
@@ -54,38 +45,22 @@ impl<T: Trap> Builder<'_, T> {
                 format!("/local/domain/{backend}/backend/console/{domid}/0")
             }
         };
-        if path.rest.is_empty() {
-            base
-        } else {
-            format!("{base}/{}", path.rest)
-        }
+        if path.rest.is_empty() { base } else { format!("{base}/{}", path.rest) }
     }
 
     /// Removes all nodes of the plan.
     pub(super) fn remove_nodes(&self) -> Result<()> {
         let domid = self.domid()?;
-        // A backend's directory of the domain goes as a whole: .../console/DOMID.
-        let backend = |path: &Path| match path.base {
-            Base::ConsoleBackend(backend) => {
-                Some(format!("/local/domain/{backend}/backend/console/{domid}"))
-            }
-            _ => None,
-        };
         let written = self.plan.steps.iter().flat_map(|step| match step {
-            crate::plan::Step::Store { nodes, .. } => nodes.as_slice(),
+            Step::Store { nodes, .. } => nodes.as_slice(),
             _ => &[],
         });
-        let mut paths: Vec<String> = written.filter_map(|node| backend(&node.path)).collect();
-        paths.dedup();
-        paths.extend(
-            crate::plan::nodes::roots()
-                .iter()
-                .map(|path| self.path(path, domid)),
-        );
+        let backend = written.map(|node| node.path.base).find(|base| matches!(base, Base::ConsoleBackend(_)));
+        let roots: Vec<String> = roots().iter().map(|path| self.path(path, domid)).collect();
         self.store.transaction(|tx| {
-            paths
-                .iter()
-                .try_for_each(|path| self.store.remove(tx, path))
+            roots.iter().try_for_each(|path| self.store.remove(tx, path))?;
+            let backend = backend.map(|base| self.path(&Path::new(base, ""), domid));
+            backend.map_or(Ok(()), |path| self.store.remove_with_empty_parents(tx, &path))
         })
     }
 }
@@ -95,21 +70,13 @@ fn entries(permissions: Permissions, domid: u16) -> Vec<Permission> {
         Who::Guest => domid,
         Who::Domain(domain) => domain,
     };
-    let mut entries = vec![Permission {
-        domain: domain(permissions.owner),
-        letter: 'n',
-    }];
-    entries.extend(permissions.reader.map(|reader| Permission {
-        domain: domain(reader),
-        letter: 'r',
-    }));
+    let mut entries = vec![Permission { domain: domain(permissions.owner), letter: 'n' }];
+    entries.extend(permissions.reader.map(|reader| Permission { domain: domain(reader), letter: 'r' }));
     entries
 }
 
 /// Seconds since 1970 with two decimals.
 fn now() -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{}.{:02}", now.as_secs(), now.subsec_millis() / 10)
 }

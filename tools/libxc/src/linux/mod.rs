@@ -33,10 +33,7 @@ impl Privcmd {
         let privcmd = open("/dev/xen/privcmd").map_err(|source| {
             Error::system("opening /dev/xen/privcmd (is this a Xen control domain, with the module xen-privcmd, and are you root?)", source)
         })?;
-        Ok(Privcmd {
-            privcmd,
-            hypercall: open("/dev/xen/hypercall").ok(),
-        })
+        Ok(Privcmd { privcmd, hypercall: open("/dev/xen/hypercall").ok() })
     }
 }
 
@@ -56,9 +53,7 @@ impl Trap for Privcmd {
             Some(device) => Mapping::shared(device, length),
             None => Mapping::locked(length),
         };
-        mapping
-            .map(HypercallBuf)
-            .map_err(|error| Error::system("mapping memory for hypercalls", error))
+        mapping.map(HypercallBuf).map_err(|error| Error::system("mapping memory for hypercalls", error))
     }
 
     fn hypercall(&self, number: u64, arguments: [u64; 5]) -> std::result::Result<u64, Errno> {
@@ -68,12 +63,7 @@ impl Trap for Privcmd {
     }
 
     fn foreign(&self, domain: u16, gfns: &[u64]) -> Result<ForeignPages> {
-        let failed = |error| {
-            Error::system(
-                format!("mapping {} pages of domain {domain}", gfns.len()),
-                error,
-            )
-        };
+        let failed = |error| Error::system(format!("mapping {} pages of domain {domain}", gfns.len()), error);
         let mapping = Mapping::shared(&self.privcmd, gfns.len() * PAGE).map_err(failed)?;
         let mut results = vec![0; gfns.len()];
         raw::map_batch(&self.privcmd, domain, &mapping, gfns, &mut results).map_err(failed)?;
@@ -81,37 +71,20 @@ impl Trap for Privcmd {
             None => Ok(ForeignPages(mapping)),
             Some((result, gfn)) => {
                 let error = std::io::Error::from_raw_os_error(-result);
-                Err(Error::system(
-                    format!("mapping page {gfn:#x} of domain {domain}"),
-                    error,
-                ))
+                Err(Error::system(format!("mapping page {gfn:#x} of domain {domain}"), error))
             }
         }
     }
 
-    fn resource(
-        &self,
-        domain: u16,
-        kind: Resource,
-        id: u32,
-        frame: u64,
-        frames: usize,
-    ) -> Result<ForeignPages> {
-        let failed = |error| {
-            Error::system(
-                format!("mapping resource {} of domain {domain}", kind.name()),
-                error,
-            )
-        };
+    fn resource(&self, domain: u16, kind: Resource, id: u32, frame: u64, frames: usize) -> Result<ForeignPages> {
+        let failed = |error| Error::system(format!("mapping resource {} of domain {domain}", kind.name()), error);
         let mapping = Mapping::shared(&self.privcmd, frames * PAGE).map_err(failed)?;
-        raw::map_resource(&self.privcmd, domain, &mapping, kind.number(), id, frame)
-            .map_err(failed)?;
+        raw::map_resource(&self.privcmd, domain, &mapping, kind.number(), id, frame).map_err(failed)?;
         Ok(ForeignPages(mapping))
     }
 
     fn events(&self) -> Result<Evtchn> {
-        let device = open("/dev/xen/evtchn")
-            .map_err(|source| Error::system("opening /dev/xen/evtchn", source))?;
+        let device = open("/dev/xen/evtchn").map_err(|source| Error::system("opening /dev/xen/evtchn", source))?;
         Ok(Evtchn { device })
     }
 }
@@ -165,12 +138,8 @@ pub struct Evtchn {
 
 impl Events for Evtchn {
     fn bind_interdomain(&self, domain: u16, remote_port: u32) -> Result<u32> {
-        raw::evtchn_bind_interdomain(&self.device, domain.into(), remote_port).map_err(|error| {
-            Error::system(
-                format!("binding to port {remote_port} of domain {domain}"),
-                error,
-            )
-        })
+        raw::evtchn_bind_interdomain(&self.device, domain.into(), remote_port)
+            .map_err(|error| Error::system(format!("binding to port {remote_port} of domain {domain}"), error))
     }
 
     fn bind_virq(&self, virq: Virq) -> Result<u32> {
@@ -179,13 +148,11 @@ impl Events for Evtchn {
     }
 
     fn unbind(&self, port: u32) -> Result<()> {
-        raw::evtchn_unbind(&self.device, port)
-            .map_err(|error| Error::system(format!("closing port {port}"), error))
+        raw::evtchn_unbind(&self.device, port).map_err(|error| Error::system(format!("closing port {port}"), error))
     }
 
     fn notify(&self, port: u32) -> Result<()> {
-        raw::evtchn_notify(&self.device, port)
-            .map_err(|error| Error::system(format!("notifying port {port}"), error))
+        raw::evtchn_notify(&self.device, port).map_err(|error| Error::system(format!("notifying port {port}"), error))
     }
 
     fn wait(&self) -> Result<u32> {

@@ -2,10 +2,7 @@
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
 //! made: bytes are copied between it and ordinary memory. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
-#![expect(
-    unsafe_code,
-    reason = "mappings and ioctls of /dev/xen; every block says why it is sound"
-)]
+#![expect(unsafe_code, reason = "mappings and ioctls of /dev/xen; every block says why it is sound")]
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -27,16 +24,7 @@ impl Mapping {
     pub(super) fn shared(device: &File, length: usize) -> Result<Mapping> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
-        let address = unsafe {
-            mm::mmap(
-                ptr::null_mut(),
-                length,
-                protection,
-                MapFlags::SHARED,
-                device,
-                0,
-            )
-        }?;
+        let address = unsafe { mm::mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, device, 0) }?;
         Ok(Mapping { address, length })
     }
 
@@ -60,10 +48,7 @@ impl Mapping {
     /// The pointer to `count` bytes at `offset`; panics unless they lie in the mapping.
     fn at(&self, offset: usize, count: usize) -> *mut u8 {
         let end = offset.checked_add(count);
-        assert!(
-            end.is_some_and(|end| end <= self.length),
-            "{count} bytes at {offset} lie outside of the mapping"
-        );
+        assert!(end.is_some_and(|end| end <= self.length), "{count} bytes at {offset} lie outside of the mapping");
         self.address.cast::<u8>().wrapping_add(offset)
     }
 
@@ -92,10 +77,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: The range was mapped by the constructor and belongs to nobody else; no pointer into it outlives `self`.
         let result = unsafe { mm::munmap(self.address, self.length) };
-        debug_assert!(
-            result.is_ok(),
-            "munmap of our own mapping fails only for a wrong range"
-        );
+        debug_assert!(result.is_ok(), "munmap of our own mapping fails only for a wrong range");
     }
 }
 
@@ -142,10 +124,7 @@ struct PrivcmdHypercall {
 /// `IOCTL_PRIVCMD_HYPERCALL`
 pub(super) fn hypercall(device: &File, number: u64, arguments: [u64; 5]) -> Result<u64> {
     let mut argument = PrivcmdHypercall { number, arguments };
-    let call = Call {
-        opcode: opcode::<PrivcmdHypercall>(b'P', 0),
-        argument: &mut argument,
-    };
+    let call = Call { opcode: opcode::<PrivcmdHypercall>(b'P', 0), argument: &mut argument };
     // SAFETY: The kernel reads the structure only. The hypercall may write memory at addresses among its arguments:
     // callers pass addresses of a `Buf` with enough room, as `Handle` guarantees.
     unsafe { ioctl::ioctl(device.as_fd(), call) }.map(unsigned)
@@ -174,17 +153,8 @@ pub(super) fn map_batch(
     }
     let count = u32::try_from(pages).map_err(|_| Errno::INVAL)?;
     let address = mapping.address();
-    let mut argument = PrivcmdMapBatch {
-        count,
-        domain,
-        address,
-        gfns: gfns.as_ptr(),
-        results: results.as_mut_ptr(),
-    };
-    let call = Call {
-        opcode: opcode::<PrivcmdMapBatch>(b'P', 4),
-        argument: &mut argument,
-    };
+    let mut argument = PrivcmdMapBatch { count, domain, address, gfns: gfns.as_ptr(), results: results.as_mut_ptr() };
+    let call = Call { opcode: opcode::<PrivcmdMapBatch>(b'P', 4), argument: &mut argument };
     // SAFETY: The kernel reads `count` frame numbers and writes `count` results, which is how long both slices are, and
     // changes page tables of `mapping` only, whose memory is never referenced.
     let result = unsafe { ioctl::ioctl(device.as_fd(), call) };
@@ -216,18 +186,8 @@ pub(super) fn map_resource(
 ) -> Result<()> {
     let frame = u32::try_from(frame).map_err(|_| Errno::INVAL)?;
     let frames = (mapping.len() / super::PAGE) as u64;
-    let mut argument = PrivcmdMapResource {
-        domain,
-        kind,
-        id,
-        frame,
-        frames,
-        address: mapping.address(),
-    };
-    let call = Call {
-        opcode: opcode::<PrivcmdMapResource>(b'P', 7),
-        argument: &mut argument,
-    };
+    let mut argument = PrivcmdMapResource { domain, kind, id, frame, frames, address: mapping.address() };
+    let call = Call { opcode: opcode::<PrivcmdMapResource>(b'P', 7), argument: &mut argument };
     // SAFETY: The kernel reads the structure and changes page tables of `mapping` only, whose memory is never referenced.
     unsafe { ioctl::ioctl(device.as_fd(), call) }.map(|_| ())
 }
@@ -254,10 +214,7 @@ pub(super) fn evtchn_notify(device: &File, port: u32) -> Result<()> {
 
 /// A request of /dev/xen/evtchn; all take 32-bit numbers and return a port or 0.
 fn evtchn<T>(device: &File, number: u8, mut argument: T) -> Result<u32> {
-    let call = Call {
-        opcode: opcode::<T>(b'E', number),
-        argument: &mut argument,
-    };
+    let call = Call { opcode: opcode::<T>(b'E', number), argument: &mut argument };
     // SAFETY: The kernel reads the numbers, whose count the opcode carries, and touches no other memory of ours.
     let result = unsafe { ioctl::ioctl(device.as_fd(), call) }?;
     u32::try_from(result).map_err(|_| Errno::IO)

@@ -218,24 +218,15 @@ impl std::fmt::Display for PlanError {
                 write!(f, "{error}")?;
                 match error {
                     ImageError::NotInRam { .. } | ImageError::NoRoom { .. } => {
-                        write!(
-                            f,
-                            " (the guest has {low_mib} MiB below 4 GiB; raise memory=)"
-                        )
+                        write!(f, " (the guest has {low_mib} MiB below 4 GiB; raise memory=)")
                     }
                     _ => Ok(()),
                 }
             }
             PlanError::Vcpus { online, most } => {
-                write!(
-                    f,
-                    "{online} of {most} vCPUs: a guest has 1 to 128, and no more online than it has"
-                )
+                write!(f, "{online} of {most} vCPUs: a guest has 1 to 128, and no more online than it has")
             }
-            PlanError::Memory {
-                start_kib,
-                most_kib,
-            } => write!(
+            PlanError::Memory { start_kib, most_kib } => write!(
                 f,
                 "{start_kib} KiB of memory and {most_kib} KiB at most: both must be whole pages, the second no less"
             ),

@@ -8,12 +8,7 @@ use super::{BuildPlan, Channel, Create, ParamValue, Source, Step};
 
 impl fmt::Display for BuildPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "plan for PVH domain \"{}\", uuid {}",
-            self.name,
-            format_uuid(&self.uuid)
-        )?;
+        writeln!(f, "plan for PVH domain \"{}\", uuid {}", self.name, format_uuid(&self.uuid))?;
         for (number, step) in (1..).zip(&self.steps) {
             writeln!(f, "{number:3}. {step}")?;
             if let Step::Store { nodes, .. } = step {
@@ -49,33 +44,22 @@ impl fmt::Display for Step {
                 write!(f, "write {} xenstore nodes: {what}", nodes.len())
             }
             Step::Affinity { vcpu, hard, soft } => {
-                write!(
-                    f,
-                    "vCPU {vcpu} runs on CPUs {} and prefers {}",
-                    CpuList(hard),
-                    CpuList(soft)
-                )
+                write!(f, "vCPU {vcpu} runs on CPUs {} and prefers {}", CpuList(hard), CpuList(soft))
             }
             Step::MaxMemory(kib) => write!(f, "limit memory to {kib} KiB"),
             Step::OpenChannel { channel, remote } => {
                 write!(f, "open the {channel} event channel to domain {remote}")
             }
-            Step::SetParam {
-                param,
-                value: ParamValue::Number(value),
-            } => write!(f, "set {} to {value:#x}", param.name()),
-            Step::SetParam {
-                param,
-                value: ParamValue::Port(channel),
-            } => write!(f, "set {} to the {channel} port", param.name()),
+            Step::SetParam { param, value: ParamValue::Number(value) } => {
+                write!(f, "set {} to {value:#x}", param.name())
+            }
+            Step::SetParam { param, value: ParamValue::Port(channel) } => {
+                write!(f, "set {} to the {channel} port", param.name())
+            }
             Step::TscMode(mode) => write!(f, "set TSC mode {mode}"),
             Step::PagingPool(bytes) => write!(f, "give {} KiB for page tables", bytes >> 10),
             Step::CpuPolicy { invariant_tsc } => {
-                write!(
-                    f,
-                    "set the CPUID policy, {} invariant TSC",
-                    if *invariant_tsc { "with" } else { "without" }
-                )
+                write!(f, "set the CPUID policy, {} invariant TSC", if *invariant_tsc { "with" } else { "without" })
             }
             Step::Populate { what, range, large } => {
                 write!(
@@ -88,15 +72,8 @@ impl fmt::Display for Step {
             Step::MemoryMap(map) => write!(f, "set the memory map, {} entries", map.len()),
             Step::Clear { what, range } => write!(f, "clear {range}: {what}"),
             Step::Load { range, source } => write!(f, "load {range}: {source}"),
-            Step::Context {
-                vcpus,
-                entry,
-                start_info,
-            } => {
-                write!(
-                    f,
-                    "set MTRRs of {vcpus} vCPUs; vCPU 0 starts at {entry:#x} with RBX {start_info:#x}"
-                )
+            Step::Context { vcpus, entry, start_info } => {
+                write!(f, "set MTRRs of {vcpus} vCPUs; vCPU 0 starts at {entry:#x} with RBX {start_info:#x}")
             }
             Step::SeedGrants(grants) => {
                 let grant = |(reference, domain, gfn): &(u32, u16, u64)| {
@@ -118,9 +95,7 @@ impl fmt::Display for Step {
 }
 
 fn write_create(f: &mut fmt::Formatter<'_>, create: &Create) -> fmt::Result {
-    let frames = |frames: Option<u32>| {
-        frames.map_or_else(|| "default".to_string(), |frames| frames.to_string())
-    };
+    let frames = |frames: Option<u32>| frames.map_or_else(|| "default".to_string(), |frames| frames.to_string());
     write!(
         f,
         "create domain: hvm, hap{}, {} vCPUs, {} event channels, {} grant frames, {} maptrack frames, grants v{}, CPU pool {}",
@@ -181,9 +156,5 @@ fn symbolic(path: &Path, uuid: &[u8; 16]) -> String {
         Base::Libxl => "/libxl/DOMID".to_string(),
         Base::ConsoleBackend(backend) => format!("/local/domain/{backend}/backend/console/DOMID/0"),
     };
-    if path.rest.is_empty() {
-        base
-    } else {
-        format!("{base}/{}", path.rest)
-    }
+    if path.rest.is_empty() { base } else { format!("{base}/{}", path.rest) }
 }

@@ -3,8 +3,8 @@
 use public_abi::Errno;
 use public_abi::domctl::DomctlOp;
 use public_abi::domctl_domain::{
-    ArchDomainConfig, CreateDomain, CreateDomainFlags, DomainInfoFlags, EmulationFlags,
-    GetDomainInfo, MaxMem, MaxVcpus, PagingMempool, SchedulerOp, TscInfo,
+    ArchDomainConfig, CreateDomain, CreateDomainFlags, DomainInfoFlags, EmulationFlags, GetDomainInfo, MaxMem,
+    MaxVcpus, PagingMempool, SchedulerOp, SetDomainHandle, TscInfo,
 };
 use public_abi::sched_params::{DomctlSchedCredit2, DomctlSchedulerOp, SchedulerId};
 use public_abi::sysctl::{GetDomainInfoList, SysctlOp};
@@ -51,9 +51,7 @@ impl DomainInfo {
     /// Why it stopped, if it did: `Err` holds a reason that the ABI does not know.
     pub fn shutdown(&self) -> Option<std::result::Result<ShutdownReason, u8>> {
         let stopped = self.flags.contains(DomainInfoFlags::SHUTDOWN);
-        stopped.then(|| {
-            ShutdownReason::try_from(u32::from(self.shutdown_code)).map_err(|_| self.shutdown_code)
-        })
+        stopped.then(|| ShutdownReason::try_from(u32::from(self.shutdown_code)).map_err(|_| self.shutdown_code))
     }
 
     /// Whether it is being destroyed.
@@ -102,15 +100,8 @@ impl<T: Trap> Handle<T> {
     pub fn domain_create(&self, create: &Create) -> Result<u16> {
         let mut flags = CreateDomainFlags::HVM | CreateDomainFlags::HAP;
         flags.set(CreateDomainFlags::OOS_OFF, !create.out_of_sync);
-        let frames = |frames: Option<u32>| {
-            frames
-                .and_then(|frames| i32::try_from(frames).ok())
-                .unwrap_or(-1)
-        };
-        let arch = ArchDomainConfig {
-            emulation_flags: EmulationFlags::PVH.bits(),
-            misc_flags: 0,
-        };
+        let frames = |frames: Option<u32>| frames.and_then(|frames| i32::try_from(frames).ok()).unwrap_or(-1);
+        let arch = ArchDomainConfig { emulation_flags: EmulationFlags::PVH.bits(), misc_flags: 0 };
         let parameters = CreateDomain {
             handle: create.uuid,
             flags: flags.bits(),
@@ -124,24 +115,18 @@ impl<T: Trap> Handle<T> {
             ..CreateDomain::default()
         };
         // Domain 0 in the request means that the hypervisor chooses.
-        self.domctl(DomctlOp::CreateDomain, 0, Array::None, |_| parameters)
-            .map(|(domid, _)| domid)
+        self.domctl(DomctlOp::CreateDomain, 0, Array::None, |_| parameters).map(|(domid, _)| domid)
     }
 
     /// Destroys a domain, to the end: a domain with much memory takes many calls.
     pub fn domain_destroy(&self, domain: u16) -> Result<()> {
         for _ in 0..DESTROY_ROUNDS {
             match self.domctl_plain(DomctlOp::DestroyDomain, domain) {
-                Err(Error::Hypercall {
-                    errno: Errno::EAGAIN | Errno::ERESTART,
-                    ..
-                }) => {}
+                Err(Error::Hypercall { errno: Errno::EAGAIN | Errno::ERESTART, .. }) => {}
                 other => return other,
             }
         }
-        Err(Error::Protocol(format!(
-            "destroying domain {domain} never ends"
-        )))
+        Err(Error::Protocol(format!("destroying domain {domain} never ends")))
     }
 
     /// Pauses a domain once more.
@@ -154,12 +139,15 @@ impl<T: Trap> Handle<T> {
         self.domctl_plain(DomctlOp::UnpauseDomain, domain)
     }
 
+    /// Gives a domain another UUID.
+    pub fn domain_set_uuid(&self, domain: u16, uuid: &[u8; 16]) -> Result<()> {
+        let parameters = SetDomainHandle { handle: *uuid };
+        self.domctl(DomctlOp::SetDomainHandle, domain, Array::None, |_| parameters).map(|_| ())
+    }
+
     /// What a domain is like; `None` if there is none of that id.
     pub fn domain_info(&self, domain: u16) -> Result<Option<DomainInfo>> {
-        Ok(self
-            .domain_list(domain, 1)?
-            .into_iter()
-            .find(|info| info.domid == domain))
+        Ok(self.domain_list(domain, 1)?.into_iter().find(|info| info.domid == domain))
     }
 
     /// Up to `most` domains from id `first` on, in ascending order.
@@ -167,13 +155,11 @@ impl<T: Trap> Handle<T> {
         let mut list = vec![GetDomainInfo::new_zeroed(); most];
         let max_domains = u32::try_from(most).unwrap_or(u32::MAX);
         let array = Array::Out(list.as_mut_bytes());
-        let answer = self.sysctl(SysctlOp::GetDomainInfoList, array, |address| {
-            GetDomainInfoList {
-                first_domain: first,
-                max_domains,
-                buffer: GuestPtr::from_address(address),
-                ..GetDomainInfoList::default()
-            }
+        let answer = self.sysctl(SysctlOp::GetDomainInfoList, array, |address| GetDomainInfoList {
+            first_domain: first,
+            max_domains,
+            buffer: GuestPtr::from_address(address),
+            ..GetDomainInfoList::default()
         })?;
         let count = usize::try_from(answer.num_domains).unwrap_or(usize::MAX);
         Ok(list.iter().take(count).map(DomainInfo::from).collect())
@@ -196,58 +182,37 @@ impl<T: Trap> Handle<T> {
 
     /// Makes vCPUs.
     pub fn domain_max_vcpus(&self, domain: u16, max: u32) -> Result<()> {
-        self.domctl(DomctlOp::MaxVcpus, domain, Array::None, |_| MaxVcpus {
-            max,
-        })
-        .map(|_| ())
+        self.domctl(DomctlOp::MaxVcpus, domain, Array::None, |_| MaxVcpus { max }).map(|_| ())
     }
 
     /// Limits memory, in KiB.
     pub fn domain_max_memory(&self, domain: u16, max_memkb: u64) -> Result<()> {
-        self.domctl(DomctlOp::MaxMem, domain, Array::None, |_| MaxMem {
-            max_memkb,
-        })
-        .map(|_| ())
+        self.domctl(DomctlOp::MaxMem, domain, Array::None, |_| MaxMem { max_memkb }).map(|_| ())
     }
 
     /// Chooses how the time-stamp counter works.
     pub fn domain_tsc_mode(&self, domain: u16, tsc_mode: u32) -> Result<()> {
-        let parameters = TscInfo {
-            tsc_mode,
-            ..TscInfo::default()
-        };
-        self.domctl(DomctlOp::SetTscInfo, domain, Array::None, |_| parameters)
-            .map(|_| ())
+        let parameters = TscInfo { tsc_mode, ..TscInfo::default() };
+        self.domctl(DomctlOp::SetTscInfo, domain, Array::None, |_| parameters).map(|_| ())
     }
 
     /// Gives memory for page tables, in bytes.
     pub fn domain_paging_pool(&self, domain: u16, size: u64) -> Result<()> {
         let operation = DomctlOp::SetPagingMempoolSize;
-        self.domctl(operation, domain, Array::None, |_| PagingMempool { size })
-            .map(|_| ())
+        self.domctl(operation, domain, Array::None, |_| PagingMempool { size }).map(|_| ())
     }
 
     /// Reads scheduling parameters. `scheduler` is that of the domain's pool; only credit2 and credit have these.
     pub fn domain_scheduling(&self, domain: u16, scheduler: SchedulerId) -> Result<SchedParams> {
-        let answer = self.scheduling(
-            domain,
-            scheduler,
-            DomctlSchedulerOp::GetInfo,
-            SchedParams { weight: 0, cap: 0 },
-        )?;
+        let answer =
+            self.scheduling(domain, scheduler, DomctlSchedulerOp::GetInfo, SchedParams { weight: 0, cap: 0 })?;
         let DomctlSchedCredit2 { weight, cap } = answer.get();
         Ok(SchedParams { weight, cap })
     }
 
     /// Sets scheduling parameters.
-    pub fn domain_set_scheduling(
-        &self,
-        domain: u16,
-        scheduler: SchedulerId,
-        params: SchedParams,
-    ) -> Result<()> {
-        self.scheduling(domain, scheduler, DomctlSchedulerOp::PutInfo, params)
-            .map(|_| ())
+    pub fn domain_set_scheduling(&self, domain: u16, scheduler: SchedulerId, params: SchedParams) -> Result<()> {
+        self.scheduling(domain, scheduler, DomctlSchedulerOp::PutInfo, params).map(|_| ())
     }
 
     fn scheduling(
@@ -259,21 +224,12 @@ impl<T: Trap> Handle<T> {
     ) -> Result<SchedulerOp> {
         if !matches!(scheduler, SchedulerId::Credit | SchedulerId::Credit2) {
             let name = scheduler.name();
-            return Err(Error::Protocol(format!(
-                "the scheduler {name} has no weight and cap"
-            )));
+            return Err(Error::Protocol(format!("the scheduler {name} has no weight and cap")));
         }
-        let mut request = SchedulerOp {
-            sched_id: scheduler.number(),
-            cmd: operation.number(),
-            ..SchedulerOp::default()
-        };
+        let mut request =
+            SchedulerOp { sched_id: scheduler.number(), cmd: operation.number(), ..SchedulerOp::default() };
         // Credit's parameters have the same layout.
-        request.set(&DomctlSchedCredit2 {
-            weight: params.weight,
-            cap: params.cap,
-        });
-        self.domctl(DomctlOp::SchedulerOp, domain, Array::None, |_| request)
-            .map(|(_, answer)| answer)
+        request.set(&DomctlSchedCredit2 { weight: params.weight, cap: params.cap });
+        self.domctl(DomctlOp::SchedulerOp, domain, Array::None, |_| request).map(|(_, answer)| answer)
     }
 }

@@ -2,12 +2,12 @@
 
 use public_abi::sched_params::SchedulerId;
 use public_abi::sysctl::{
-    CPUPOOL_PAR_ANY, CpuTopo, CpuTopoInfo, CpupoolOp, CpupoolOperation, DebugKeys, MemInfo,
-    NumaInfo, PhysInfo, ReadConsole, SchedId, SysctlOp,
+    CPUPOOL_PAR_ANY, CpuTopo, CpuTopoInfo, CpupoolOp, CpupoolOperation, DebugKeys, MemInfo, NumaInfo, PhysInfo,
+    ReadConsole, SchedId, SysctlOp,
 };
 use public_abi::version::{
-    BuildIdHeader, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo,
-    EXTRAVERSION_LEN, PlatformParameters, VersionOp,
+    BuildIdHeader, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN,
+    PlatformParameters, VersionOp,
 };
 use public_abi::{Errno, GuestPtr, Request};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -43,15 +43,11 @@ impl<T: Trap> Handle<T> {
     pub fn cpu_topology(&self) -> Result<Vec<CpuTopo>> {
         let mut list = vec![CpuTopo::new_zeroed(); self.cpu_count()?];
         let num_cpus = u32::try_from(list.len()).unwrap_or(u32::MAX);
-        let answer = self.sysctl(
-            SysctlOp::CpuTopoInfo,
-            Array::Out(list.as_mut_bytes()),
-            |address| CpuTopoInfo {
-                num_cpus,
-                cputopo: GuestPtr::from_address(address),
-                ..CpuTopoInfo::default()
-            },
-        )?;
+        let answer = self.sysctl(SysctlOp::CpuTopoInfo, Array::Out(list.as_mut_bytes()), |address| CpuTopoInfo {
+            num_cpus,
+            cputopo: GuestPtr::from_address(address),
+            ..CpuTopoInfo::default()
+        })?;
         list.truncate(usize::try_from(answer.num_cpus).unwrap_or(usize::MAX));
         Ok(list)
     }
@@ -66,15 +62,11 @@ impl<T: Trap> Handle<T> {
         let nodes = usize::try_from(self.phys_info()?.max_node_id).unwrap_or(0) + 1;
         let mut list = vec![MemInfo::new_zeroed(); nodes];
         let num_nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-        let answer = self.sysctl(
-            SysctlOp::NumaInfo,
-            Array::Out(list.as_mut_bytes()),
-            |address| NumaInfo {
-                num_nodes,
-                meminfo: GuestPtr::from_address(address),
-                ..NumaInfo::default()
-            },
-        )?;
+        let answer = self.sysctl(SysctlOp::NumaInfo, Array::Out(list.as_mut_bytes()), |address| NumaInfo {
+            num_nodes,
+            meminfo: GuestPtr::from_address(address),
+            ..NumaInfo::default()
+        })?;
         list.truncate(usize::try_from(answer.num_nodes).unwrap_or(usize::MAX));
         Ok(list)
     }
@@ -84,17 +76,10 @@ impl<T: Trap> Handle<T> {
         let mut pools = Vec::new();
         let mut next = 0;
         while next != CPUPOOL_PAR_ANY {
-            let question = CpupoolOp {
-                op: CpupoolOperation::Info.number(),
-                cpupool_id: next,
-                ..CpupoolOp::default()
-            };
+            let question = CpupoolOp { op: CpupoolOperation::Info.number(), cpupool_id: next, ..CpupoolOp::default() };
             let answer = match self.sysctl(SysctlOp::CpupoolOp, Array::None, |_| question) {
                 Ok(answer) => answer,
-                Err(Error::Hypercall {
-                    errno: Errno::ENOENT,
-                    ..
-                }) => break,
+                Err(Error::Hypercall { errno: Errno::ENOENT, .. }) => break,
                 Err(error) => return Err(error),
             };
             if answer.cpupool_id < next {
@@ -104,11 +89,7 @@ impl<T: Trap> Handle<T> {
                 )));
             }
             let scheduler = SchedulerId::try_from(answer.sched_id).map_err(|_| answer.sched_id);
-            pools.push(CpuPool {
-                id: answer.cpupool_id,
-                scheduler,
-                domains: answer.n_dom,
-            });
+            pools.push(CpuPool { id: answer.cpupool_id, scheduler, domains: answer.n_dom });
             next = answer.cpupool_id.saturating_add(1);
         }
         Ok(pools)
@@ -144,12 +125,10 @@ impl<T: Trap> Handle<T> {
     /// Sends keys to the hypervisor as if typed at its serial console.
     pub fn debug_keys(&self, keys: &str) -> Result<()> {
         let nr_keys = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        let answer = self.sysctl(SysctlOp::DebugKeys, Array::In(keys.as_bytes()), |address| {
-            DebugKeys {
-                keys: GuestPtr::from_address(address),
-                nr_keys,
-                ..DebugKeys::default()
-            }
+        let answer = self.sysctl(SysctlOp::DebugKeys, Array::In(keys.as_bytes()), |address| DebugKeys {
+            keys: GuestPtr::from_address(address),
+            nr_keys,
+            ..DebugKeys::default()
         });
         answer.map(|_| ())
     }
@@ -187,9 +166,7 @@ impl<T: Trap> Handle<T> {
 
     /// First address that is reserved for the hypervisor in PV guests.
     pub fn virt_start(&self) -> Result<u64> {
-        Ok(self
-            .version_struct::<PlatformParameters>(VersionOp::PlatformParameters)?
-            .virt_start)
+        Ok(self.version_struct::<PlatformParameters>(VersionOp::PlatformParameters)?.virt_start)
     }
 
     /// Bytes of a page.
@@ -203,46 +180,27 @@ impl<T: Trap> Handle<T> {
         let mut bytes = [0; 4 + ROOM];
         bytes[..4].copy_from_slice(BuildIdHeader { len: 252 }.as_bytes());
         let operation = VersionOp::BuildId;
-        let call = |arg| Request::XenVersion {
-            cmd: operation.number(),
-            arg,
-        };
+        let call = |arg| Request::XenVersion { cmd: operation.number(), arg };
         match self.exchange(operation.name(), &mut bytes, Array::None, |_, _| (), call) {
             Ok(length) => Ok(bytes[4..].iter().copied().take(length as usize).collect()),
-            Err(Error::Hypercall {
-                errno: Errno::ENODATA | Errno::ENOSYS,
-                ..
-            }) => Ok(Vec::new()),
+            Err(Error::Hypercall { errno: Errno::ENODATA | Errno::ENOSYS, .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
     fn version_number(&self, operation: VersionOp) -> Result<u64> {
-        self.call(
-            operation.name(),
-            &Request::XenVersion {
-                cmd: operation.number(),
-                arg: GuestPtr::NULL,
-            },
-        )
+        self.call(operation.name(), &Request::XenVersion { cmd: operation.number(), arg: GuestPtr::NULL })
     }
 
-    fn version_struct<S: FromBytes + IntoBytes + Immutable>(
-        &self,
-        operation: VersionOp,
-    ) -> Result<S> {
+    fn version_struct<S: FromBytes + IntoBytes + Immutable>(&self, operation: VersionOp) -> Result<S> {
         let mut value = S::new_zeroed();
-        let call = |arg| Request::XenVersion {
-            cmd: operation.number(),
-            arg,
-        };
+        let call = |arg| Request::XenVersion { cmd: operation.number(), arg };
         self.exchange(operation.name(), &mut value, Array::None, |_, _| (), call)?;
         Ok(value)
     }
 
     fn version_text<const N: usize>(&self, operation: VersionOp) -> Result<String> {
-        self.version_struct::<[u8; N]>(operation)
-            .map(|bytes| text(&bytes))
+        self.version_struct::<[u8; N]>(operation).map(|bytes| text(&bytes))
     }
 }
 

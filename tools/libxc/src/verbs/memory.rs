@@ -37,9 +37,7 @@ impl<T: Trap> Handle<T> {
                 }
                 // A smaller size stops where a larger one can go on.
                 let count = match index.checked_sub(1).map(|larger| 1 << orders[larger]) {
-                    Some(larger) => {
-                        count.min(((next + 1).next_multiple_of(larger) - next).div_ceil(size))
-                    }
+                    Some(larger) => count.min(((next + 1).next_multiple_of(larger) - next).div_ceil(size)),
                     None => count,
                 };
                 placed = self.populate_extents(domain, next, order, count)?;
@@ -65,38 +63,26 @@ impl<T: Trap> Handle<T> {
     /// Populates `count` extents from `gfn` on; gives how many there was memory for.
     fn populate_extents(&self, domain: u16, gfn: u64, order: u32, count: u64) -> Result<u64> {
         let extents: Vec<u64> = (0..count).map(|index| gfn + (index << order)).collect();
-        let mut request = MemoryReservation {
-            nr_extents: count,
-            extent_order: order,
-            domid: domain,
-            ..MemoryReservation::default()
-        };
+        let mut request =
+            MemoryReservation { nr_extents: count, extent_order: order, domid: domain, ..MemoryReservation::default() };
         let operation = MemoryOp::PopulatePhysmap;
         self.exchange(
             operation.name(),
             &mut request,
             Array::In(extents.as_bytes()),
             |request, address| request.extent_start = GuestPtr::from_address(address),
-            |arg| Request::MemoryOp {
-                cmd: operation.number().into(),
-                arg,
-            },
+            |arg| Request::MemoryOp { cmd: operation.number().into(), arg },
         )
     }
 
     /// Tells the hypervisor the memory map that it shows to the domain.
     pub fn set_memory_map(&self, domain: u16, map: &[MapEntry]) -> Result<()> {
-        let entries: Vec<E820Entry> = map
-            .iter()
-            .map(|entry| E820Entry::new(entry.range.start(), entry.range.len(), entry.kind))
-            .collect();
+        let entries: Vec<E820Entry> =
+            map.iter().map(|entry| E820Entry::new(entry.range.start(), entry.range.len(), entry.kind)).collect();
         let nr_entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let mut request = ForeignMemoryMap {
             domid: domain,
-            map: MemoryMap {
-                nr_entries,
-                ..MemoryMap::default()
-            },
+            map: MemoryMap { nr_entries, ..MemoryMap::default() },
             ..ForeignMemoryMap::default()
         };
         let operation = MemoryOp::SetMemoryMap;
@@ -105,21 +91,14 @@ impl<T: Trap> Handle<T> {
             &mut request,
             Array::In(entries.as_bytes()),
             |request, address| request.map.buffer = GuestPtr::from_address(address),
-            |arg| Request::MemoryOp {
-                cmd: operation.number().into(),
-                arg,
-            },
+            |arg| Request::MemoryOp { cmd: operation.number().into(), arg },
         )
         .map(|_| ())
     }
 
     /// Opens a domain's memory for copying.
     pub fn guest_memory(&self, domain: u16) -> GuestMemory<'_, T> {
-        GuestMemory {
-            handle: self,
-            domain,
-            window: None,
-        }
+        GuestMemory { handle: self, domain, window: None }
     }
 }
 
@@ -140,21 +119,14 @@ impl<T: Trap> GuestMemory<'_, T> {
     /// Copies bytes to an address. `limit` is the end of the populated range that the bytes lie in: no page beyond it is
     /// mapped.
     pub fn write(&mut self, address: u64, bytes: &[u8], limit: u64) -> Result<()> {
-        self.pieces(
-            address,
-            bytes.len() as u64,
-            limit,
-            |pages, offset, done, count| {
-                pages.write_at(offset, &bytes[done..done + count]);
-            },
-        )
+        self.pieces(address, bytes.len() as u64, limit, |pages, offset, done, count| {
+            pages.write_at(offset, &bytes[done..done + count]);
+        })
     }
 
     /// Sets `length` bytes from an address on to zero.
     pub fn clear(&mut self, address: u64, length: u64, limit: u64) -> Result<()> {
-        self.pieces(address, length, limit, |pages, offset, _, count| {
-            pages.clear_at(offset, count)
-        })
+        self.pieces(address, length, limit, |pages, offset, _, count| pages.clear_at(offset, count))
     }
 
     /// Goes through a range window by window: `act` gets the window, the offset in it, the bytes done and the bytes to do.
@@ -171,12 +143,7 @@ impl<T: Trap> GuestMemory<'_, T> {
             let window = self.window_at(at / PAGE, limit.div_ceil(PAGE))?;
             let offset = at - window.first * PAGE;
             let count = (length - done).min(window.pages.len() as u64 - offset);
-            act(
-                &mut window.pages,
-                offset as usize,
-                done as usize,
-                count as usize,
-            );
+            act(&mut window.pages, offset as usize, done as usize, count as usize);
             done += count;
         }
         Ok(())
@@ -185,8 +152,7 @@ impl<T: Trap> GuestMemory<'_, T> {
     /// The window that has a frame in it: the present one, or a new one up to the next multiple of the window's size.
     fn window_at(&mut self, gfn: u64, end: u64) -> Result<&mut Window<T>> {
         let inside = |window: &Window<T>| {
-            gfn.checked_sub(window.first)
-                .is_some_and(|index| index * PAGE < window.pages.len() as u64)
+            gfn.checked_sub(window.first).is_some_and(|index| index * PAGE < window.pages.len() as u64)
         };
         let kept = self.window.take().filter(inside);
         let window = match kept {
@@ -194,10 +160,7 @@ impl<T: Trap> GuestMemory<'_, T> {
             None => {
                 let last = (gfn + 1).next_multiple_of(WINDOW).min(end.max(gfn + 1));
                 let gfns: Vec<u64> = (gfn..last).collect();
-                Window {
-                    first: gfn,
-                    pages: self.handle.trap().foreign(self.domain, &gfns)?,
-                }
+                Window { first: gfn, pages: self.handle.trap().foreign(self.domain, &gfns)? }
             }
         };
         Ok(self.window.insert(window))

@@ -28,8 +28,7 @@ impl<T: Trap> Handle<T> {
     fn domctl_plain(&self, operation: DomctlOp, domain: u16) -> Result<()> {
         let mut request = Domctl::new(operation, domain);
         let call = |op| Request::Domctl { op };
-        self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call)
-            .map(|_| ())
+        self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call).map(|_| ())
     }
 
     /// A domctl with parameters, which `make` makes from the address of `array`. The answer: domain and parameters.
@@ -43,9 +42,7 @@ impl<T: Trap> Handle<T> {
         let mut request = Domctl::new(operation, domain);
         let mut paired = Ok(());
         let link = |request: &mut Domctl, address| paired = request.set(&make(address));
-        let result = self.exchange(operation.name(), &mut request, array, link, |op| {
-            Request::Domctl { op }
-        });
+        let result = self.exchange(operation.name(), &mut request, array, link, |op| Request::Domctl { op });
         paired.map_err(wrong)?;
         result?;
         Ok((request.domain, request.get().map_err(wrong)?))
@@ -61,9 +58,7 @@ impl<T: Trap> Handle<T> {
         let mut request = Sysctl::new(operation);
         let mut paired = Ok(());
         let link = |request: &mut Sysctl, address| paired = request.set(&make(address));
-        let result = self.exchange(operation.name(), &mut request, array, link, |op| {
-            Request::Sysctl { op }
-        });
+        let result = self.exchange(operation.name(), &mut request, array, link, |op| Request::Sysctl { op });
         paired.map_err(wrong)?;
         result?;
         request.get().map_err(wrong)

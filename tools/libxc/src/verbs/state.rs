@@ -25,24 +25,16 @@ const LEAVES: usize = 512;
 impl<T: Trap> Handle<T> {
     /// Opens a port of `domain` that `remote` may bind to. The port.
     pub fn event_alloc_unbound(&self, domain: u16, remote: u16) -> Result<u32> {
-        let mut request = AllocUnbound {
-            dom: domain,
-            remote_dom: remote,
-            ..AllocUnbound::default()
-        };
+        let mut request = AllocUnbound { dom: domain, remote_dom: remote, ..AllocUnbound::default() };
         let operation = EventChannelOp::AllocUnbound;
-        let call = |arg| Request::EventChannelOp {
-            cmd: operation.number(),
-            arg,
-        };
+        let call = |arg| Request::EventChannelOp { cmd: operation.number(), arg };
         self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call)?;
         Ok(request.port)
     }
 
     /// Sets a parameter of an HVM or PVH domain.
     pub fn set_param(&self, domain: u16, param: HvmParam, value: u64) -> Result<()> {
-        self.param(HvmOp::SetParam, domain, param, value)
-            .map(|_| ())
+        self.param(HvmOp::SetParam, domain, param, value).map(|_| ())
     }
 
     /// Reads a parameter of an HVM or PVH domain.
@@ -51,16 +43,8 @@ impl<T: Trap> Handle<T> {
     }
 
     fn param(&self, operation: HvmOp, domain: u16, param: HvmParam, value: u64) -> Result<u64> {
-        let mut request = HvmParamRequest {
-            domid: domain,
-            index: param.number(),
-            value,
-            ..HvmParamRequest::default()
-        };
-        let call = |arg| Request::HvmOp {
-            cmd: operation.number().into(),
-            arg,
-        };
+        let mut request = HvmParamRequest { domid: domain, index: param.number(), value, ..HvmParamRequest::default() };
+        let call = |arg| Request::HvmOp { cmd: operation.number().into(), arg };
         self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call)?;
         Ok(request.value)
     }
@@ -83,12 +67,10 @@ impl<T: Trap> Handle<T> {
     pub fn set_cpuid(&self, domain: u16, leaves: &[CpuidLeaf]) -> Result<()> {
         let nr_leaves = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
         let operation = DomctlOp::SetCpuPolicy;
-        let answer = self.domctl(operation, domain, Array::In(leaves.as_bytes()), |address| {
-            CpuPolicy {
-                nr_leaves,
-                leaves: GuestPtr::from_address(address),
-                ..CpuPolicy::default()
-            }
+        let answer = self.domctl(operation, domain, Array::In(leaves.as_bytes()), |address| CpuPolicy {
+            nr_leaves,
+            leaves: GuestPtr::from_address(address),
+            ..CpuPolicy::default()
         });
         answer.map(|_| ())
     }
@@ -98,12 +80,10 @@ impl<T: Trap> Handle<T> {
         let operation = DomctlOp::GetHvmContext;
         let (_, size) = self.domctl(operation, domain, Array::None, |_| HvmContext::default())?;
         let mut bytes = vec![0; usize::try_from(size.size).unwrap_or(0)];
-        let (_, written) = self.domctl(operation, domain, Array::Out(&mut bytes), |address| {
-            HvmContext {
-                size: size.size,
-                buffer: GuestPtr::from_address(address),
-                ..HvmContext::default()
-            }
+        let (_, written) = self.domctl(operation, domain, Array::Out(&mut bytes), |address| HvmContext {
+            size: size.size,
+            buffer: GuestPtr::from_address(address),
+            ..HvmContext::default()
         })?;
         bytes.truncate(usize::try_from(written.size).unwrap_or(0));
         Ok(bytes)
@@ -133,30 +113,17 @@ impl<T: Trap> Handle<T> {
             let instance = u16::try_from(vcpu).unwrap_or(u16::MAX);
             self.load_records(domain, &sequence(&header, instance, &mtrr))?;
         }
-        self.load_records(
-            domain,
-            &sequence(&header, 0, &pvh_registers(entry, start_info)),
-        )
+        self.load_records(domain, &sequence(&header, 0, &pvh_registers(entry, start_info)))
     }
 
     /// Writes entries into a domain's grant table before it runs: reference, receiving domain, frame.
     pub fn seed_grants(&self, domain: u16, grants: &[(u32, u16, u64)]) -> Result<()> {
-        let mut table = self
-            .trap()
-            .resource(domain, Resource::GrantTable, 0, 0, 1)?;
+        let mut table = self.trap().resource(domain, Resource::GrantTable, 0, 0, 1)?;
         for &(reference, receiver, gfn) in grants {
-            let frame = u32::try_from(gfn).map_err(|_| {
-                Error::Protocol(format!("page {gfn:#x} is too high for a version 1 grant"))
-            })?;
-            let entry = GrantEntryV1 {
-                flags: GTF_PERMIT_ACCESS,
-                domid: receiver,
-                frame,
-            };
-            table.write_at(
-                reference as usize * size_of::<GrantEntryV1>(),
-                entry.as_bytes(),
-            );
+            let frame = u32::try_from(gfn)
+                .map_err(|_| Error::Protocol(format!("page {gfn:#x} is too high for a version 1 grant")))?;
+            let entry = GrantEntryV1 { flags: GTF_PERMIT_ACCESS, domid: receiver, frame };
+            table.write_at(reference as usize * size_of::<GrantEntryV1>(), entry.as_bytes());
         }
         Ok(())
     }
@@ -169,16 +136,12 @@ const MTRR_WRITE_BACK: u64 = 6;
 /// The first record of a type in a sequence.
 fn find<R: SaveRecord>(records: &[u8], domain: u16) -> Result<R> {
     for record in Records::new(records) {
-        let record =
-            record.map_err(|error| Error::Protocol(format!("domain {domain}: {error}")))?;
+        let record = record.map_err(|error| Error::Protocol(format!("domain {domain}: {error}")))?;
         if let Some(found) = record.get() {
             return Ok(found);
         }
     }
-    Err(Error::Protocol(format!(
-        "the hypervisor gave no {} record of domain {domain}",
-        R::CODE.name()
-    )))
+    Err(Error::Protocol(format!("the hypervisor gave no {} record of domain {domain}", R::CODE.name())))
 }
 
 /// A sequence of the header, one record and the end.
@@ -187,14 +150,7 @@ fn sequence<R: SaveRecord>(header: &HvmSaveHeader, instance: u16, record: &R) ->
     let mut push = |code: SaveCode, instance, contents: &[u8]| {
         let typecode = u16::try_from(code.number()).unwrap_or(u16::MAX);
         let length = u32::try_from(contents.len()).unwrap_or(u32::MAX);
-        bytes.extend_from_slice(
-            SaveDescriptor {
-                typecode,
-                instance,
-                length,
-            }
-            .as_bytes(),
-        );
+        bytes.extend_from_slice(SaveDescriptor { typecode, instance, length }.as_bytes());
         bytes.extend_from_slice(contents);
     };
     push(HvmSaveHeader::CODE, 0, header.as_bytes());
@@ -237,21 +193,13 @@ mod tests {
 
     #[test]
     fn a_sequence_reads_back() {
-        let header = HvmSaveHeader {
-            magic: 1,
-            ..HvmSaveHeader::default()
-        };
+        let header = HvmSaveHeader { magic: 1, ..HvmSaveHeader::default() };
         let bytes = sequence(&header, 3, &pvh_registers(0x100_0850, 0x7000));
-        let records: Vec<_> = Records::new(&bytes)
-            .collect::<std::result::Result<_, _>>()
-            .expect("is whole");
+        let records: Vec<_> = Records::new(&bytes).collect::<std::result::Result<_, _>>().expect("is whole");
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].get::<HvmSaveHeader>(), Some(header));
         let registers: HvmHwCpu = records[1].get().expect("is a CPU record");
-        assert_eq!(
-            (registers.rip, registers.rbx, registers.cr0),
-            (0x100_0850, 0x7000, 0x11)
-        );
+        assert_eq!((registers.rip, registers.rbx, registers.cr0), (0x100_0850, 0x7000, 0x11));
         assert_eq!(records[1].descriptor.instance, 3);
     }
 }

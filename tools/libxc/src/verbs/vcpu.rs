@@ -48,27 +48,16 @@ impl CpuMap {
 
     /// The members in order.
     pub fn members(&self) -> Vec<u32> {
-        let bits = self
-            .0
-            .iter()
-            .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 != 0));
-        (0..)
-            .zip(bits)
-            .filter(|&(_, member)| member)
-            .map(|(cpu, _)| cpu)
-            .collect()
+        let bits = self.0.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 != 0));
+        (0..).zip(bits).filter(|&(_, member)| member).map(|(cpu, _)| cpu).collect()
     }
 }
 
 impl<T: Trap> Handle<T> {
     /// What a vCPU does; an error if the domain has no such vCPU.
     pub fn vcpu_info(&self, domain: u16, vcpu: u32) -> Result<VcpuInfo> {
-        let parameters = GetVcpuInfo {
-            vcpu,
-            ..GetVcpuInfo::default()
-        };
-        let (_, answer) =
-            self.domctl(DomctlOp::GetVcpuInfo, domain, Array::None, |_| parameters)?;
+        let parameters = GetVcpuInfo { vcpu, ..GetVcpuInfo::default() };
+        let (_, answer) = self.domctl(DomctlOp::GetVcpuInfo, domain, Array::None, |_| parameters)?;
         Ok(VcpuInfo {
             online: answer.online != 0,
             blocked: answer.blocked != 0,
@@ -82,14 +71,7 @@ impl<T: Trap> Handle<T> {
     pub fn vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: u32) -> Result<(CpuMap, CpuMap)> {
         let (mut hard, mut soft) = (CpuMap::new(cpus, &[]), CpuMap::new(cpus, &[]));
         let flags = AffinityFlags::HARD | AffinityFlags::SOFT;
-        self.affinity(
-            DomctlOp::GetVcpuAffinity,
-            domain,
-            vcpu,
-            flags,
-            &mut hard,
-            &mut soft,
-        )?;
+        self.affinity(DomctlOp::GetVcpuAffinity, domain, vcpu, flags, &mut hard, &mut soft)?;
         Ok((hard, soft))
     }
 
@@ -105,14 +87,7 @@ impl<T: Trap> Handle<T> {
         flags.set(AffinityFlags::HARD, hard.is_some());
         flags.set(AffinityFlags::SOFT, soft.is_some());
         let copy = |map: Option<&CpuMap>| map.cloned().unwrap_or(CpuMap(Vec::new()));
-        self.affinity(
-            DomctlOp::SetVcpuAffinity,
-            domain,
-            vcpu,
-            flags,
-            &mut copy(hard),
-            &mut copy(soft),
-        )
+        self.affinity(DomctlOp::SetVcpuAffinity, domain, vcpu, flags, &mut copy(hard), &mut copy(soft))
     }
 
     fn affinity(
@@ -131,13 +106,11 @@ impl<T: Trap> Handle<T> {
             nr_bits: u32::try_from(map.0.len() * 8).unwrap_or(u32::MAX),
             ..Bitmap::default()
         };
-        self.domctl(operation, domain, Array::InOut(&mut bytes), |address| {
-            VcpuAffinity {
-                vcpu,
-                flags: flags.bits(),
-                cpumap_hard: bitmap(address, hard),
-                cpumap_soft: bitmap(address + split as u64, soft),
-            }
+        self.domctl(operation, domain, Array::InOut(&mut bytes), |address| VcpuAffinity {
+            vcpu,
+            flags: flags.bits(),
+            cpumap_hard: bitmap(address, hard),
+            cpumap_soft: bitmap(address + split as u64, soft),
         })?;
         hard.0.copy_from_slice(&bytes[..split]);
         soft.0.copy_from_slice(&bytes[split..]);
@@ -146,12 +119,8 @@ impl<T: Trap> Handle<T> {
 
     /// Presses one of the guest's buttons or raises an interrupt.
     pub fn send_trigger(&self, domain: u16, trigger: Trigger, vcpu: u32) -> Result<()> {
-        let parameters = SendTrigger {
-            trigger: trigger.number(),
-            vcpu,
-        };
-        self.domctl(DomctlOp::SendTrigger, domain, Array::None, |_| parameters)
-            .map(|_| ())
+        let parameters = SendTrigger { trigger: trigger.number(), vcpu };
+        self.domctl(DomctlOp::SendTrigger, domain, Array::None, |_| parameters).map(|_| ())
     }
 }
 

@@ -99,10 +99,7 @@ impl Client {
             Err(refused) => match OpenOptions::new().read(true).write(true).open(XENBUS) {
                 Ok(file) => Connection::Device(file),
                 Err(_) => {
-                    return Err(Error::system(
-                        format!("connecting to {SOCKET} (is xenstored running?)"),
-                        refused,
-                    ));
+                    return Err(Error::system(format!("connecting to {SOCKET} (is xenstored running?)"), refused));
                 }
             },
         };
@@ -110,12 +107,7 @@ impl Client {
     }
 
     fn over(connection: Connection) -> Client {
-        Client {
-            connection,
-            reader: RefCell::default(),
-            events: RefCell::default(),
-            next_request: Cell::new(1),
-        }
+        Client { connection, reader: RefCell::default(), events: RefCell::default(), next_request: Cell::new(1) }
     }
 
     /// The value of a node; `None` if there is no such node.
@@ -138,18 +130,12 @@ impl Client {
 
     /// Writes a value, making the node and its parents where they are missing.
     pub fn write(&self, tx: Tx, path: &str, value: &str) -> Result<()> {
-        self.request(
-            XsMessage::Write,
-            tx,
-            &[path.as_bytes(), b"\0", value.as_bytes()],
-        )
-        .map(|_| ())
+        self.request(XsMessage::Write, tx, &[path.as_bytes(), b"\0", value.as_bytes()]).map(|_| ())
     }
 
     /// Makes a node with an empty value unless it is there.
     pub fn mkdir(&self, tx: Tx, path: &str) -> Result<()> {
-        self.request(XsMessage::Mkdir, tx, &[path.as_bytes(), b"\0"])
-            .map(|_| ())
+        self.request(XsMessage::Mkdir, tx, &[path.as_bytes(), b"\0"]).map(|_| ())
     }
 
     /// Removes a node and what is under it; one that is not there is no error.
@@ -160,34 +146,36 @@ impl Client {
         }
     }
 
+    /// Removes a node, and then its parents as far as they have no other children.
+    pub fn remove_with_empty_parents(&self, tx: Tx, path: &str) -> Result<()> {
+        self.remove(tx, path)?;
+        let mut path = path;
+        while let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+            if self.children(tx, parent)?.is_some_and(|children| !children.is_empty()) {
+                break;
+            }
+            self.remove(tx, parent)?;
+            path = parent;
+        }
+        Ok(())
+    }
+
     /// Sets a node's permissions.
     pub fn set_permissions(&self, tx: Tx, path: &str, permissions: &[Permission]) -> Result<()> {
-        let entry =
-            |permission: &Permission| format!("{}{}\0", permission.letter, permission.domain);
+        let entry = |permission: &Permission| format!("{}{}\0", permission.letter, permission.domain);
         let entries: String = permissions.iter().map(entry).collect();
-        self.request(
-            XsMessage::SetPerms,
-            tx,
-            &[path.as_bytes(), b"\0", entries.as_bytes()],
-        )
-        .map(|_| ())
+        self.request(XsMessage::SetPerms, tx, &[path.as_bytes(), b"\0", entries.as_bytes()]).map(|_| ())
     }
 
     /// Tells xenstored that a domain's ring is ready.
     pub fn introduce(&self, domain: u16, gfn: u64, port: u32) -> Result<()> {
         let payload = format!("{domain}\0{gfn}\0{port}\0");
-        self.request(XsMessage::Introduce, Tx::NONE, &[payload.as_bytes()])
-            .map(|_| ())
+        self.request(XsMessage::Introduce, Tx::NONE, &[payload.as_bytes()]).map(|_| ())
     }
 
     /// Tells xenstored that a domain's ring is gone.
     pub fn release(&self, domain: u16) -> Result<()> {
-        self.request(
-            XsMessage::Release,
-            Tx::NONE,
-            &[format!("{domain}\0").as_bytes()],
-        )
-        .map(|_| ())
+        self.request(XsMessage::Release, Tx::NONE, &[format!("{domain}\0").as_bytes()]).map(|_| ())
     }
 
     /// Watches a path and what is under it, or `@releaseDomain`. An event comes at once, and then for each change.
@@ -199,8 +187,7 @@ impl Client {
     /// Stops watching.
     pub fn unwatch(&self, path: &str, token: &str) -> Result<()> {
         let parts = [path.as_bytes(), b"\0", token.as_bytes(), b"\0"];
-        self.request(XsMessage::Unwatch, Tx::NONE, &parts)
-            .map(|_| ())
+        self.request(XsMessage::Unwatch, Tx::NONE, &parts).map(|_| ())
     }
 
     /// Does `work` in a transaction, again from the start when others were in its way. Nothing of it stays if it fails.
@@ -216,34 +203,24 @@ impl Client {
             };
             match self.end(tx, true) {
                 Ok(()) => return Ok(done),
-                Err(Error::Xenstore {
-                    errno: Errno::EAGAIN,
-                    ..
-                }) => {}
+                Err(Error::Xenstore { errno: Errno::EAGAIN, .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Xenstore {
-            request: format!("transaction, tried {ATTEMPTS} times"),
-            errno: Errno::EAGAIN,
-        })
+        Err(Error::Xenstore { request: format!("transaction, tried {ATTEMPTS} times"), errno: Errno::EAGAIN })
     }
 
     fn begin(&self) -> Result<Tx> {
         let bytes = self.request(XsMessage::TransactionStart, Tx::NONE, &[b"\0"])?;
         let text = wire::strings(&bytes).concat();
-        text.parse().map(Tx).map_err(|_| {
-            Error::Protocol(format!(
-                "xenstored named a transaction \"{}\"",
-                text.escape_debug()
-            ))
-        })
+        text.parse()
+            .map(Tx)
+            .map_err(|_| Error::Protocol(format!("xenstored named a transaction \"{}\"", text.escape_debug())))
     }
 
     fn end(&self, tx: Tx, commit: bool) -> Result<()> {
         let verdict: &[u8] = if commit { b"T\0" } else { b"F\0" };
-        self.request(XsMessage::TransactionEnd, tx, &[verdict])
-            .map(|_| ())
+        self.request(XsMessage::TransactionEnd, tx, &[verdict]).map(|_| ())
     }
 
     /// The next event of a watch; `None` when `timeout` has passed first.
@@ -272,10 +249,7 @@ impl Client {
             Some(Ok(timeout)) => Some(timeout),
             Some(Err(_)) => None,
         };
-        let mut descriptors = [PollFd::from_borrowed_fd(
-            self.connection.descriptor(),
-            PollFlags::IN,
-        )];
+        let mut descriptors = [PollFd::from_borrowed_fd(self.connection.descriptor(), PollFlags::IN)];
         match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(true),
@@ -288,19 +262,12 @@ impl Client {
         let number = self.next_request.get();
         self.next_request.set(number.wrapping_add(1).max(1));
         let describe = || {
-            let path = parts
-                .first()
-                .map(|path| String::from_utf8_lossy(path).replace('\0', " "))
-                .unwrap_or_default();
+            let path = parts.first().map(|path| String::from_utf8_lossy(path).replace('\0', " ")).unwrap_or_default();
             format!("{} {}", kind.name(), path.trim_end())
         };
-        let bytes = wire::encode(kind, number, tx.0, parts).ok_or_else(|| Error::Xenstore {
-            request: describe(),
-            errno: Errno::E2BIG,
-        })?;
-        self.connection
-            .write_all(&bytes)
-            .map_err(|error| Error::system("writing to xenstored", error))?;
+        let bytes = wire::encode(kind, number, tx.0, parts)
+            .ok_or_else(|| Error::Xenstore { request: describe(), errno: Errno::E2BIG })?;
+        self.connection.write_all(&bytes).map_err(|error| Error::system("writing to xenstored", error))?;
         loop {
             let message = self.next_message()?;
             if message.kind == XsMessage::WatchEvent {
@@ -311,10 +278,7 @@ impl Client {
                     message.request
                 )));
             } else if message.kind == XsMessage::Error {
-                return Err(Error::Xenstore {
-                    request: describe(),
-                    errno: wire::errno(&message.payload),
-                });
+                return Err(Error::Xenstore { request: describe(), errno: wire::errno(&message.payload) });
             } else if message.kind != kind {
                 return Err(Error::Protocol(format!(
                     "xenstored answered {} with {}",
@@ -330,14 +294,9 @@ impl Client {
     fn keep_event(&self, message: Message) -> Result<()> {
         let strings = wire::strings(&message.payload);
         let [path, token] = strings.as_slice() else {
-            return Err(Error::Protocol(
-                "xenstored sent a watch event without path and token".into(),
-            ));
+            return Err(Error::Protocol("xenstored sent a watch event without path and token".into()));
         };
-        self.events.borrow_mut().push_back(Event {
-            path: path.clone(),
-            token: token.clone(),
-        });
+        self.events.borrow_mut().push_back(Event { path: path.clone(), token: token.clone() });
         Ok(())
     }
 
@@ -351,10 +310,7 @@ impl Client {
             let mut bytes = [0; 4096];
             match self.connection.read(&mut bytes) {
                 Ok(0) => {
-                    return Err(Error::system(
-                        "reading from xenstored",
-                        ErrorKind::UnexpectedEof,
-                    ));
+                    return Err(Error::system("reading from xenstored", ErrorKind::UnexpectedEof));
                 }
                 Ok(count) => reader.push(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

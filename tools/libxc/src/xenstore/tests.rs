@@ -8,12 +8,13 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 
+/// What a daemon saw of a request: kind, transaction, payload.
+type Seen = (u32, u32, Vec<u8>);
+
 /// A daemon that gives these answers, one per request, and returns the requests.
 ///
 /// An answer of kind `WatchEvent` is sent in front of the next one.
-fn daemon(
-    answers: Vec<(XsMessage, &'static [u8])>,
-) -> (Client, thread::JoinHandle<Vec<(u32, u32, Vec<u8>)>>) {
+fn daemon(answers: Vec<(XsMessage, &'static [u8])>) -> (Client, thread::JoinHandle<(Vec<Seen>, UnixStream)>) {
     let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
     let serve = move || {
         let mut requests = Vec::new();
@@ -31,17 +32,13 @@ fn daemon(
             let event = kind == XsMessage::WatchEvent;
             let req_id = if event { 0 } else { number.take().unwrap_or(0) };
             let len = u32::try_from(payload.len()).expect("is short");
-            let header = XsdSockmsg {
-                kind: kind.number(),
-                req_id,
-                tx_id: 0,
-                len,
-            };
+            let header = XsdSockmsg { kind: kind.number(), req_id, tx_id: 0, len };
             // In two writes, so that a reader must put parts together.
             theirs.write_all(header.as_bytes()).expect("is open");
             theirs.write_all(payload).expect("is open");
         }
-        requests
+        // With the socket, so that it stays open until the test is done with both.
+        (requests, theirs)
     };
     (Client::over(Connection::Socket(ours)), thread::spawn(serve))
 }
@@ -54,26 +51,14 @@ fn requests_and_answers() {
         (XsMessage::Directory, b"a\0bc\0"),
         (XsMessage::Error, b"EACCES\0"),
     ]);
-    assert_eq!(
-        client.read(Tx::NONE, "/x").expect("answers").as_deref(),
-        Some("value")
-    );
+    assert_eq!(client.read(Tx::NONE, "/x").expect("answers").as_deref(), Some("value"));
     assert_eq!(client.read(Tx::NONE, "/y").expect("answers"), None);
-    assert_eq!(
-        client.children(Tx::NONE, "/z").expect("answers"),
-        Some(vec!["a".into(), "bc".into()])
-    );
+    assert_eq!(client.children(Tx::NONE, "/z").expect("answers"), Some(vec!["a".into(), "bc".into()]));
     let error = client.write(Tx::NONE, "/w", "1").expect_err("is refused");
-    assert!(
-        error.to_string().starts_with("xenstore WRITE /w: EACCES"),
-        "{error}"
-    );
-    let requests = daemon.join().expect("ends");
+    assert!(error.to_string().starts_with("xenstore WRITE /w: EACCES"), "{error}");
+    let (requests, _socket) = daemon.join().expect("ends");
     assert_eq!(requests[0], (XsMessage::Read.number(), 0, b"/x\0".to_vec()));
-    assert_eq!(
-        requests[3],
-        (XsMessage::Write.number(), 0, b"/w\x001".to_vec())
-    );
+    assert_eq!(requests[3], (XsMessage::Write.number(), 0, b"/w\x001".to_vec()));
 }
 
 #[test]
@@ -86,10 +71,8 @@ fn a_transaction_in_the_way_of_others_is_done_again() {
         (XsMessage::Write, b"OK\0"),
         (XsMessage::TransactionEnd, b"OK\0"),
     ]);
-    client
-        .transaction(|tx| client.write(tx, "/a", "b"))
-        .expect("succeeds at last");
-    let requests = daemon.join().expect("ends");
+    client.transaction(|tx| client.write(tx, "/a", "b")).expect("succeeds at last");
+    let (requests, _socket) = daemon.join().expect("ends");
     let transactions: Vec<u32> = requests.iter().map(|(_, tx, _)| *tx).collect();
     assert_eq!(transactions, [0, 7, 7, 0, 8, 8]);
     assert_eq!(requests[5].2, b"T\0");
@@ -102,11 +85,9 @@ fn a_transaction_that_fails_is_given_up() {
         (XsMessage::Error, b"ENOSPC\0"),
         (XsMessage::TransactionEnd, b"OK\0"),
     ]);
-    let error = client
-        .transaction(|tx| client.write(tx, "/a", "b"))
-        .expect_err("has no space");
+    let error = client.transaction(|tx| client.write(tx, "/a", "b")).expect_err("has no space");
     assert_eq!(error.errno(), Some(Errno::ENOSPC));
-    assert_eq!(daemon.join().expect("ends")[2].2, b"F\0");
+    assert_eq!(daemon.join().expect("ends").0[2].2, b"F\0");
 }
 
 #[test]
@@ -118,28 +99,20 @@ fn events_between_answers_are_kept() {
         (XsMessage::Read, b"1"),
     ]);
     client.watch("/a", "t").expect("is registered");
-    assert_eq!(
-        client.read(Tx::NONE, "/a").expect("answers").as_deref(),
-        Some("1")
-    );
+    assert_eq!(client.read(Tx::NONE, "/a").expect("answers").as_deref(), Some("1"));
     for path in ["/a", "/a/b"] {
         let event = client.next_event(None).expect("comes").expect("is there");
         assert_eq!((event.path.as_str(), event.token.as_str()), (path, "t"));
     }
-    assert_eq!(
-        client.next_event(Some(Duration::ZERO)).expect("is open"),
-        None
-    );
-    daemon.join().expect("ends");
+    assert_eq!(client.next_event(Some(Duration::ZERO)).expect("is open"), None);
+    drop(daemon.join().expect("ends"));
     assert!(client.next_event(None).is_err(), "the daemon is gone");
 }
 
 #[test]
 fn what_is_too_long_is_not_sent() {
     let (client, _daemon) = daemon(Vec::new());
-    let error = client
-        .write(Tx::NONE, "/a", &"x".repeat(4094))
-        .expect_err("is too long");
+    let error = client.write(Tx::NONE, "/a", &"x".repeat(4094)).expect_err("is too long");
     assert_eq!(error.errno(), Some(Errno::E2BIG));
 }
 
