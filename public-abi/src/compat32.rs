@@ -8,8 +8,8 @@
 use crate::grant_table::SetupTable;
 use crate::handle::{GuestPtr, GuestPtr32};
 use crate::memory::{
-    AddToPhysmap, AddToPhysmapBatch, E820Entry, ForeignMemoryMap, MemoryMap, MemoryReservation,
-    RemoveFromPhysmap, ReservedDeviceMemory, ReservedDeviceMemoryMap,
+    AddToPhysmap, AddToPhysmapBatch, E820Entry, ForeignMemoryMap, MemoryMap, MemoryReservation, RemoveFromPhysmap,
+    ReservedDeviceMemory, ReservedDeviceMemoryMap,
 };
 use crate::multicall::MulticallEntry;
 use crate::physdev::PciDevice;
@@ -217,31 +217,19 @@ impl From<AddToPhysmapBatch32> for AddToPhysmapBatch {
 
 impl From<RemoveFromPhysmap32> for RemoveFromPhysmap {
     fn from(narrow: RemoveFromPhysmap32) -> Self {
-        Self {
-            domid: narrow.domid,
-            gpfn: narrow.gpfn.into(),
-            ..Self::default()
-        }
+        Self { domid: narrow.domid, gpfn: narrow.gpfn.into(), ..Self::default() }
     }
 }
 
 impl From<MemoryMap32> for MemoryMap {
     fn from(narrow: MemoryMap32) -> Self {
-        Self {
-            nr_entries: narrow.nr_entries,
-            buffer: narrow.buffer.into(),
-            ..Self::default()
-        }
+        Self { nr_entries: narrow.nr_entries, buffer: narrow.buffer.into(), ..Self::default() }
     }
 }
 
 impl From<ForeignMemoryMap32> for ForeignMemoryMap {
     fn from(narrow: ForeignMemoryMap32) -> Self {
-        Self {
-            domid: narrow.domid,
-            map: narrow.map.into(),
-            ..Self::default()
-        }
+        Self { domid: narrow.domid, map: narrow.map.into(), ..Self::default() }
     }
 }
 
@@ -264,10 +252,7 @@ impl TryFrom<ReservedDeviceMemory> for ReservedDeviceMemory32 {
     /// `ERANGE` when a number does not fit into 32 bits.
     fn try_from(wide: ReservedDeviceMemory) -> Result<Self, crate::Errno> {
         let narrow = |value: u64| u32::try_from(value).map_err(|_| crate::Errno::ERANGE);
-        Ok(Self {
-            start_pfn: narrow(wide.start_pfn)?,
-            nr_pages: narrow(wide.nr_pages)?,
-        })
+        Ok(Self { start_pfn: narrow(wide.start_pfn)?, nr_pages: narrow(wide.nr_pages)? })
     }
 }
 
@@ -298,10 +283,6 @@ impl From<SchedPoll32> for SchedPoll {
 
 impl From<MulticallEntry32> for MulticallEntry {
     fn from(narrow: MulticallEntry32) -> Self {
-        Self {
-            op: narrow.op.into(),
-            result: narrow.result.into(),
-            args: narrow.args.map(u64::from),
-        }
+        Self { op: narrow.op.into(), result: narrow.result.into(), args: narrow.args.map(u64::from) }
     }
 }

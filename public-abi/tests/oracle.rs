@@ -42,10 +42,7 @@ fn shared_pages() {
         }
     }
     assert_eq!(x86::LEGACY_MAX_VCPUS, 32);
-    assert_eq!(
-        u32::try_from(x86::LEGACY_MAX_VCPUS),
-        Ok(xen_sys::XEN_LEGACY_MAX_VCPUS)
-    );
+    assert_eq!(u32::try_from(x86::LEGACY_MAX_VCPUS), Ok(xen_sys::XEN_LEGACY_MAX_VCPUS));
 }
 
 #[test]
@@ -190,14 +187,10 @@ fn numbers_of_hypercalls() {
         __HYPERVISOR_dm_op,
         __HYPERVISOR_hypfs_op,
     ];
-    let ours: Vec<(String, u64)> = public_abi::hypercall::TABLE
-        .iter()
-        .map(|row| (format!("__HYPERVISOR_{}", row.name), row.number))
-        .collect();
-    let theirs: Vec<(String, u64)> = theirs
-        .iter()
-        .map(|(name, number)| ((*name).to_owned(), u64::from(*number)))
-        .collect();
+    let ours: Vec<(String, u64)> =
+        public_abi::hypercall::TABLE.iter().map(|row| (format!("__HYPERVISOR_{}", row.name), row.number)).collect();
+    let theirs: Vec<(String, u64)> =
+        theirs.iter().map(|(name, number)| ((*name).to_owned(), u64::from(*number))).collect();
     assert_eq!(ours, theirs);
 }
 
@@ -211,29 +204,14 @@ fn constants() {
     assert_eq!(event::FIFO_LINK_MASK, xen_sys::EVTCHN_FIFO_LINK_MASK);
     assert_eq!(event::FIFO_NR_CHANNELS, xen_sys::EVTCHN_FIFO_NR_CHANNELS);
     assert_eq!(event::FIFO_MAX_QUEUES, xen_sys::EVTCHN_FIFO_MAX_QUEUES);
-    assert_eq!(
-        event::FIFO_PRIORITY_DEFAULT,
-        xen_sys::EVTCHN_FIFO_PRIORITY_DEFAULT
-    );
+    assert_eq!(event::FIFO_PRIORITY_DEFAULT, xen_sys::EVTCHN_FIFO_PRIORITY_DEFAULT);
     assert_eq!(event::FIFO_PRIORITY_MIN, xen_sys::EVTCHN_FIFO_PRIORITY_MIN);
     assert_eq!(event::BIND_PIRQ_WILL_SHARE, xen_sys::BIND_PIRQ__WILL_SHARE);
     assert_eq!(x86::SIF_PRIVILEGED, xen_sys::SIF_PRIVILEGED);
     assert_eq!(x86::SIF_INITDOMAIN, xen_sys::SIF_INITDOMAIN);
     assert_eq!(x86::SIF_PM_MASK, xen_sys::SIF_PM_MASK);
-    assert_eq!(
-        u32::from(x86::PVCLOCK_TSC_STABLE),
-        xen_sys::XEN_PVCLOCK_TSC_STABLE_BIT
-    );
-    assert_eq!(
-        u32::from(x86::PVCLOCK_GUEST_STOPPED),
-        xen_sys::XEN_PVCLOCK_GUEST_STOPPED
-    );
-    assert_eq!(
-        u32::from(x86::HVM_DEBUGCONS_IOPORT),
-        xen_sys::XEN_HVM_DEBUGCONS_IOPORT
-    );
-    assert_eq!(
-        public_abi::cpu_policy::CPUID_NO_SUBLEAF,
-        xen_sys::XEN_CPUID_NO_SUBLEAF
-    );
+    assert_eq!(u32::from(x86::PVCLOCK_TSC_STABLE), xen_sys::XEN_PVCLOCK_TSC_STABLE_BIT);
+    assert_eq!(u32::from(x86::PVCLOCK_GUEST_STOPPED), xen_sys::XEN_PVCLOCK_GUEST_STOPPED);
+    assert_eq!(u32::from(x86::HVM_DEBUGCONS_IOPORT), xen_sys::XEN_HVM_DEBUGCONS_IOPORT);
+    assert_eq!(public_abi::cpu_policy::CPUID_NO_SUBLEAF, xen_sys::XEN_CPUID_NO_SUBLEAF);
 }
