@@ -153,4 +153,6 @@ pub struct Host {
     pub cpus: Vec<Cpu>,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
+    /// Who gets what is typed, and what of the log was read.
+    pub console: crate::domain::console::Console,
 }

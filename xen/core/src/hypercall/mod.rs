@@ -3,6 +3,20 @@
 //! `public-abi` decodes the registers into a `Request`, `dispatch` hands it to the family's file, and that decodes and checks
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
+pub mod access;
+pub mod answer;
+pub mod bitmaps;
+pub mod console_io;
+pub mod domctl;
+pub mod guest_copy;
+pub mod hvm;
+pub mod neighbours;
+pub mod physdev;
+pub mod platform;
+pub mod sysctl;
+pub mod version;
+pub mod xsm;
+
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;
