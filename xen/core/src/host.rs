@@ -141,6 +141,8 @@ impl DomainTable {
 pub struct Cpu {
     /// vCPUs that want to run here.
     pub queue: Lock<CpuQueue, { rank::RUN_QUEUE }>,
+    /// Its APIC id.
+    pub apic_id: u32,
     /// Ticks of the time stamp counter that it was idle.
     pub idle_time: AtomicU64,
     /// Somebody wants the vCPU that runs here to make way, if `sched::should_switch` agrees.
@@ -159,6 +161,8 @@ pub struct Host {
     pub idle: AtomicU64,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
+    /// Who gets what is typed, and what of the log was read.
+    pub console: crate::domain::console::Console,
 }
 
 impl Host {

@@ -59,7 +59,7 @@ pub fn start(mut info: BootInfo) -> ! {
         start_timestamp,
         total_pages: frame::total_pages(),
     };
-    let Ok(host) = create_host(platform, ids.len().saturating_add(1)) else { give_up(&dom0::BuildError::OutOfMemory) };
+    let Ok(host) = create_host(platform, &ids) else { give_up(&dom0::BuildError::OutOfMemory) };
     platform::set_host(host);
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.saturating_add(1));
@@ -163,15 +163,22 @@ fn other_cpus(acpi: &Acpi, max_cpus: usize) -> heapless::Vec<u32, 63> {
     others.take(max_cpus.saturating_sub(1).min(63)).collect()
 }
 
-fn create_host(platform: Platform, cpus: usize) -> Result<&'static Host, OutOfMemory> {
-    let mut list = Vec::new();
-    list.try_reserve_exact(cpus).map_err(|_| OutOfMemory)?;
-    list.extend((0..cpus).map(|_| Cpu {
+fn create_host(platform: Platform, others: &[u32]) -> Result<&'static Host, OutOfMemory> {
+    let mut cpus = Vec::new();
+    cpus.try_reserve_exact(others.len().saturating_add(1)).map_err(|_| OutOfMemory)?;
+    cpus.extend(core::iter::once(platform::apic_id()).chain(others.iter().copied()).map(|apic_id| Cpu {
+        apic_id,
         queue: Lock::new(CpuQueue::new()),
         idle_time: AtomicU64::new(0),
         switch: AtomicBool::new(false),
         timers: Lock::new(CpuTimers::new()),
     }));
-    let host = Host { domains: DomainTable::try_new()?, cpus: list, idle: AtomicU64::new(0), platform };
+    let host = Host {
+        domains: DomainTable::try_new()?,
+        cpus,
+        idle: AtomicU64::new(0),
+        platform,
+        console: crate::domain::console::Console::new(),
+    };
     Ok(Boxed::try_new(host)?.leak())
 }

@@ -118,7 +118,7 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     let entry = load::load(&domain, &prepared.plan, &kernel, initrd.as_ref(), rsdp)?;
     drop((kernel, initrd));
     domain.control.lock().memory_map = prepared.plan.map;
-    crate::domain::create::allocate_vcpus(host, &domain, prepared.vcpus)
+    crate::domain::create::allocate_vcpus(host, &domain)
         .map_err(|errno| BuildError::Step("allocating its vCPUs", errno))?;
     start_first_vcpu(&domain, entry);
     let pages = domain.accounting.pages();

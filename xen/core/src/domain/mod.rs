@@ -3,6 +3,10 @@
 //! The fields here say who locks what. Verbs that need several parts take them one after the other, in the order of the
 //! lock ranks (`machine::lock::rank`).
 
+pub mod console;
+pub mod create;
+pub mod destroy;
+pub mod info;
 pub mod lifecycle;
 
 use crate::event::DomainEvents;
@@ -64,6 +68,8 @@ pub struct Control {
     pub claimed_pages: u64,
     /// Seconds that the wall clock of the domain is off.
     pub time_offset_seconds: i64,
+    /// What only the toolstack's requests read and write.
+    pub records: create::Records,
 }
 
 /// Numbers of HVM parameters kept.
@@ -125,6 +131,7 @@ impl Domain {
                 paging_pool_bytes: 0,
                 claimed_pages: 0,
                 time_offset_seconds: 0,
+                records: create::Records::default(),
             }),
             x86: DomainX86::try_new(&settings)?,
             vcpus: Once::new(),

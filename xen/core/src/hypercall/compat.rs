@@ -18,9 +18,9 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply 
     match Request::decode(number & u64::from(u32::MAX), registers)? {
         Request::EventChannelOp { cmd, arg } => super::event::call(caller, cmd, arg),
         Request::SchedOp { cmd, arg } if cmd != SCHEDOP_POLL => super::sched::call(caller, cmd, arg),
-        Request::HvmOp { cmd, arg } => super::hvm::call(caller, cmd, arg),
-        Request::XenVersion { cmd, arg } => super::version::call(caller, cmd, arg),
-        Request::ConsoleIo { cmd, count, buffer } => super::console_io::call(caller, cmd, count, buffer),
+        Request::HvmOp { cmd, arg } => super::hvm::handle(caller, cmd, arg),
+        Request::XenVersion { cmd, arg } => super::version::handle(caller, cmd, arg),
+        Request::ConsoleIo { cmd, count, buffer } => super::console_io::handle(caller, cmd, count, buffer),
         _ => Err(Errno::ENOSYS.into()),
     }
 }

@@ -3,14 +3,19 @@
 //! `public-abi` decodes the registers into a `Request`, `dispatch` hands it to the family's file, and that decodes and checks
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
+pub mod access;
+pub mod answer;
+pub mod bitmaps;
 pub mod compat;
 pub mod console_io;
 pub mod domctl;
 pub mod event;
 pub mod grant;
+pub mod guest_copy;
 pub mod hvm;
 pub mod memory;
 pub mod multicall;
+pub mod neighbours;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
@@ -47,23 +52,23 @@ pub struct Caller<'a> {
 #[inline]
 pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply {
     match Request::decode(number, registers)? {
-        Request::XenVersion { cmd, arg } => version::call(caller, cmd, arg),
+        Request::XenVersion { cmd, arg } => version::handle(caller, cmd, arg),
         Request::EventChannelOp { cmd, arg } => event::call(caller, cmd, arg),
         Request::SchedOp { cmd, arg } => sched::call(caller, cmd, arg),
         Request::VcpuOp { cmd, vcpu, arg } => vcpu::call(caller, cmd, vcpu, arg),
         Request::MemoryOp { cmd, arg } => memory::call(caller, cmd, arg),
         Request::GrantTableOp { cmd, uop, count } => grant::call(caller, cmd, uop, count),
-        Request::HvmOp { cmd, arg } => hvm::call(caller, cmd, arg),
+        Request::HvmOp { cmd, arg } => hvm::handle(caller, cmd, arg),
         // The cursor of a preempted multicall is in the upper half of the count's register, which `decode` drops.
         Request::Multicall { call_list, .. } => multicall::call(caller, call_list, registers),
         Request::SetTimerOp { timeout } => vcpu::set_timer_op(caller, timeout),
-        Request::ConsoleIo { cmd, count, buffer } => console_io::call(caller, cmd, count, buffer),
+        Request::ConsoleIo { cmd, count, buffer } => console_io::handle(caller, cmd, count, buffer),
         Request::VmAssist { cmd, assist } => vm_assist::call(caller, cmd, assist),
-        Request::PhysdevOp { cmd, arg } => physdev::call(caller, cmd, arg),
-        Request::PlatformOp { op } => platform::call(caller, op),
-        Request::Sysctl { op } => sysctl::call(caller, op),
-        Request::Domctl { op } => domctl::call(caller, op),
-        Request::XsmOp { op } => xsm::call(caller, op),
+        Request::PhysdevOp { cmd, arg } => physdev::handle(caller, cmd, arg),
+        Request::PlatformOp { op } => platform::handle(caller, op),
+        Request::Sysctl { op } => sysctl::handle(caller, op),
+        Request::Domctl { op } => domctl::handle(caller, op),
+        Request::XsmOp { .. } => xsm::handle(),
         Request::ArgoOp { .. } | Request::XenpmuOp { .. } | Request::DmOp { .. } | Request::HypfsOp { .. } => {
             Err(Errno::ENOSYS.into())
         }

@@ -35,7 +35,6 @@ pub fn cpu_loop(host: &Host, me: CpuId) -> ! {
             Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
             None => sched::idle(host, me),
         }
-        domain::destroy::reap(host);
     }
 }
 
@@ -48,9 +47,10 @@ fn do_work(host: &Host, me: CpuId) {
     }
     if work.contains(Work::TIMER) {
         timer::run_due(host, me);
+        domain::console::announce_output(host);
     }
     if work.contains(Work::CONSOLE) {
-        domain::console::receive(host);
+        domain::console::drain(host);
     }
 }
 
