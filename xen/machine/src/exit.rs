@@ -220,7 +220,9 @@ mod tests {
     use super::*;
 
     fn vmcb(code: u64, info_1: u64, info_2: u64) -> Vmcb {
-        Vmcb { exit_code: code, exit_info_1: info_1, exit_info_2: info_2, ..Vmcb::ZERO }
+        let mut vmcb = Vmcb::ZERO;
+        (vmcb.exit_code, vmcb.exit_info_1, vmcb.exit_info_2) = (code, info_1, info_2);
+        vmcb
     }
 
     #[test]

@@ -11,6 +11,8 @@
 #![expect(unsafe_code, reason = "this crate is where unsafe lives; every block says why it is sound")]
 
 extern crate alloc;
+#[cfg(not(target_os = "none"))]
+extern crate std;
 
 pub mod boot_info;
 pub mod boxed;

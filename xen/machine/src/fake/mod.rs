@@ -1,1 +1,24 @@
 //! A machine for tests: RAM is an array, exits are scripted, the TLB keeps stale entries.
+//!
+//! `arch` exports the names that the real architectures export, so everything above runs unchanged. Which machine and which
+//! CPU a thread is comes from [`FakeMachine::on_cpu`]: threads are the CPUs, and two machines can live in one test (a
+//! migration needs that). What real hardware would do silently is loud here: a guest that reaches a freed page through a
+//! stale translation, or a walker that reads a freed table, ends the test with a panic.
+//!
+//! In the order of use: `machine` (build one, be on its CPU) → `ram` → `script` (what guests do) → `tlb` (how their
+//! accesses are translated) → `cpu` (interrupts, timers) → `allocation` (making memory run out).
+
+mod allocation;
+pub(crate) mod arch;
+mod cpu;
+mod machine;
+mod ram;
+mod script;
+mod tlb;
+
+#[cfg(test)]
+mod tests;
+
+pub use allocation::{TestAllocator, with_failing_allocation};
+pub use machine::{Builder, FakeMachine, Stopped};
+pub use script::{Guest, StepResult};

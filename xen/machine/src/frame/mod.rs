@@ -26,6 +26,9 @@ pub enum Fill {
 /// Allocates `1 << order` contiguous pages. `Guest` and `Shared` pages start with one reference each: the allocation's.
 /// `None` when there is no such block.
 pub fn allocate(order: u32, kind: Kind, owner: DomId, fill: Fill) -> Option<Mfn> {
+    if !arch::may_allocate() {
+        return None;
+    }
     let count = u32::from(matches!(kind, Kind::Guest | Kind::Shared));
     let mfn = arch::with_frames(|table| table.allocate(order, State::new(kind, owner, count)))?;
     if fill == Fill::Zero {

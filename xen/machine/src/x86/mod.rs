@@ -71,6 +71,12 @@ pub fn with_frames<R>(work: impl FnOnce(&FrameTable) -> R) -> R {
     work(boot::frames())
 }
 
+/// Whether an allocation of frames may be tried; only the fake machine ever says no.
+#[inline]
+pub fn may_allocate() -> bool {
+    true
+}
+
 /// The page of RAM behind an address of the hypervisor's.
 #[inline]
 pub fn page_of(place: *const u8) -> Mfn {

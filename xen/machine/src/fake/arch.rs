@@ -1,0 +1,263 @@
+//! The names that every architecture exports, for the fake machine.
+
+pub use super::cpu::AddressSpaceTag;
+use super::machine::{current, try_current, with_current};
+use crate::codec::vmcb::Vmcb;
+use crate::cpu::Work;
+use crate::exit::Exit;
+use crate::frame::FrameTable;
+use crate::units::{CpuId, DomId, Maddr, Mfn};
+use crate::vcpu::{GeneralRegisters, LazyState};
+use core::any::Any;
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+
+std::thread_local! {
+    /// Lock ranks that this thread holds. Also kept outside of machines, where the console's lock is still used.
+    static HELD_RANKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes of an XSAVE area with x87, SSE and AVX state.
+const EXTENDED_STATE_BYTES: usize = 832;
+/// x87, SSE and AVX.
+const COMPONENTS: u64 = 0b111;
+
+/// Where hardware finds the permission maps.
+#[derive(Clone, Copy, Debug)]
+pub struct PermissionMaps {
+    /// One bit a port.
+    pub ports: Maddr,
+    /// Two bits an MSR.
+    pub msrs: Maddr,
+}
+
+pub fn with_frames<R>(work: impl FnOnce(&FrameTable) -> R) -> R {
+    let (machine, _) = current();
+    work(&machine.frames)
+}
+
+pub fn may_allocate() -> bool {
+    super::allocation::may_allocate()
+}
+
+pub fn page_address(mfn: Mfn) -> *mut u8 {
+    with_current(|machine, _| machine.ram.page_address(mfn))
+        .unwrap_or_else(|| panic!("the hypervisor reaches {mfn:?}, which is not RAM"))
+}
+
+pub fn page_of(place: *const u8) -> Mfn {
+    with_current(|machine, _| machine.ram.page_of(place))
+        .unwrap_or_else(|| panic!("{place:p} is not in this machine's RAM"))
+}
+
+pub fn current_cpu() -> CpuId {
+    with_current(|_, cpu| cpu)
+}
+
+pub fn cpu_count() -> usize {
+    with_current(|machine, _| machine.running_cpus.load(Ordering::Acquire))
+}
+
+pub fn take_work() -> u32 {
+    with_current(|machine, cpu| machine.cpu(cpu).take_work())
+}
+
+pub fn has_work() -> bool {
+    with_current(|machine, cpu| !machine.cpu(cpu).work().is_empty())
+}
+
+pub fn kick(cpu: CpuId) {
+    with_current(|machine, _| {
+        if let Some(cpu) = machine.find_cpu(cpu) {
+            cpu.kicks.fetch_add(1, Ordering::AcqRel);
+            cpu.note(Work::KICK);
+        }
+    });
+}
+
+pub fn relax() {
+    if let Some((machine, _)) = try_current() {
+        machine.check_running();
+    }
+    std::thread::yield_now();
+}
+
+pub fn interrupt_window() {
+    with_current(|machine, cpu| machine.cpu(cpu).take_interrupt());
+}
+
+pub fn idle() {
+    let (machine, id) = current();
+    let cpu = machine.cpu(id);
+    while cpu.work().is_empty() && !cpu.has_interrupt() {
+        machine.check_running();
+        std::thread::yield_now();
+    }
+    cpu.take_interrupt();
+}
+
+pub fn timestamp() -> u64 {
+    with_current(|machine, _| machine.clock.load(Ordering::Acquire))
+}
+
+pub fn timestamp_khz() -> u64 {
+    with_current(|machine, _| machine.khz)
+}
+
+pub fn set_timer(deadline: Option<u64>) {
+    with_current(|machine, cpu| machine.cpu(cpu).set_deadline(deadline, machine.clock.load(Ordering::Acquire)));
+}
+
+pub fn wall_clock_seconds() -> u64 {
+    with_current(|machine, _| machine.desk().wall_clock)
+}
+
+pub fn set_working_for(domain: DomId, vcpu: u16) {
+    let packed = u64::from(domain.0) << 16 | u64::from(vcpu);
+    with_current(|machine, cpu| machine.cpu(cpu).working_for.store(packed, Ordering::Release));
+}
+
+pub fn restart() -> ! {
+    panic!("the fake machine restarts")
+}
+
+pub fn stop() -> ! {
+    panic!("the fake machine stops")
+}
+
+pub fn held_ranks() -> u64 {
+    HELD_RANKS.get()
+}
+
+pub fn set_held_ranks(ranks: u64) {
+    HELD_RANKS.set(ranks);
+}
+
+/// Sets the ranks and gives those before: another CPU holds others.
+pub(super) fn replace_held_ranks(ranks: u64) -> u64 {
+    HELD_RANKS.replace(ranks)
+}
+
+pub fn console_write(text: &[u8]) {
+    super::allocation::exempt(|| {
+        if let Some((machine, _)) = try_current() {
+            machine.desk().console.extend_from_slice(text);
+        }
+    });
+}
+
+pub fn console_receive() -> Option<u8> {
+    with_current(|machine, _| machine.desk().typed.pop_front())
+}
+
+pub fn console_port() -> Option<u16> {
+    Some(0x3f8)
+}
+
+pub fn set_no_reboot() {}
+
+pub fn set_host(host: &'static (dyn Any + Send + Sync)) {
+    with_current(|machine, _| machine.desk().host = Some(host));
+}
+
+pub fn host() -> Option<&'static (dyn Any + Send + Sync)> {
+    with_current(|machine, _| machine.desk().host)
+}
+
+/// Starts a thread for each further CPU that the builder has foreseen. Those that were not are not there.
+pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> usize {
+    let (machine, _) = current();
+    let fake = super::machine::FakeMachine::from_state(machine.clone());
+    let mut started = 0;
+    for (number, _) in (1u16..).zip(apic_ids).take_while(|(number, _)| machine.find_cpu(CpuId(*number)).is_some()) {
+        let fake = fake.clone();
+        std::thread::spawn(move || {
+            fake.on_cpu_until_stopped(number, || {
+                entry(CpuId(number));
+            });
+        });
+        started += 1;
+    }
+    started
+}
+
+pub fn apic_id() -> u32 {
+    with_current(|_, cpu| u32::from(cpu.0) * 2)
+}
+
+/// What the test has set, or the answers of a small AMD processor.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    if let Some(answer) = with_current(|machine, _| machine.desk().cpuid.get(&(leaf, subleaf)).copied()) {
+        return answer;
+    }
+    let vendor = [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"cAMD"), u32::from_le_bytes(*b"enti")];
+    match leaf {
+        0 => [0xd, vendor[0], vendor[1], vendor[2]],
+        1 => [0x0080_0f12, 0, 0x9fb8_220b, 0x178b_fbff],
+        0xd if subleaf == 0 => [COMPONENTS as u32, EXTENDED_STATE_BYTES as u32, EXTENDED_STATE_BYTES as u32, 0],
+        0xd if subleaf == 2 => [256, 576, 0, 0],
+        0x8000_0000 => [0x8000_000a, vendor[0], vendor[1], vendor[2]],
+        0x8000_0001 => [0x0080_0f12, 0, 0x0000_01f7, 0x2fd3_fbff],
+        0x8000_0008 => [0x3030, 0, 0, 0],
+        0x8000_000a => [1, 8, 0, 1],
+        _ => [0; 4],
+    }
+}
+
+pub fn supported_xcr0() -> u64 {
+    COMPONENTS
+}
+
+pub fn extended_state_bytes() -> usize {
+    EXTENDED_STATE_BYTES
+}
+
+pub fn permission_maps() -> PermissionMaps {
+    // Nobody reads them: scripts decide what exits.
+    PermissionMaps { ports: Maddr::new(0), msrs: Maddr::new(0) }
+}
+
+pub fn load_lazy(_state: &LazyState) {}
+
+pub fn save_lazy(_state: &mut LazyState) {}
+
+pub fn set_xcr0(_value: u64) {}
+
+pub fn set_tsc_aux(_value: u64) {}
+
+pub fn load_debug_registers(_values: &[u64; 4]) {}
+
+pub fn save_debug_registers(_values: &mut [u64; 4]) {}
+
+pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
+    super::script::run(vmcb, general, tag)
+}
+
+/// Firmware data that the test has placed, else RAM, else all ones.
+pub fn read_firmware(maddr: Maddr, out: &mut [u8]) -> bool {
+    if maddr.checked_add(out.len() as u64).is_none_or(|end| end.number() >= 1 << 46) {
+        return false;
+    }
+    with_current(|machine, _| {
+        let desk = machine.desk();
+        for (place, at) in out.iter_mut().zip(maddr.number()..) {
+            let placed = desk
+                .firmware
+                .iter()
+                .rev()
+                .find_map(|(start, bytes)| bytes.get(usize::try_from(at.checked_sub(*start)?).ok()?).copied());
+            let mut byte = [0xff];
+            *place = placed.unwrap_or_else(|| if machine.ram.read(Maddr::new(at), &mut byte) { byte[0] } else { 0xff });
+        }
+    });
+    true
+}
+
+pub fn port_read(port: u16, size: u8) -> u32 {
+    let mask = if size >= 4 { u32::MAX } else { (1 << (u32::from(size) * 8)) - 1 };
+    with_current(|machine, _| machine.desk().ports.get(&port).copied()).unwrap_or(u32::MAX) & mask
+}
+
+pub fn port_write(port: u16, size: u8, value: u32) {
+    with_current(|machine, _| machine.desk().port_writes.push((port, size, value)));
+}

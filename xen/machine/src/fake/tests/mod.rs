@@ -1,0 +1,6 @@
+//! Tests that need a machine: pages and their references, the heap, tables, and the fake machine's own promises.
+
+mod heap;
+mod pages;
+mod scripts;
+mod tables;
