@@ -159,6 +159,10 @@ pub struct Host {
     pub cpus: Vec<Cpu>,
     /// Processors that run no vCPU now, one bit each.
     pub idle: AtomicU64,
+    /// System time and the wall clock.
+    pub clock: crate::time::Clock,
+    /// Which domain hears of each global virtual interrupt.
+    pub virq_handlers: crate::event::VirqHandlers,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
     /// Who gets what is typed, and what of the log was read.
