@@ -190,7 +190,7 @@ pub fn run_due(host: &Host, me: CpuId) {
         let Some(domain) = host.domains.get(due.domain) else { continue };
         let Some(vcpu) = domain.vcpu(due.vcpu) else { continue };
         if vcpu.timers.expire(due.kind, due.deadline) {
-            crate::vcpu::run::timer_expired(host, &domain, vcpu, due.kind, due.deadline);
+            crate::vcpu::run::timer_expired(host, &domain, vcpu, due.kind);
         }
     }
     let mut timers = cpu.timers.lock();

@@ -225,7 +225,8 @@ impl Acpi {
     }
 
     fn add_processor(&mut self, id: Option<u32>) -> Result<(), AcpiError> {
-        push(&mut self.apic_ids, id.filter(|id| !self.apic_ids.contains(id)))
+        let new = id.filter(|id| !self.apic_ids.contains(id));
+        push(&mut self.apic_ids, new)
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Platform {
 }
 
 /// Goes on where the machine's boot ends.
-pub fn start(mut info: BootInfo) -> ! {
+pub fn start(info: &mut BootInfo) -> ! {
     let start_timestamp = cpu::timestamp();
     let command_line = info.command_line.clone();
     let options = Options::parse(&command_line);
@@ -40,11 +40,11 @@ pub fn start(mut info: BootInfo) -> ! {
     if options.no_reboot {
         platform::set_no_reboot();
     }
-    banner(&info, &options);
-    let acpi = read_acpi(&info);
+    banner(info, &options);
+    let acpi = read_acpi(info);
     set_up_interrupts(&acpi);
     let ids = other_cpus(&acpi, options.max_cpus);
-    let prepared = match dom0::reserve_memory(&info, &options, &acpi, ids.len().saturating_add(1)) {
+    let prepared = match dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1)) {
         Ok(prepared) => prepared,
         Err(error) => give_up(&error),
     };
@@ -63,10 +63,9 @@ pub fn start(mut info: BootInfo) -> ! {
     platform::set_host(host);
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.saturating_add(1));
-    if let Err(error) = dom0::build(host, &mut info, &host.platform.acpi, prepared) {
+    if let Err(error) = dom0::build(host, info, &host.platform.acpi, prepared) {
         give_up(&error);
     }
-    drop(info);
     log!(Info, "Xen is relinquishing the console to Dom0");
     console::set_threshold(options.level);
     cpu_loop(host, CpuId(0))
@@ -177,6 +176,8 @@ fn create_host(platform: Platform, others: &[u32]) -> Result<&'static Host, OutO
         domains: DomainTable::try_new()?,
         cpus,
         idle: AtomicU64::new(0),
+        clock: crate::time::Clock::start(),
+        virq_handlers: crate::event::VirqHandlers::new(),
         platform,
         console: crate::domain::console::Console::new(),
     };

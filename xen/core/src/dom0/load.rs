@@ -33,7 +33,7 @@ pub struct Entry {
 /// If something there is not its RAM.
 pub fn write(domain: &Domain, gpa: u64, bytes: &[u8]) -> Result<(), BuildError> {
     let step = |errno| BuildError::Step("writing its memory", errno);
-    PhysicalMemory::of(domain).write_bytes(Gpa::new(gpa), bytes).map_err(step)
+    PhysicalMemory::new(domain).write_bytes(Gpa::new(gpa), bytes).map_err(step)
 }
 
 /// Loads everything and says where to begin.

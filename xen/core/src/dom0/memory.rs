@@ -110,7 +110,7 @@ fn add_ram(
     add: &mut impl FnMut(u64, u64, RangeKind) -> Result<(), PlanError>,
 ) -> Result<(), PlanError> {
     let (mut at, end) = (range.start.number(), range.end());
-    for part in plan.ram.iter().filter(|part| part.start() < end && part.end() > at) {
+    for part in plan.ram.iter().filter(|part| part.start() < end && part.end() > range.start.number()) {
         add(at, part.start(), RangeKind::Unusable)?;
         let ram_end = plan.acpi.filter(|acpi| part.contains(*acpi)).map_or(part.end(), |acpi| acpi.start());
         add(part.start(), ram_end, RangeKind::Ram)?;

@@ -121,7 +121,7 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     crate::domain::create::allocate_vcpus(host, &domain)
         .map_err(|errno| BuildError::Step("allocating its vCPUs", errno))?;
     start_first_vcpu(&domain, entry);
-    let pages = domain.accounting.pages();
+    let pages = domain.accounting.pages.load(core::sync::atomic::Ordering::Acquire);
     log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
     host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
     if let Some(domain) = host.domains.get(DomId::CONTROL)

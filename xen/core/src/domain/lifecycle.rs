@@ -1,8 +1,7 @@
 //! Whether a domain runs: pause counts, shutdown, the steps of dying.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use super::shutdown::Watchdogs;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// Why a domain stopped (public/sched.h, SHUTDOWN_*).
 pub type ShutdownReason = u8;

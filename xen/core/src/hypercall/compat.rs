@@ -16,8 +16,8 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply 
     const SCHEDOP_POLL: u32 = 3;
     let registers = registers.map(|register| register & u64::from(u32::MAX));
     match Request::decode(number & u64::from(u32::MAX), registers)? {
-        Request::EventChannelOp { cmd, arg } => super::event::call(caller, cmd, arg),
-        Request::SchedOp { cmd, arg } if cmd != SCHEDOP_POLL => super::sched::call(caller, cmd, arg),
+        Request::EventChannelOp { cmd, arg } => super::event::event_channel_op(caller, cmd, arg),
+        Request::SchedOp { cmd, arg } if cmd != SCHEDOP_POLL => super::sched::sched_op(caller, cmd, arg),
         Request::HvmOp { cmd, arg } => super::hvm::handle(caller, cmd, arg),
         Request::XenVersion { cmd, arg } => super::version::handle(caller, cmd, arg),
         Request::ConsoleIo { cmd, count, buffer } => super::console_io::handle(caller, cmd, count, buffer),

@@ -15,13 +15,14 @@ pub mod guest_copy;
 pub mod hvm;
 pub mod memory;
 pub mod multicall;
+pub mod named;
 pub mod neighbours;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
 pub mod sysctl;
-pub mod target;
 pub mod vcpu;
+mod vcpu_initialise;
 pub mod version;
 pub mod vm_assist;
 pub mod xsm;
@@ -53,9 +54,9 @@ pub struct Caller<'a> {
 pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply {
     match Request::decode(number, registers)? {
         Request::XenVersion { cmd, arg } => version::handle(caller, cmd, arg),
-        Request::EventChannelOp { cmd, arg } => event::call(caller, cmd, arg),
-        Request::SchedOp { cmd, arg } => sched::call(caller, cmd, arg),
-        Request::VcpuOp { cmd, vcpu, arg } => vcpu::call(caller, cmd, vcpu, arg),
+        Request::EventChannelOp { cmd, arg } => event::event_channel_op(caller, cmd, arg),
+        Request::SchedOp { cmd, arg } => sched::sched_op(caller, cmd, arg),
+        Request::VcpuOp { cmd, vcpu, arg } => vcpu::vcpu_op(caller, cmd, vcpu, arg),
         Request::MemoryOp { cmd, arg } => memory::call(caller, cmd, arg),
         Request::GrantTableOp { cmd, uop, count } => grant::call(caller, cmd, uop, count),
         Request::HvmOp { cmd, arg } => hvm::handle(caller, cmd, arg),
@@ -63,7 +64,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply 
         Request::Multicall { call_list, .. } => multicall::call(caller, call_list, registers),
         Request::SetTimerOp { timeout } => vcpu::set_timer_op(caller, timeout),
         Request::ConsoleIo { cmd, count, buffer } => console_io::handle(caller, cmd, count, buffer),
-        Request::VmAssist { cmd, assist } => vm_assist::call(caller, cmd, assist),
+        Request::VmAssist { cmd, assist } => vm_assist::vm_assist(caller, cmd, assist),
         Request::PhysdevOp { cmd, arg } => physdev::handle(caller, cmd, arg),
         Request::PlatformOp { op } => platform::handle(caller, op),
         Request::Sysctl { op } => sysctl::handle(caller, op),

@@ -6,7 +6,7 @@
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::outcome::Reply;
-use crate::sched;
+use crate::{event, sched, time};
 use crate::vcpu::Vcpu;
 use core::sync::atomic::Ordering;
 use machine::CpuId;
@@ -27,27 +27,28 @@ pub fn nanoseconds(ticks: u64) -> u64 {
     u64::try_from(u128::from(ticks).saturating_mul(1_000_000) / khz).unwrap_or(u64::MAX)
 }
 
-/// System time: nanoseconds since the host's start. Owner event: `time::system_time()`.
+/// System time: nanoseconds since the host's start.
 #[must_use]
-pub fn system_time() -> u64 {
-    nanoseconds(machine::cpu::timestamp())
+pub fn system_time(host: &Host) -> u64 {
+    host.clock.now()
 }
 
-/// Sets the wall clock of the host: UTC at a system time. Owner event: `time::set_wall_clock`.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn set_wall_clock(_host: &Host, _seconds: u64, _nanoseconds: u32, _system_time: u64) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// Sets the wall clock of the host: UTC at a system time. 
+pub fn set_wall_clock(host: &Host, seconds: u64, nanoseconds: u32, system_time: u64) {
+    time::set_wall_clock(host, seconds, u64::from(nanoseconds), system_time);
 }
 
-/// Shows a domain its wall clock anew after `control.time_offset_seconds` changed. Owner event.
-pub fn refresh_wall_clock(_host: &Host, _domain: &Domain) {}
+/// Shows a domain its wall clock anew after `control.time_offset_seconds` changed.
+pub fn refresh_wall_clock(host: &Host, domain: &Domain) {
+    time::update_wall_clock(host, domain);
+}
 
 // ---- events (event) ----------------------------------------------------------------------------------------------
 
-/// Raises a global virtual interrupt in the domain that handles it. Owner event: `event::raise_global`.
-pub fn raise_global(_host: &Host, _virq: Virq) {}
+/// Raises a global virtual interrupt in the domain that handles it.
+pub fn raise_global(host: &Host, virq: Virq) {
+    event::send_global_virq(host, virq);
+}
 
 /// Where a domain sees its shared_info page. Owner event.
 #[must_use]
@@ -55,12 +56,12 @@ pub fn shared_info_gfn(_domain: &Domain) -> Option<u64> {
     None
 }
 
-/// Sets the vector by which events reach one vCPU, and delivers what is pending. Owner event.
+/// Sets the vector by which events reach one vCPU, and delivers what is pending.
 ///
 /// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn set_upcall_vector(_host: &Host, _domain: &Domain, _vcpu: &Vcpu, _vector: u8) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// Those of `event::upcall::set_vector`.
+pub fn set_upcall_vector(host: &Host, domain: &Domain, vcpu: &Vcpu, vector: u8) -> Result<(), Errno> {
+    event::upcall::set_vector(host, domain, vcpu.index, vector)
 }
 
 /// Sets how events reach a domain's vCPUs that have no vector of their own, and delivers what is pending. Owner event.
@@ -131,9 +132,10 @@ pub fn write_guest_page(_domain: &Domain, _gfn: u64, _content: &[u8; machine::PA
 /// Forgets all translations of a domain on all CPUs. Owner mem.
 ///
 /// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn flush_translations(_host: &Host, _domain: &Domain) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// None today.
+pub fn flush_translations(_host: &Host, domain: &Domain) -> Result<(), Errno> {
+    domain.p2m.flush_all();
+    Ok(())
 }
 
 // ---- x86 ---------------------------------------------------------------------------------------------------------
@@ -214,17 +216,19 @@ pub fn load_record(_domain: &Domain, _vcpu: &Vcpu, _code: SaveCode, _contents: &
 /// Makes an NMI pending and sees that it is delivered. Owner x86.
 ///
 /// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn inject_nmi(_host: &Host, _domain: &Domain, _vcpu: &Vcpu) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// None today.
+pub fn inject_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) -> Result<(), Errno> {
+    crate::x86::vlapic::ipi::send_nmi(host, domain, vcpu);
+    Ok(())
 }
 
 /// Fills a page with the code that makes hypercalls. Owner x86, who fills the same page for MSR 0x40000000.
 ///
 /// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn fill_hypercall_page(_page: &mut [u8; machine::PAGE_SIZE]) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// None today.
+pub fn fill_hypercall_page(page: &mut [u8; machine::PAGE_SIZE]) -> Result<(), Errno> {
+    *page = crate::x86::msr::hypercall_page::content();
+    Ok(())
 }
 
 /// The APIC identifier of a CPU.

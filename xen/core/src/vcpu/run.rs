@@ -10,11 +10,14 @@ use crate::host::Host;
 use crate::hypercall::{self, Caller};
 use crate::outcome::{Reply, Stop};
 use crate::timer::TimerKind;
-use crate::{domain, event, fault, sched, timer, x86};
+use crate::{domain, fault, sched, time, timer, x86};
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
 use machine::exit::Exit;
+use crate::p2m::NeedsFlush;
+use core::sync::atomic::Ordering;
 use machine::{CpuId, DomId, log};
+use public_abi::vcpu::Runstate;
 
 type Hardware = machine::vcpu::Vcpu;
 
@@ -66,11 +69,15 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
     let start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
-    crate::time::begin_running(host, &domain, vcpu);
+    time::refresh_vcpu(host, &domain, vcpu);
+    time::runstate_changed(&domain, vcpu, Runstate::Running, host.clock.now());
+    let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
     while may_go_on(host, me, &domain, vcpu, start) {
-        x86::interrupts::prepare(host, &domain, vcpu, &mut hardware);
-        if domain.p2m.enter(me, &vcpu.p2m_epoch) {
+        if x86::interrupts::prepare(host, &domain, vcpu, &mut hardware).is_err() {
+            break;
+        }
+        if domain.p2m.enter(me, &mut epoch) == NeedsFlush::Yes {
             hardware.flush_translations();
         }
         let exit = hardware.run();
@@ -83,9 +90,24 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     }
     hardware.save();
     drop(hardware);
+    vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
+    x86::exits::forget_code(vcpu);
     timer::set_slice_end(host, me, None);
-    crate::time::end_running(host, &domain, vcpu);
+    time::runstate_changed(&domain, vcpu, state_off_cpu(&domain, vcpu), host.clock.now());
     sched::put(host, me, &domain, vcpu, cpu::timestamp().saturating_sub(start));
+}
+
+/// SHUTDOWN_crash (public/sched.h).
+const CRASHED: u8 = 3;
+
+/// What a vCPU is called that has just left its CPU.
+fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
+    let wait = vcpu.wait();
+    match () {
+        () if wait.contains(Wait::DOWN) || domain.lifecycle.is_stopped() => Runstate::Offline,
+        () if wait.is_empty() => Runstate::Runnable,
+        () => Runstate::Blocked,
+    }
 }
 
 /// Whether the vCPU may enter the guest (again).
@@ -114,11 +136,10 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
         Exit::X86(exit) => x86::exits::handle(host, domain, vcpu, hardware, exit),
         Exit::Stage2Fault(access) => fault::handle(host, domain, vcpu, hardware, access),
         Exit::Halt => x86::exits::halt(host, domain, vcpu, hardware),
-        Exit::Pause => Err(Stop::Yield(0)),
+        Exit::Pause => x86::exits::pause(domain, vcpu, hardware),
         Exit::InterruptWindow => Ok(0),
         Exit::Shutdown => {
-            log!(Warning, "{}v{}: triple fault at {:#x}", domain.id, vcpu.index, hardware.vmcb().rip);
-            domain::shutdown::shut_down(host, domain, public_abi::sched::SHUTDOWN_REBOOT);
+            x86::exits::triple_fault(host, domain);
             Ok(0)
         }
         Exit::Invalid => Err(Stop::Crash(&"the hardware refused its state")),
@@ -127,9 +148,12 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
 
 /// A hypercall: its registers to a request, the answer to RAX. A call that is not finished leaves RIP where it was.
 fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
-    let Some(next_rip) = x86::instruction::after_vmmcall(domain, vcpu, hardware) else { return Ok(0) };
+    let rip = hardware.vmcb().rip;
+    if !x86::exits::pass_hypercall(domain, vcpu, hardware) {
+        return Ok(0);
+    }
     let number = hardware.register(Register::Rax);
-    let memory = LinearMemory::of(domain, hardware);
+    let memory = LinearMemory::new(domain, hardware);
     let caller = Caller { host, domain, vcpu, memory };
     let wide = hardware.is_64_bit();
     let order = if wide { ARGUMENTS } else { ARGUMENTS_32 };
@@ -142,6 +166,7 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware)
         hypercall::compat::dispatch(&caller, number, registers)
     };
     if let Err(Stop::Restart(cursor)) = reply {
+        hardware.vmcb_mut().rip = rip;
         if let Some((register, cursor)) = cursor.and_then(|c| Some((*order.get(usize::from(c.argument))?, c))) {
             hardware.set_register(register, cursor.value);
         }
@@ -153,7 +178,6 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware)
         Err(Stop::Restart(_) | Stop::Crash(_)) => return reply,
     };
     hardware.set_register(Register::Rax, value);
-    hardware.vmcb_mut().rip = next_rip;
     reply
 }
 
@@ -175,7 +199,7 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exi
         Err(Stop::Block(_)) => {
             vcpu.add_wait(Wait::BLOCKED);
             // Whoever made something pending before the flag was set saw a running vCPU and did not wake it: look again.
-            if x86::interrupts::has_pending(domain, vcpu, hardware) || event::has_pending(domain, vcpu) {
+            if x86::interrupts::is_pending(domain, vcpu) {
                 vcpu.clear_wait(Wait::BLOCKED);
                 return Next::Resume;
             }
@@ -184,19 +208,16 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exi
         Err(Stop::Crash(reason)) => {
             let rip = hardware.vmcb().rip;
             log!(Error, "{}v{} crashed at {rip:#x}: {reason} ({exit:?})", domain.id, vcpu.index);
-            domain::shutdown::crash(host, domain);
+            domain::shutdown::shutdown(host, domain, CRASHED);
             Next::Leave
         }
     }
 }
 
 /// A vCPU's timer has run out; called by `timer` on the CPU on which it was set.
-pub fn timer_expired(host: &Host, domain: &Domain, vcpu: &Vcpu, kind: TimerKind, deadline: u64) {
+pub fn timer_expired(host: &Host, domain: &Domain, vcpu: &Vcpu, kind: TimerKind) {
     match kind {
-        TimerKind::Singleshot => event::send_virq(host, domain, vcpu, public_abi::virq::VIRQ_TIMER),
-        TimerKind::Lapic => x86::vlapic::timer_expired(host, domain, vcpu, deadline),
-        TimerKind::Poll => sched::wake(host, domain, vcpu, Wait::POLLING | Wait::BLOCKED),
-        TimerKind::Periodic => hypercall::vcpu::periodic_timer_expired(host, domain, vcpu, deadline),
-        TimerKind::Watchdog => hypercall::sched::watchdog_expired(host, domain),
+        TimerKind::Lapic => x86::vlapic::timer::expired(host, domain, vcpu),
+        other => time::timers::expired(host, domain, vcpu, other),
     }
 }

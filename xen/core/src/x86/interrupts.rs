@@ -166,8 +166,9 @@ fn source(domain: &Domain, vcpu: &Vcpu) -> Source {
     }
 }
 
-fn callback_vector(_domain: &Domain, _vcpu: &Vcpu) -> Option<u8> {
-    None
+#[inline]
+fn callback_vector(domain: &Domain, vcpu: &Vcpu) -> Option<u8> {
+    crate::event::callback_vector(domain, vcpu)
 }
 
 /// Whether something waits that would end HLT with interrupts on. The run loop asks after it has marked a vCPU as blocked,

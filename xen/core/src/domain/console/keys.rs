@@ -123,7 +123,7 @@ const GENERAL: [(&str, Register); 16] = [
 ];
 
 fn domains(host: &Host) {
-    log!(Info, "now = {} ns", neighbours::system_time());
+    log!(Info, "now = {} ns", neighbours::system_time(host));
     each_domain(host, |domain| {
         let about = info::domain(domain);
         let flags = DomainInfoFlags::from_bits_truncate(about.flags & 0xffff);
@@ -192,7 +192,7 @@ fn memory(host: &Host) {
 }
 
 fn queues(host: &Host) {
-    log!(Info, "now = {} ns, {} CPUs", neighbours::system_time(), host.cpus.len());
+    log!(Info, "now = {} ns, {} CPUs", neighbours::system_time(host), host.cpus.len());
     for (number, cpu) in host.cpus.iter().enumerate() {
         let waiting = cpu.queue.lock().len();
         let idle = neighbours::nanoseconds(neighbours::idle_time(host, number));
@@ -217,7 +217,7 @@ fn queues(host: &Host) {
 
 fn timers(host: &Host) {
     let now = machine::cpu::timestamp();
-    log!(Info, "TSC {now} at {} kHz, system time {} ns", machine::cpu::timestamp_khz(), neighbours::system_time());
+    log!(Info, "TSC {now} at {} kHz, system time {} ns", machine::cpu::timestamp_khz(), neighbours::system_time(host));
     let kinds = [TimerKind::Singleshot, TimerKind::Lapic, TimerKind::Poll];
     each_domain(host, |domain| {
         for vcpu in domain.vcpus() {

@@ -5,6 +5,7 @@
 
 use super::{Answer, answer};
 use crate::domain::create::Tsc;
+use crate::host::Host;
 use crate::hypercall::access::Target;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
@@ -26,9 +27,9 @@ fn host_khz() -> u32 {
 }
 
 /// settscinfo.
-pub fn set_tsc(target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
+pub fn set_tsc(host: &Host, target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
-    let tsc = accept(request, host_khz(), neighbours::system_time()).map_err(|errno| {
+    let tsc = accept(request, host_khz(), neighbours::system_time(host)).map_err(|errno| {
         log!(Warning, "{}: TSC mode {} at {} kHz is refused", target.id, request.tsc_mode, request.gtsc_khz);
         errno
     })?;

@@ -114,7 +114,7 @@ fn perform(
         DomctlOp::GetPageFrameInfo3 => memory::frame_types(caller, target, request),
         DomctlOp::HypercallInit => memory::hypercall_page(target, &parameters(request)?),
         DomctlOp::SetTimeOffset => clock::set_offset(caller, target, &parameters(request)?),
-        DomctlOp::SetTscInfo => clock::set_tsc(target, &parameters(request)?),
+        DomctlOp::SetTscInfo => clock::set_tsc(caller.host, target, &parameters(request)?),
         DomctlOp::GetTscInfo => clock::get_tsc(target, request),
         DomctlOp::GetCpuPolicy => policy::get(caller, target, request),
         DomctlOp::SetCpuPolicy => policy::set(caller, target, request),

@@ -37,7 +37,7 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
         }
         HvmOp::FlushTlbs => Err(Errno::EINVAL.into()),
         HvmOp::GetTime => {
-            caller.memory.write(argument.cast(), &GetTime { now: neighbours::system_time() })?;
+            caller.memory.write(argument.cast(), &GetTime { now: neighbours::system_time(caller.host) })?;
             Ok(0)
         }
         HvmOp::GetMemType => memory_type(caller, argument.cast()),
