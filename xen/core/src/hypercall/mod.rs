@@ -3,6 +3,13 @@
 //! `public-abi` decodes the registers into a `Request`, `dispatch` hands it to the family's file, and that decodes and checks
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
+pub mod event;
+pub mod named;
+pub mod sched;
+pub mod vcpu;
+mod vcpu_initialise;
+pub mod vm_assist;
+
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;
