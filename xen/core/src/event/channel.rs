@@ -147,7 +147,7 @@ const PREEMPT_EVERY: u32 = 64;
 fn close_all(host: &Host, domain: &Domain, closer: Closer) -> Result<(), Stop> {
     let mut number = domain.events.table().cursor.max(1);
     loop {
-        let end = domain.events.table().len();
+        let end = domain.events.table().count();
         if number >= end {
             domain.events.table().cursor = 0;
             return Ok(());

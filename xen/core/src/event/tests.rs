@@ -100,17 +100,26 @@ fn a_channel_between_two_domains() {
 #[test]
 fn names_of_other_domains() {
     with_callers(3, 1, |_, host| {
-        let alloc = |caller, dom| event(host, caller, EventChannelOp::AllocUnbound, &mut AllocUnbound { dom, ..AllocUnbound::default() });
+        let alloc = |caller, dom| {
+            event(host, caller, EventChannelOp::AllocUnbound, &mut AllocUnbound { dom, ..AllocUnbound::default() })
+        };
         assert_eq!(alloc(1, 2), error(Errno::EPERM));
         assert_eq!(alloc(0, 2), Ok(0));
         assert_eq!(alloc(1, 1), Ok(0), "a domain may use its own number");
         assert_eq!(alloc(0, 77), error(Errno::ESRCH));
-        let status = |caller, dom, port| event(host, caller, EventChannelOp::Status, &mut Status { dom, port, ..Status::default() });
+        let status = |caller, dom, port| {
+            event(host, caller, EventChannelOp::Status, &mut Status { dom, port, ..Status::default() })
+        };
         assert_eq!(status(1, 2, 1), error(Errno::EPERM));
         assert_eq!(status(0, 2, 1), Ok(0));
         assert_eq!(status(0, 2, 64), error(Errno::EINVAL), "ports exist in chunks of 64");
         let bind = |remote_dom, remote_port| {
-            event(host, 1, EventChannelOp::BindInterdomain, &mut BindInterdomain { remote_dom, remote_port, ..BindInterdomain::default() })
+            event(
+                host,
+                1,
+                EventChannelOp::BindInterdomain,
+                &mut BindInterdomain { remote_dom, remote_port, ..BindInterdomain::default() },
+            )
         };
         assert_eq!(bind(77, 1), error(Errno::ESRCH));
         assert_eq!(bind(2, 1), error(Errno::EINVAL), "it waits for the control domain");
@@ -196,7 +205,11 @@ fn calls_that_make_no_sense() {
         }
         assert_eq!(event(host, 0, EventChannelOp::BindPirq, &mut BindPirq::default()), error(Errno::EINVAL));
         assert_eq!(event(host, 0, EventChannelOp::BindIpi, &mut BindIpi { vcpu: 1, port: 0 }), error(Errno::ENOENT));
-        assert_eq!(event(host, 0, EventChannelOp::Unmask, &mut Port { port: 5 }), Ok(0), "unbound ports are left alone");
+        assert_eq!(
+            event(host, 0, EventChannelOp::Unmask, &mut Port { port: 5 }),
+            Ok(0),
+            "unbound ports are left alone"
+        );
         assert_eq!(event(host, 0, EventChannelOp::Unmask, &mut Port { port: 64 }), error(Errno::EINVAL));
         assert_eq!(sched_op(&caller, 8, nowhere), error(Errno::ENOSYS));
         assert_eq!(vcpu_op(&caller, 14, 0, nowhere), error(Errno::ENOSYS));
@@ -222,7 +235,10 @@ fn the_fifo_abi_is_set_up_step_by_step() {
         };
         let expand = |array_gfn| event(host, 0, EventChannelOp::ExpandArray, &mut ExpandArray { array_gfn });
         assert_eq!(expand(6), error(Errno::EOPNOTSUPP));
-        assert_eq!(event(host, 0, EventChannelOp::SetPriority, &mut SetPriority { port: 1, priority: 1 }), error(Errno::ENOSYS));
+        assert_eq!(
+            event(host, 0, EventChannelOp::SetPriority, &mut SetPriority { port: 1, priority: 1 }),
+            error(Errno::ENOSYS)
+        );
         assert_eq!(init(5, 0, 2), Err(Errno::ENOENT.into()));
         assert_eq!(init(5, 4, 0), Err(Errno::EINVAL.into()), "not aligned");
         assert_eq!(init(5, 4096 - 64, 0), Err(Errno::EINVAL.into()), "crosses the page");
@@ -238,7 +254,8 @@ fn the_fifo_abi_is_set_up_step_by_step() {
         assert_eq!(expand(6), error(Errno::ENOSPC));
         let mut ipi = BindIpi { vcpu: 1, port: 0 };
         assert_eq!(event(host, 0, EventChannelOp::BindIpi, &mut ipi), Ok(0));
-        let priority = |port, priority| event(host, 0, EventChannelOp::SetPriority, &mut SetPriority { port, priority });
+        let priority =
+            |port, priority| event(host, 0, EventChannelOp::SetPriority, &mut SetPriority { port, priority });
         assert_eq!(priority(1, 16), error(Errno::EINVAL));
         assert_eq!(priority(2, 3), error(Errno::EACCES));
         assert_eq!(priority(1, 3), Ok(0));
@@ -351,7 +368,10 @@ fn a_device_models_port_is_the_hypervisors() {
             assert_eq!(event(host, 1, op, &mut Port { port }), error(Errno::EINVAL));
         }
         assert_eq!(event(host, 1, EventChannelOp::BindVcpu, &mut BindVcpu { port, vcpu: 0 }), error(Errno::EINVAL));
-        assert_eq!(event(host, 1, EventChannelOp::Status, &mut Status { dom: SELF, port, ..Status::default() }), error(Errno::EACCES));
+        assert_eq!(
+            event(host, 1, EventChannelOp::Status, &mut Status { dom: SELF, port, ..Status::default() }),
+            error(Errno::EACCES)
+        );
         assert_eq!(event(host, 1, EventChannelOp::Reset, &mut Reset { dom: SELF }), Ok(0));
         assert!(guest.events.table().port(port).unwrap().state.is_usable(), "a reset leaves it");
         assert_eq!(channel::close(host, &guest, port, Closer::Hypervisor), Ok(()));
@@ -365,7 +385,9 @@ fn vcpu_info_moves_with_its_content() {
         let mfn = add_page(&control, 8);
         let register = |vcpu, mfn, offset| {
             let mut register = RegisterVcpuInfo { mfn, offset, rsvd: 0 };
-            call(host, 0, &mut register, |caller, pointer| vcpu_op(caller, VcpuOp::RegisterVcpuInfo.number(), vcpu, pointer))
+            call(host, 0, &mut register, |caller, pointer| {
+                vcpu_op(caller, VcpuOp::RegisterVcpuInfo.number(), vcpu, pointer)
+            })
         };
         assert_eq!(register(0, 8, 4096 - 56), error(Errno::ENXIO));
         assert_eq!(register(0, 8, 4), error(Errno::ENXIO));
@@ -552,7 +574,10 @@ fn a_domain_costs_two_pages_at_the_most() {
         let ports = size_of::<super::port::Port>() * 64;
         assert_eq!(ports, 1024);
         super::fixture::add_domain(host, 1, 1);
-        assert!(before - frame::free_pages() <= 1, "shared_info is the only page; small objects are the test's own heap's");
+        assert!(
+            before - frame::free_pages() <= 1,
+            "shared_info is the only page; small objects are the test's own heap's"
+        );
         let _: &Domain = &domain(host, 1);
     });
 }

@@ -143,7 +143,10 @@ fn deadlines_that_have_passed() {
         machine.advance(SECOND);
         let at = GuestPtr::<SetSingleshotTimer>::from_address(0x1000);
         let singleshot = |vcpu, timeout_abs_ns, flags| {
-            guest.memory.write(at, &SetSingleshotTimer { timeout_abs_ns, flags, ..SetSingleshotTimer::default() }).unwrap();
+            guest
+                .memory
+                .write(at, &SetSingleshotTimer { timeout_abs_ns, flags, ..SetSingleshotTimer::default() })
+                .unwrap();
             vcpu_op(&guest, VcpuOp::SetSingleshotTimer.number(), vcpu, at.cast())
         };
         assert_eq!(singleshot(1, SECOND, 0), Err(Errno::EINVAL.into()), "for oneself only");
