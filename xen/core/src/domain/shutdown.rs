@@ -103,9 +103,8 @@ pub fn set_watchdog(host: &Host, domain: &Domain, id: u32, seconds: u32) -> Resu
     let deadline = host.clock.now().saturating_add(u64::from(seconds).saturating_mul(1_000_000_000)).min(UNUSED - 1);
     let id = usize::try_from(id).unwrap_or(usize::MAX);
     let answer = if id == 0 {
-        let take = |place: &AtomicU64| {
-            place.compare_exchange(UNUSED, deadline, Ordering::AcqRel, Ordering::Acquire).is_ok()
-        };
+        let take =
+            |place: &AtomicU64| place.compare_exchange(UNUSED, deadline, Ordering::AcqRel, Ordering::Acquire).is_ok();
         let taken = watchdogs.0.iter().position(take).ok_or(Errno::ENOSPC)?;
         u64::try_from(taken).unwrap_or(0).saturating_add(1)
     } else {

@@ -36,7 +36,8 @@ pub fn bind_interdomain(host: &Host, local: &Domain, remote: &Domain, remote_por
     let number = local.events.table().reserve()?;
     let here = Peer { domain: local.id, port: number };
     let there = Peer { domain: remote.id, port: remote_port };
-    if let Err(errno) = remote.events.table().connect(remote_port, here) {
+    let connected = remote.events.table().connect(remote_port, here);
+    if let Err(errno) = connected {
         local.events.table().release(number);
         return Err(errno);
     }
@@ -146,7 +147,7 @@ const PREEMPT_EVERY: u32 = 64;
 fn close_all(host: &Host, domain: &Domain, closer: Closer) -> Result<(), Stop> {
     let mut number = domain.events.table().cursor.max(1);
     loop {
-        let end = domain.events.table().len();
+        let end = domain.events.table().count();
         if number >= end {
             domain.events.table().cursor = 0;
             return Ok(());
@@ -154,7 +155,7 @@ fn close_all(host: &Host, domain: &Domain, closer: Closer) -> Result<(), Stop> {
         // Not bound, or the hypervisor's: there is nothing to close.
         close(host, domain, number, closer).ok();
         number = number.saturating_add(1);
-        if number.is_multiple_of(PREEMPT_EVERY) && cpu::has_work() {
+        if number < end && number.is_multiple_of(PREEMPT_EVERY) && cpu::has_work() {
             domain.events.table().cursor = number;
             return Err(Stop::Restart(None));
         }

@@ -163,7 +163,8 @@ impl Fifo {
         let tail = queues.tails.get(usize::from(priority)).copied().unwrap_or(0);
         let is_linked = tail != 0 && self.word(tail).is_some_and(|word| link(word, number));
         let is_news = !is_linked && queues.set_head(priority, number);
-        if let Some(place) = self.queues.get_mut(usize::from(vcpu)).and_then(|queues| queues.tails.get_mut(usize::from(priority)))
+        if let Some(place) =
+            self.queues.get_mut(usize::from(vcpu)).and_then(|queues| queues.tails.get_mut(usize::from(priority)))
         {
             *place = number;
         }

@@ -33,8 +33,7 @@ pub fn init_control(domain: &Domain, vcpu: u32, gfn: u64, offset: u32) -> Result
     }
     let page = pin(domain, gfn)?;
     let is_first = domain.events.table().fifo.is_none();
-    let fresh =
-        if is_first { Some(Fifo::try_new(domain.vcpus().len()).map_err(|_| Errno::ENOMEM)?) } else { None };
+    let fresh = if is_first { Some(Fifo::try_new(domain.vcpus().len()).map_err(|_| Errno::ENOMEM)?) } else { None };
     let mut table = domain.events.table();
     if table.fifo.is_none() {
         // Between the two looks another vCPU may have reset the table, and this call fails as one before the reset would.

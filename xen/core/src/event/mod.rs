@@ -108,7 +108,7 @@ impl DomainEvents {
 #[derive(Debug)]
 pub struct VcpuEvents {
     /// Its vcpu_info and upcall vector.
-    pub upcall: upcall::VcpuUpcall,
+    pub(crate) upcall: upcall::VcpuUpcall,
     /// What it polls for.
     poll_port: poll::PollPort,
     /// Its clock and run state.

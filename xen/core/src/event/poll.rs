@@ -13,7 +13,7 @@ use super::port::index;
 
 /// The vCPUs of a domain that poll, one bit each.
 #[derive(Debug)]
-pub struct Polling([AtomicU64; 2]);
+pub(crate) struct Polling([AtomicU64; 2]);
 
 impl Polling {
     /// None.
@@ -38,7 +38,7 @@ impl Polling {
 
 /// What one vCPU polls for.
 #[derive(Debug)]
-pub struct PollPort(AtomicU32);
+pub(crate) struct PollPort(AtomicU32);
 
 /// Any port: port 0 is never bound.
 const ANY: u32 = 0;

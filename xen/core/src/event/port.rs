@@ -132,7 +132,7 @@ impl Ports {
     }
 
     /// One more than the highest port there is.
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         u32::try_from(self.chunks.len()).unwrap_or(u32::MAX).saturating_mul(CHUNK)
     }
 
@@ -168,7 +168,7 @@ mod tests {
         let mut ports = Ports::new();
         assert!(ports.get(0).is_none());
         ports.grow().unwrap();
-        assert_eq!(ports.len(), CHUNK);
+        assert_eq!(ports.count(), CHUNK);
         assert!(ports.get(CHUNK - 1).is_some_and(|port| port.state == State::Free));
         assert!(ports.get_mut(CHUNK).is_none());
         assert!(ports.get(u32::MAX).is_none());

@@ -119,8 +119,8 @@ impl EventTable {
     }
 
     /// Ports that exist, bound or not.
-    pub fn len(&self) -> u32 {
-        self.ports.len()
+    pub fn count(&self) -> u32 {
+        self.ports.count()
     }
 
     /// A port's record.
@@ -336,7 +336,10 @@ impl EventTable {
         if !self.port(number)?.is_usable_by_guest() {
             return Err(Errno::EINVAL);
         }
-        Ok(self.fifo.as_ref().map_or_else(|| two_level::is_pending(shared_info, number), |fifo| fifo.is_pending(number)))
+        Ok(self
+            .fifo
+            .as_ref()
+            .map_or_else(|| two_level::is_pending(shared_info, number), |fifo| fifo.is_pending(number)))
     }
 
     /// Unmasks a port and raises its event again if it has been waiting. Ports that are not bound are left alone.
@@ -413,7 +416,7 @@ impl EventTable {
     /// Switches to the FIFO ABI: what is pending in shared_info is kept, to be raised when its event word comes. The old bits
     /// go, because a bit that stays would make events look raised already after a reset to the two-level ABI.
     pub fn switch_to_fifo(&mut self, shared_info: &Pin, fifo: Fifo) {
-        for number in 1..self.len().min(TWO_LEVEL_NR_CHANNELS) {
+        for number in 1..self.count().min(TWO_LEVEL_NR_CHANNELS) {
             if two_level::is_pending(shared_info, number)
                 && let Some(port) = self.ports.get_mut(number)
             {
@@ -426,7 +429,7 @@ impl EventTable {
 
     /// The first port from `from` on, before `end`, that was raised while it had no event word; raises it.
     pub fn raise_saved(&mut self, shared_info: &Pin, from: u32, end: u32) -> Option<(u32, Effect)> {
-        for number in from..end.min(self.len()) {
+        for number in from..end.min(self.count()) {
             if let Some(port) = self.ports.get_mut(number)
                 && core::mem::take(&mut port.saved)
             {

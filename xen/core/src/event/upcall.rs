@@ -29,7 +29,7 @@ const FIRST_VECTOR: u8 = 0x10;
 
 /// Where a vCPU's vcpu_info is, and how it hears of events.
 #[derive(Debug)]
-pub struct VcpuUpcall {
+pub(crate) struct VcpuUpcall {
     /// The page and place that the guest registered; until then it is in shared_info.
     registered: Lock<Option<(Pin, usize)>, { rank::VCPU_AREAS }>,
     /// Its own upcall vector, or 0.
@@ -89,7 +89,7 @@ impl Callback {
 
 /// The domain's callback.
 #[derive(Debug)]
-pub struct CallbackPlace(AtomicU64);
+pub(crate) struct CallbackPlace(AtomicU64);
 
 impl CallbackPlace {
     /// None.
@@ -117,7 +117,8 @@ pub(crate) fn with_info<R>(events: &DomainEvents, vcpu: &Vcpu, access: impl FnOn
 /// The place of a vCPU's vcpu_info in shared_info.
 fn legacy_place(vcpu: u32) -> Option<usize> {
     let vcpu = index(vcpu);
-    (vcpu < LEGACY_MAX_VCPUS).then(|| offset_of!(SharedInfo, vcpu_info).saturating_add(vcpu.saturating_mul(size_of::<VcpuInfo>())))
+    (vcpu < LEGACY_MAX_VCPUS)
+        .then(|| offset_of!(SharedInfo, vcpu_info).saturating_add(vcpu.saturating_mul(size_of::<VcpuInfo>())))
 }
 
 /// Whether a vCPU has a vcpu_info.
@@ -149,7 +150,8 @@ pub fn callback_vector(domain: &Domain, vcpu: &Vcpu) -> Option<u8> {
 pub fn callback_line(domain: &Domain) -> Option<(Callback, bool)> {
     let callback = domain.events.callback.get();
     let vcpu = domain.vcpu(0)?;
-    let is_line = matches!(callback, Callback::Gsi(_) | Callback::PciIntx { .. }) && vcpu.events.upcall.vector().is_none();
+    let is_line =
+        matches!(callback, Callback::Gsi(_) | Callback::PciIntx { .. }) && vcpu.events.upcall.vector().is_none();
     is_line.then(|| (callback, upcall_pending(domain, vcpu)))
 }
 

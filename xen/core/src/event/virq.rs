@@ -29,7 +29,7 @@ fn place_of(virq: Virq) -> usize {
 
 /// Which port each virtual interrupt of a domain is bound to; 0 for none, because port 0 is never bound.
 #[derive(Debug)]
-pub struct VirqPorts {
+pub(crate) struct VirqPorts {
     global: [u32; index(NR_VIRQS)],
     /// By vCPU.
     per_vcpu: Vec<[u32; PER_VCPU]>,

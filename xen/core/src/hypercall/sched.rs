@@ -71,7 +71,8 @@ fn poll(caller: &Caller<'_>, argument: GuestPtr<SchedPoll>) -> Reply {
     }
     let (host, domain, vcpu) = (caller.host, caller.domain, caller.vcpu);
     poll::begin(domain, vcpu);
-    let must_wait = if has_deliverable_interrupt(caller.domain, caller.vcpu) { Ok(false) } else { none_pending(caller, &request) };
+    let must_wait =
+        if has_deliverable_interrupt(caller.domain, caller.vcpu) { Ok(false) } else { none_pending(caller, &request) };
     if must_wait != Ok(true) {
         poll::stop(domain, vcpu);
         vcpu.clear_wait(Wait::BLOCKED);

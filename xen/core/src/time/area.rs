@@ -32,7 +32,8 @@ impl Area {
         let (first, offset) = pin(address)?;
         let in_first = PAGE_SIZE.saturating_sub(offset);
         let second = if in_first < length {
-            let rest = u64::try_from(in_first).ok().and_then(|bytes| address.checked_add(bytes)).ok_or(Errno::EFAULT)?;
+            let rest =
+                u64::try_from(in_first).ok().and_then(|bytes| address.checked_add(bytes)).ok_or(Errno::EFAULT)?;
             Some(pin(rest)?.0)
         } else {
             None

@@ -14,7 +14,8 @@ pub mod timers;
 mod tests;
 
 pub use area::Area;
-pub use runstate::{Account, runstate_changed};
+use runstate::Account;
+pub use runstate::runstate_changed;
 pub use scale::Scale;
 
 use crate::domain::Domain;
@@ -66,11 +67,7 @@ impl Clock {
     /// A clock that starts at time stamp `boot`, which counts `khz` thousand a second, while the wall clock shows
     /// `wall_seconds`.
     pub fn new(boot: u64, khz: u64, wall_seconds: u64) -> Self {
-        Self {
-            boot,
-            scale: Scale::for_khz(khz),
-            wall: Lock::new(WallClock { seconds: wall_seconds, nanoseconds: 0 }),
-        }
+        Self { boot, scale: Scale::for_khz(khz), wall: Lock::new(WallClock { seconds: wall_seconds, nanoseconds: 0 }) }
     }
 
     /// A clock that starts now, by this machine's counter and battery-backed clock.
@@ -144,8 +141,9 @@ impl VcpuTime {
 
     /// Forgets what the guest registered.
     pub fn reset(&self) {
-        let areas = (self.account.lock().area.take(), self.time_area.lock().take());
-        drop(areas);
+        let account = self.account.lock().area.take();
+        let time = self.time_area.lock().take();
+        drop((account, time));
         self.period.store(0, Ordering::Release);
     }
 
@@ -255,7 +253,8 @@ fn write_wall_clock(page: &Pin, seconds: u64, nanoseconds: u32) {
         offset_of!(SharedInfo, wc_sec_hi),
         offset_of!(SharedInfo, wc_nsec),
     ];
-    let [Some(version), Some(low), Some(high), Some(nano)] = WORDS.map(|offset| memory::atomic::<u32>(page, offset)) else {
+    let [Some(version), Some(low), Some(high), Some(nano)] = WORDS.map(|offset| memory::atomic::<u32>(page, offset))
+    else {
         return;
     };
     let [a, b, c, d, e, f, g, h] = seconds.to_le_bytes();

@@ -16,7 +16,7 @@ const ENTRY_TIME: usize = offset_of!(RunstateInfo, state_entry_time);
 
 /// The account of one vCPU.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     state: Runstate,
     /// System time at which the state began, in nanoseconds.
     since: u64,
