@@ -7,7 +7,7 @@ use crate::guest_mem::LinearMemory;
 use crate::host::Host;
 use crate::p2m::Access;
 use crate::vcpu::Vcpu;
-use machine::codec::registers::{cr4, efer};
+use crate::x86::control;
 use machine::frame::Pin;
 use public_abi::Errno;
 
@@ -32,9 +32,9 @@ pub fn send_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) -> Result<(), Errno> 
 }
 
 /// The bits of CR4 and EFER that a guest of this domain may set. Owner x86: `control::cr4_bits`, `control::efer_bits`.
-pub fn allowed_control_bits(_domain: &Domain) -> (u64, u64) {
-    let cr4 = cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE | cr4::PCE;
-    (cr4 | cr4::OSFXSR | cr4::OSXMMEXCPT, efer::SCE | efer::LME | efer::LMA | efer::NXE)
+pub fn allowed_control_bits(domain: &Domain) -> (u64, u64) {
+    let policy = domain.x86.policy();
+    (control::cr4_bits(&policy), control::efer_bits(&policy))
 }
 
 /// A writable pin of the page at a linear address of the caller, and the address's place in it. Owner mem.

@@ -67,9 +67,10 @@ pub fn set_upcall_vector(host: &Host, domain: &Domain, vcpu: &Vcpu, vector: u8) 
 /// Sets how events reach a domain's vCPUs that have no vector of their own, and delivers what is pending. Owner event.
 ///
 /// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn set_callback(_host: &Host, _domain: &Domain, _via: CallbackVia) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// None today.
+pub fn set_callback(host: &Host, domain: &Domain, via: CallbackVia) -> Result<(), Errno> {
+    event::upcall::set_callback(host, domain, via.to_value());
+    Ok(())
 }
 
 /// Prints the event channels of a domain (debug key `e`). Owner event.
