@@ -11,7 +11,7 @@ use crate::vcpu::run::cpu_loop;
 use acpi::Acpi;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64};
-use machine::boot_info::{BootInfo, CommandLine, RangeKind};
+use machine::boot_info::{BootInfo, CommandLine};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::console::{self, Level};
 use machine::lock::Lock;
@@ -48,9 +48,6 @@ pub fn start(info: &mut BootInfo) -> ! {
         Ok(prepared) => prepared,
         Err(error) => give_up(&error),
     };
-    for (first, end) in info.ranges.iter().filter(|range| range.kind == RangeKind::Ram).map(|range| range.pages()) {
-        frame::release(machine::Mfn::new(first), end.saturating_sub(first));
-    }
     let mib = |pages: u64| pages >> (20 - PAGE_SHIFT);
     log!(Info, "Memory: {} MiB in all, {} MiB free", mib(frame::total_pages()), mib(frame::free_pages()));
     let platform = Platform {

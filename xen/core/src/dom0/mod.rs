@@ -11,9 +11,9 @@ use crate::boot::acpi::Acpi;
 use crate::boot::options::Options;
 use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
-use machine::boot_info::{BootInfo, Module};
+use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
-use machine::{DomId, Maddr, Mfn, PAGE_SHIFT, frame, log};
+use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log};
 
 /// Why the control domain could not be built.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ impl From<OutOfMemory> for BuildError {
 /// The vIO-APIC that the control domain sees, at the place that every PC has one.
 pub const IO_APIC: acpi::VirtualIoApic = acpi::VirtualIoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 };
 
+/// Pages that the control domain never gets, because they are emulated or hidden: I/O interrupt controller, HPET, local
+/// APIC; first page and count.
+const EMULATED: [(u64, u64); 3] = [(0xf_ec00, 1), (0xf_ed00, 1), (0xf_ee00, 1)];
+
 /// What [`reserve_memory`] decided and [`build`] carries out.
 #[derive(Debug)]
 pub struct Prepared {
@@ -78,14 +82,24 @@ pub fn reserve_memory(info: &BootInfo, options: &Options<'_>, acpi: &Acpi, cpus:
     let (least, most) = options.dom0_vcpus;
     let vcpus = u32::try_from(cpus).unwrap_or(1).clamp(least, most).clamp(1, 64);
     let plan = memory::plan(info, bytes, acpi::bytes_needed(acpi, vcpus)).map_err(BuildError::Plan)?;
-    for range in &plan.ram {
-        for page in range.start() >> PAGE_SHIFT..range.end() >> PAGE_SHIFT {
-            if !frame::adopt(Mfn::new(page), DomId::CONTROL) {
-                log!(Warning, "page {page:#x} of the control domain's memory is not free");
-            }
-        }
+    for (first, end) in info.ranges.iter().filter(|range| range.kind == RangeKind::Ram).map(Range::pages) {
+        release_rest(&plan, first, end);
     }
     Ok(Prepared { plan, vcpus })
+}
+
+/// Frees the pages of a range of RAM that the plan does not have. What the hypervisor uses itself is not freed: it is not
+/// marked as reserved any more.
+fn release_rest(plan: &memory::Plan, first: u64, end: u64) {
+    let mut at = first;
+    for part in &plan.ram {
+        let (start, stop) = (part.start() >> PAGE_SHIFT, part.end() >> PAGE_SHIFT);
+        if start < end && stop > at {
+            frame::release(Mfn::new(at), start.saturating_sub(at));
+            at = stop;
+        }
+    }
+    frame::release(Mfn::new(at), end.saturating_sub(at));
 }
 
 /// Builds the control domain and makes it ready to run.
@@ -136,8 +150,15 @@ fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {
     for range in &plan.ram {
         let start = Maddr::new(range.start()).frame();
         let count = range.end().saturating_sub(range.start()) >> PAGE_SHIFT;
-        crate::memory::adopt_identity(domain, start, count)
+        let adopted = crate::memory::adopt(domain, start, count)
             .map_err(|errno| BuildError::Step("mapping its memory", errno))?;
+        if adopted != count {
+            log!(Warning, "{} pages of Dom0's memory from {start:?} on are not free", count.saturating_sub(adopted));
+        }
+    }
+    for (start, count) in EMULATED {
+        crate::memory::mark_emulated(domain, Gfn::new(start), count)
+            .map_err(|errno| BuildError::Step("keeping device memory from it", errno))?;
     }
     Ok(())
 }

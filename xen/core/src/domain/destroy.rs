@@ -60,7 +60,6 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
 fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
     if domain.lifecycle.stage() == Stage::Alive {
         domain.lifecycle.advance(Stage::Dying);
-        domain.control.lock().claimed_pages = 0;
     }
     neighbours::wait_until_off(host, domain);
     neighbours::relinquish_grants(host, domain)?;

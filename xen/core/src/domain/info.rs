@@ -40,7 +40,7 @@ pub fn domain(domain: &Domain) -> GetDomainInfo {
     info.gpaddr_bits = address_bits();
     info.arch_config = ArchDomainConfig { emulation_flags: domain.settings.emulation, misc_flags: 0 };
     let control = domain.control.lock();
-    info.outstanding_pages = control.claimed_pages;
+    info.outstanding_pages = domain.accounting.claimed.load(Ordering::Acquire);
     info.handle = control.handle;
     info.flags = flags.bits() | shutdown_bits(domain);
     info

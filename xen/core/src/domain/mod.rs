@@ -65,8 +65,6 @@ pub struct Control {
     pub memory_map: Vec<E820Entry>,
     /// Bytes that the toolstack set aside for page tables (paging mempool), for reporting.
     pub paging_pool_bytes: u64,
-    /// Pages that claim_pages promised and that are not yet populated.
-    pub claimed_pages: u64,
     /// Seconds that the wall clock of the domain is off.
     pub time_offset_seconds: i64,
     /// What only the toolstack's requests read and write.
@@ -130,7 +128,6 @@ impl Domain {
                 hvm_params: [0; HVM_PARAMS],
                 memory_map: Vec::new(),
                 paging_pool_bytes: 0,
-                claimed_pages: 0,
                 time_offset_seconds: 0,
                 records: create::Records::default(),
             }),

@@ -14,6 +14,8 @@ pub mod grant;
 pub mod guest_copy;
 pub mod hvm;
 pub mod memory;
+mod memory_info;
+mod memory_physmap;
 pub mod multicall;
 pub mod named;
 pub mod neighbours;
@@ -21,11 +23,14 @@ pub mod physdev;
 pub mod platform;
 pub mod sched;
 pub mod sysctl;
+pub mod target;
 pub mod vcpu;
 mod vcpu_initialise;
 pub mod version;
 pub mod vm_assist;
 pub mod xsm;
+
+pub use target::{Need, Target, target};
 
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
@@ -57,7 +62,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply 
         Request::EventChannelOp { cmd, arg } => event::event_channel_op(caller, cmd, arg),
         Request::SchedOp { cmd, arg } => sched::sched_op(caller, cmd, arg),
         Request::VcpuOp { cmd, vcpu, arg } => vcpu::vcpu_op(caller, cmd, vcpu, arg),
-        Request::MemoryOp { cmd, arg } => memory::call(caller, cmd, arg),
+        Request::MemoryOp { cmd, arg } => memory::memory_op(caller, cmd, arg),
         Request::GrantTableOp { cmd, uop, count } => grant::call(caller, cmd, uop, count),
         Request::HvmOp { cmd, arg } => hvm::handle(caller, cmd, arg),
         // The cursor of a preempted multicall is in the upper half of the count's register, which `decode` drops.

@@ -6,7 +6,7 @@
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::outcome::Reply;
-use crate::{event, sched, time};
+use crate::{event, memory, sched, time};
 use crate::vcpu::Vcpu;
 use core::sync::atomic::Ordering;
 use machine::CpuId;
@@ -88,20 +88,20 @@ pub fn relinquish_grants(_host: &Host, _domain: &Domain) -> Reply {
     Ok(0)
 }
 
-/// Closes event channels. Owner event: `domain.events.relinquish(host, domain)`.
+/// Closes event channels. 
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.
-pub fn relinquish_events(_host: &Host, _domain: &Domain) -> Reply {
-    Ok(0)
+pub fn relinquish_events(host: &Host, domain: &Domain) -> Reply {
+    event::channel::relinquish(host, domain).map(|()| 0)
 }
 
-/// Frees memory. Owner mem: `domain.p2m.relinquish(host, domain)`.
+/// Frees memory. 
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.
-pub fn relinquish_memory(_host: &Host, _domain: &Domain) -> Reply {
-    Ok(0)
+pub fn relinquish_memory(host: &Host, domain: &Domain) -> Reply {
+    memory::relinquish(host, domain)
 }
 
 // ---- memory (mem) ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 use super::{Vcpu, Wait};
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
+use crate::fault::Handled;
 use crate::host::Host;
 use crate::hypercall::{self, Caller};
 use crate::outcome::{Reply, Stop};
@@ -134,7 +135,11 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
         Exit::Hypercall => hypercall(host, domain, vcpu, hardware),
         Exit::Interrupt => Ok(0),
         Exit::X86(exit) => x86::exits::handle(host, domain, vcpu, hardware, exit),
-        Exit::Stage2Fault(access) => fault::handle(host, domain, vcpu, hardware, access),
+        Exit::Stage2Fault(access) => match fault::handle(domain, &access) {
+            Handled::Resume => Ok(0),
+            Handled::Emulate => Err(Stop::Crash(&"MMIO")),
+            Handled::Crash(reason) => Err(Stop::Crash(reason)),
+        },
         Exit::Halt => x86::exits::halt(host, domain, vcpu, hardware),
         Exit::Pause => x86::exits::pause(domain, vcpu, hardware),
         Exit::InterruptWindow => Ok(0),

@@ -177,7 +177,7 @@ fn memory(host: &Host) {
     each_domain(host, |domain| {
         let (claimed, pool) = {
             let control = domain.control.lock();
-            (control.claimed_pages, control.paging_pool_bytes)
+            (domain.accounting.claimed.load(Ordering::Acquire), control.paging_pool_bytes)
         };
         log!(
             Info,

@@ -1,5 +1,6 @@
 //! sysctl about the host as a whole: memory, CPUs, the list of domains, debug keys.
 
+use core::sync::atomic::Ordering;
 use super::{answer, parameters};
 use crate::domain::console::keys;
 use crate::domain::{create, info};
@@ -45,7 +46,7 @@ fn claimed_pages(caller: &Caller<'_>) -> u64 {
     let mut sum = 0_u64;
     let mut next = Some(DomId(0));
     while let Some(domain) = next.and_then(|from| caller.host.domains.next_from(from)) {
-        sum = sum.saturating_add(domain.control.lock().claimed_pages);
+        sum = sum.saturating_add(domain.accounting.claimed.load(Ordering::Acquire));
         next = domain.id.0.checked_add(1).map(DomId);
     }
     sum
