@@ -167,7 +167,9 @@ fn write_control(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, number: 
         // Another register's write is there now: not the instruction that exited.
         ControlForm::Move { control, .. } if control != number => {}
         ControlForm::LmswMemory => {
-            log!(Warning, "{}v{}: LMSW from memory is not emulated", domain.id, vcpu.index);
+            if domain.x86.complains_first_time() {
+                log!(Warning, "{}v{}: LMSW from memory is not emulated", domain.id, vcpu.index);
+            }
             interrupts::raise_invalid_opcode(hardware.vmcb_mut());
         }
         form => {

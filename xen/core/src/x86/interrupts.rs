@@ -67,7 +67,8 @@ const fn pack(kind: u64, vector: u8, error_code: Option<u32>) -> u64 {
 /// others follow the rules for two exceptions, where what would be a shutdown is a double fault again.
 pub fn queue(vmcb: &mut Vmcb, kind: u64, vector: u8, error_code: Option<u32>) {
     let old = vmcb.event_injection;
-    let both_exceptions = old & event::VALID != 0 && old & event::TYPE_MASK == event::EXCEPTION && kind == event::EXCEPTION;
+    let both_exceptions =
+        old & event::VALID != 0 && old & event::TYPE_MASK == event::EXCEPTION && kind == event::EXCEPTION;
     let first = (old & event::VECTOR_MASK) as u8;
     vmcb.event_injection = match combine(first, vector) {
         Combined::DoubleFault | Combined::Shutdown if both_exceptions && first != DEBUG => {
