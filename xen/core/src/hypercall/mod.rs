@@ -3,6 +3,13 @@
 //! `public-abi` decodes the registers into a `Request`, `dispatch` hands it to the family's file, and that decodes and checks
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
+pub mod memory;
+mod memory_info;
+mod memory_physmap;
+pub mod target;
+
+pub use target::{Need, Target, target};
+
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;

@@ -117,11 +117,6 @@ pub fn pass_hypercall(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> 
     }
 }
 
-/// Makes a vCPU give up its pinned code pages: it leaves its CPU, or its domain's memory has changed. Cheap when it has none.
-pub fn forget_code(vcpu: &Vcpu) {
-    vcpu.x86.remembered.lock().forget();
-}
-
 /// Passes over an instruction that was carried out, or raises #GP.
 fn finish(vmcb: &mut Vmcb, found: Match, done: Result<(), Refused>) {
     match done {

@@ -186,6 +186,7 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
     if vcpu.x86.startup.is_urgent() {
         start(host, vcpu, hardware);
     }
+    vcpu.x86.forget_code_before(domain.p2m.epoch());
     let vmcb = hardware.vmcb_mut();
     if vmcb.exit_int_info & event::VALID != 0 && requeue(vmcb).is_err() {
         super::exits::triple_fault(host, domain);
