@@ -137,7 +137,7 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
         Exit::X86(exit) => x86::exits::handle(host, domain, vcpu, hardware, exit),
         Exit::Stage2Fault(access) => match fault::handle(domain, &access) {
             Handled::Resume => Ok(0),
-            Handled::Emulate => Err(Stop::Crash(&"MMIO")),
+            Handled::Emulate => x86::mmio::handle(host, domain, vcpu, hardware, access),
             Handled::Crash(reason) => Err(Stop::Crash(reason)),
         },
         Exit::Halt => x86::exits::halt(host, domain, vcpu, hardware),

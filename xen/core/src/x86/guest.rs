@@ -23,6 +23,7 @@ impl PhysicalMemory for DomainMemory<'_> {
 
     fn page_for_writing(&self, gfn: Gfn) -> Option<Pin> {
         let page = self.0.p2m.pin(gfn, Access::Write).ok()?;
+        // Marked before the write: who harvests the mark afterwards sees the bytes, or marks again.
         self.0.p2m.mark_dirty(gfn);
         Some(page)
     }
