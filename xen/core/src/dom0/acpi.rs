@@ -117,9 +117,9 @@ pub fn build(acpi: &Acpi, vcpus: u32, io_apic: VirtualIoApic, at: u64) -> Result
 
 fn add_madt(block: &mut Builder, acpi: &Acpi, vcpus: u32, io_apic: VirtualIoApic) -> Result<(), AcpiError> {
     let madt = block.begin(b"APIC", 4)?;
-    // The local controller's address, and the flag that a pair of 8259 is there too.
+    // The local controller's address, and no flags: the one for a pair of 8259 would make Linux look for its timer there.
     block.add(&0xfee0_0000u32.to_le_bytes())?;
-    block.add(&1u32.to_le_bytes())?;
+    block.add(&0u32.to_le_bytes())?;
     block.add(&[1, 12, io_apic.id, 0])?;
     block.add(&io_apic.address.to_le_bytes())?;
     block.add(&io_apic.first_gsi.to_le_bytes())?;

@@ -92,7 +92,7 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     hardware.save();
     drop(hardware);
     vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
-    x86::exits::forget_code(vcpu);
+    vcpu.x86.forget_code();
     timer::set_slice_end(host, me, None);
     time::runstate_changed(&domain, vcpu, state_off_cpu(&domain, vcpu), host.clock.now());
     sched::put(host, me, &domain, vcpu, cpu::timestamp().saturating_sub(start));
