@@ -2,3 +2,6 @@
 
 pub(crate) mod build;
 pub(crate) mod dom0;
+pub(crate) mod guest;
+pub(crate) mod iso;
+pub(crate) mod test;

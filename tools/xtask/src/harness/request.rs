@@ -33,10 +33,9 @@ impl FromStr for PathPair {
 
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once('=') {
-            Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(Self {
-                from: from.to_owned(),
-                to: to.to_owned(),
-            }),
+            Some((from, to)) if !from.is_empty() && !to.is_empty() => {
+                Ok(Self { from: from.to_owned(), to: to.to_owned() })
+            }
             _ => bail!("expected FROM=TO with two paths"),
         }
     }
@@ -66,7 +65,7 @@ pub(crate) struct Request {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
-    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp for xen]
+    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp,-xsave for xen]
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
     /// Number of physical CPUs [default: 2 for oxen, 1 for xen]
@@ -87,6 +86,9 @@ pub(crate) struct Request {
     /// Words added to QEMU's command line; quotes keep spaces
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) qemu_args: String,
+    /// Boot from an ISO image through GRUB (multiboot2) instead of by QEMU's own loader (multiboot1)
+    #[arg(long)]
+    pub(crate) grub: bool,
     /// Count time in instructions: slower, and every run is the same
     #[arg(long)]
     pub(crate) icount: bool,

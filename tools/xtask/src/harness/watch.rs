@@ -70,13 +70,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches for a run's marker. `escape`: whether keys come from a terminal in raw mode.
-    pub(crate) fn new(
-        marker: &str,
-        files: usize,
-        limit: Option<Duration>,
-        escape: bool,
-        sinks: Sinks,
-    ) -> Self {
+    pub(crate) fn new(marker: &str, files: usize, limit: Option<Duration>, escape: bool, sinks: Sinks) -> Self {
         let started = Instant::now();
         Self {
             filter: Filter::new(marker),
@@ -159,16 +153,12 @@ impl Watch {
 
     fn text(&mut self, bytes: &[u8], link: &mut Link) {
         // A closed pipe on our side must not end the run: its verdict still counts.
-        drop(
-            self.sinks
-                .screen
-                .write_all(bytes)
-                .and_then(|()| self.sinks.screen.flush()),
-        );
+        drop(self.sinks.screen.write_all(bytes).and_then(|()| self.sinks.screen.flush()));
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
                 Sign::Dom0Crash => self.crash = true,
+                Sign::Dom0Ended => continue,
                 Sign::KernelPanic => {
                     if self.waiting == Waiting::Limit {
                         self.wait(Waiting::Suspicion, SUSPICION, link);
@@ -200,17 +190,9 @@ impl Watch {
             Message::Status(status) => self.status = Some(status),
             Message::File(index, piece) => self.files.take(index, piece),
             Message::Await => {
-                let missing: Vec<String> = self
-                    .files
-                    .incomplete()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                let answer = if missing.is_empty() {
-                    "bye\n".to_owned()
-                } else {
-                    format!("again {}\n", missing.join(" "))
-                };
+                let missing: Vec<String> = self.files.incomplete().iter().map(ToString::to_string).collect();
+                let answer =
+                    if missing.is_empty() { "bye\n".to_owned() } else { format!("again {}\n", missing.join(" ")) };
                 link.send(answer.as_bytes());
             }
             Message::End => {
