@@ -48,6 +48,10 @@ fn ask(session: &Session, domid: u16, request: Request, fallback: bool) -> Outco
         Request::Poweroff => ("poweroff", "Shutting down", Trigger::Power),
         Request::Reboot => ("reboot", "Rebooting", Trigger::Reset),
     };
+    if has_stopped(session, domid)? {
+        eprintln!("Domain {domid} has shut down already");
+        return Ok(());
+    }
     eprintln!("{doing} domain {domid}");
     if !listens(session, domid)? {
         if fallback {
@@ -69,21 +73,28 @@ fn listens(session: &Session, domid: u16) -> Outcome<bool> {
     Ok(session.handle.param_value(domid, HvmParam::CallbackIrq)? != 0)
 }
 
-/// Waits until the guest has emptied the node, or is gone.
+/// Whether a domain has shut down, is being destroyed, or is gone.
+fn has_stopped(session: &Session, domid: u16) -> Outcome<bool> {
+    let info = session.handle.domain_info(domid)?;
+    Ok(info.is_none_or(|info| info.is_dying() || info.shutdown().is_some()))
+}
+
+/// Waits until the guest has emptied the node, or has stopped.
 fn wait_for_answer(session: &Session, domid: u16, path: &str) -> Outcome {
+    const TOKEN: &str = "shutdown-answer";
     let store = &session.store;
-    store.watch(path, "shutdown-answer")?;
+    store.watch(path, TOKEN)?;
+    store.watch(RELEASE, TOKEN)?;
     let deadline = Instant::now() + PATIENCE;
-    while store.read(Tx::NONE, path)?.is_some_and(|word| !word.is_empty()) {
+    while store.read(Tx::NONE, path)?.is_some_and(|word| !word.is_empty()) && !has_stopped(session, domid)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if store.next_event(Some(left))?.is_none() {
             let seconds = PATIENCE.as_secs();
-            return Err(Failure::new(format!(
-                "the guest of domain {domid} did not answer in {seconds} s; is its system up?"
-            )));
+            return Err(Failure::new(format!("the guest did not answer in {seconds} s; is its system up?")));
         }
     }
-    Ok(store.unwatch(path, "shutdown-answer")?)
+    store.unwatch(RELEASE, TOKEN)?;
+    Ok(store.unwatch(path, TOKEN)?)
 }
 
 /// Waits until all domains have shut down, or, with `destroyed`, are gone.

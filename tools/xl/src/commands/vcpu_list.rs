@@ -32,7 +32,7 @@ fn print_domain(session: &Session, info: &DomainInfo, cpus: u32) -> Outcome {
         };
         let seconds = std::time::Duration::from_nanos(state.cpu_time).as_secs_f64();
         let (hard, soft) = (ranges(&hard.members(), cpus), ranges(&soft.members(), cpus));
-        println!("{name:<32} {:5} {vcpu:5} {place} {seconds:9.1}  {hard} / {soft}", info.domid);
+        println!("{name:<32} {:5} {vcpu:5}{place} {seconds:9.1}  {hard} / {soft}", info.domid);
     }
     Ok(())
 }
