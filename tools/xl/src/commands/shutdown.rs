@@ -9,6 +9,7 @@ use public_abi::hvm_params::HvmParam;
 
 use crate::cli::Shutdown;
 use crate::failure::{Failure, Outcome};
+use crate::output::note;
 use crate::session::Session;
 
 /// What the guest is asked for.
@@ -49,13 +50,13 @@ fn ask(session: &Session, domid: u16, request: Request, fallback: bool) -> Outco
         Request::Reboot => ("reboot", "Rebooting", Trigger::Reset),
     };
     if has_stopped(session, domid)? {
-        eprintln!("Domain {domid} has shut down already");
+        note(format_args!("Domain {domid} has shut down already"));
         return Ok(());
     }
-    eprintln!("{doing} domain {domid}");
+    note(format_args!("{doing} domain {domid}"));
     if !listens(session, domid)? {
         if fallback {
-            eprintln!("PV control interface not available: sending ACPI {word} event.");
+            note(format_args!("PV control interface not available: sending ACPI {word} event."));
             return Ok(session.handle.send_trigger(domid, trigger, 0)?);
         }
         return Err(Failure::new("PV control interface not available; use -F to fall back to an ACPI event"));
@@ -99,7 +100,7 @@ fn wait_for_answer(session: &Session, domid: u16, path: &str) -> Outcome {
 
 /// Waits until all domains have shut down, or, with `destroyed`, are gone.
 fn wait(session: &Session, mut domains: Vec<u16>, destroyed: bool) -> Outcome {
-    eprintln!("Waiting for {} domains", domains.len());
+    note(format_args!("Waiting for {} domains", domains.len()));
     session.store.watch(RELEASE, "shutdown-wait")?;
     loop {
         let mut left = Vec::new();
@@ -107,11 +108,11 @@ fn wait(session: &Session, mut domains: Vec<u16>, destroyed: bool) -> Outcome {
             match session.handle.domain_info(domid)? {
                 Some(info) if !info.is_dying() => match info.shutdown() {
                     Some(_) if !destroyed => {
-                        eprintln!("Domain {domid} has been shut down, reason code {}", info.shutdown_code);
+                        note(format_args!("Domain {domid} has been shut down, reason code {}", info.shutdown_code));
                     }
                     _ => left.push(domid),
                 },
-                _ => eprintln!("Domain {domid} has been destroyed"),
+                _ => note(format_args!("Domain {domid} has been destroyed")),
             }
         }
         if left.is_empty() {
