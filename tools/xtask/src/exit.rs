@@ -9,7 +9,7 @@ use std::process::ExitCode;
 pub(crate) enum Verdict {
     /// The script, shell or test guest ended with this status.
     Status(u8),
-    /// A test guest reported failed cases; with them.
+    /// A test guest says that it failed; with its reason.
     Failed(String),
     /// The hypervisor stopped with a panic.
     HypervisorPanic,

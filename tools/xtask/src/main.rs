@@ -41,6 +41,8 @@ enum Command {
     Guest(commands::guest::GuestArgs),
     /// Make target/oxen/oxen.iso: hypervisor, dom0 kernel and initramfs behind GRUB
     Iso(Box<commands::iso::IsoArgs>),
+    /// Boot everything once: hypervisor, dom0, a guest and its console, power-off
+    Demo(commands::demo::DemoArgs),
     /// Run the tests
     Test(commands::test::TestArgs),
 }
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Dom0(request) => Ok(commands::dom0::run(&paths, request)),
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),
+        Command::Demo(args) => commands::demo::run(&paths, args),
         Command::Test(args) => Ok(commands::test::run(&paths, args)),
     });
     match result {

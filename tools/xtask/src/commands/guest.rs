@@ -40,7 +40,7 @@ fn boot(paths: &Paths, args: &GuestArgs) -> Result<Verdict> {
     if args.request.pvh {
         hypervisor = artifacts::pvh_variant(paths, &hypervisor)?;
     }
-    let view = View { name: "guest".to_owned(), screen: Box::new(std::io::stdout()), milestone: Box::new(|_| {}) };
+    let view = View { name: "guest".to_owned(), screen: Box::new(std::io::stdout()), news: Box::new(|_| {}) };
     let outcome = guest::run(paths, &hypervisor, &args.elf, &args.request, &args.qemu_args, view)?;
     Ok(outcome.verdict)
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::boot;
 use super::request::{Hypervisor, Request};
 use super::run_dir::RunDir;
-use super::watch::{Sinks, Watch};
+use super::watch::{News, Sinks, Watch};
 use crate::artifacts;
 use crate::console::files::State;
 use crate::exit::Verdict;
@@ -35,8 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) log: PathBuf,
     /// dom0 ended in order, but the machine did not power off.
     pub(crate) power_off_failed: bool,
-    /// A bare-metal guest reported cases (never set for a Linux control domain).
-    pub(crate) reported_cases: bool,
+    /// A bare-metal guest gave a verdict (never set for a Linux control domain).
+    pub(crate) has_verdict: bool,
 }
 
 /// How a run shows itself.
@@ -45,8 +45,8 @@ pub(crate) struct View {
     pub(crate) name: String,
     /// Where the console goes.
     pub(crate) screen: Box<dyn Write>,
-    /// Told about milestones.
-    pub(crate) milestone: Box<dyn FnMut(&str)>,
+    /// Told what happens.
+    pub(crate) news: Box<dyn FnMut(News<'_>)>,
 }
 
 /// Everything that a run boots from, made and fetched.
@@ -80,26 +80,27 @@ pub(crate) fn prepare(paths: &Paths, request: &Request, marker: &str, name: &str
 ///
 /// # Errors
 /// Whatever keeps the machine from being started; from then on all is in the verdict.
-pub(crate) fn run(paths: &Paths, request: &Request, view: View) -> Result<Outcome> {
+pub(crate) fn run(paths: &Paths, request: &Request, mut view: View) -> Result<Outcome> {
     check_targets(request)?;
     let marker = format!("@oxen:{:016x}", RandomState::new().hash_one(0));
     let prepared = prepare(paths, request, &marker, &view.name)?;
     let machine = boot::machine_of(paths, request, &prepared)?;
     let interactive = request.script.is_none();
+    (view.news)(News::Booting);
     let raw = if interactive { RawMode::enter()? } else { None };
     let mut watch = Watch::new(
         &marker,
         request.get.len(),
         request.limit(),
         raw.is_some(),
-        Sinks { log: prepared.run_dir.create_log()?, screen: view.screen, milestone: view.milestone },
+        Sinks { log: prepared.run_dir.create_log()?, screen: view.screen, news: view.news },
     );
     let end = machine::run(&machine, request.limit(), interactive, &mut watch)?;
     drop(raw);
     let power_off_failed = watch.power_off_failed();
     let verdict = watch.verdict(&end);
     let verdict = write_fetched(request, watch.into_files(), verdict)?;
-    Ok(Outcome { verdict, log: prepared.run_dir.log_path().to_path_buf(), power_off_failed, reported_cases: false })
+    Ok(Outcome { verdict, log: prepared.run_dir.log_path().to_path_buf(), power_off_failed, has_verdict: false })
 }
 
 /// The host files of one run.

@@ -1,7 +1,7 @@
 //! One run of a bare-metal PVH guest as the control domain, directly on Oxen.
 //!
 //! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`). A guest that
-//! reports no cases succeeds when the machine ends in order. Called by `cargo xtask guest` and by layer 2 of the tests.
+//! gives no verdict succeeds when the machine ends in order. Called by `cargo xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
 use std::io::Write;
@@ -93,7 +93,7 @@ pub(crate) fn run(
         verdict: watch.verdict(&end),
         log: run_dir.log_path().to_path_buf(),
         power_off_failed: false,
-        reported_cases: watch.cases.any(),
+        has_verdict: watch.cases.any(),
     })
 }
 
@@ -124,7 +124,7 @@ impl GuestWatch {
             return Verdict::HypervisorPanic;
         }
         // A hostile guest may well end by crashing, once it has said its verdict.
-        if self.crash && self.cases.done.is_none() {
+        if self.crash && !self.cases.any() {
             return Verdict::Dom0Crash;
         }
         if self.timed_out {
@@ -138,7 +138,7 @@ impl GuestWatch {
             End::Exited { .. } | End::Stopped => {}
         }
         let problems = self.cases.problems();
-        if problems.is_empty() || !self.cases.any() { Verdict::Status(0) } else { Verdict::Failed(problems.join("; ")) }
+        if problems.is_empty() { Verdict::Status(0) } else { Verdict::Failed(problems.join("; ")) }
     }
 }
 
@@ -148,7 +148,7 @@ impl Observer for GuestWatch {
         drop(self.log.write_all(bytes));
         drop(self.view.screen.write_all(bytes).and_then(|()| self.view.screen.flush()));
         self.cases.feed(bytes);
-        let mut last_words = self.cases.done.is_some();
+        let mut last_words = self.cases.any();
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
@@ -177,7 +177,7 @@ mod tests {
 
     fn verdict(text: &str, limit_passed: bool) -> Verdict {
         let mut watch = GuestWatch {
-            view: View { name: String::new(), screen: Box::new(std::io::sink()), milestone: Box::new(|_| {}) },
+            view: View { name: String::new(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) },
             log: tempfile::tempfile().unwrap(),
             cases: Cases::default(),
             detector: Detector::default(),
@@ -196,17 +196,17 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        assert_eq!(verdict("@test a ok\n@done 1\n", true), Verdict::Status(0));
-        assert_eq!(verdict("@test a failed: no\n@done 1\n", true), Verdict::Failed("a: no".into()));
-        assert_eq!(verdict("@test a ok\n", true), Verdict::TimedOut);
+        assert_eq!(verdict("GUEST-TEST a PASS\n", true), Verdict::Status(0));
+        assert_eq!(verdict("GUEST-TEST a FAIL no\n", true), Verdict::Failed("a: no".into()));
+        assert_eq!(verdict("GUEST-TEST a\n", true), Verdict::TimedOut);
         let crashed = "(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.\n";
         assert_eq!(verdict(crashed, true), Verdict::Dom0Crash);
-        assert_eq!(verdict(&format!("@test a ok\n@done 1\n{crashed}"), true), Verdict::Status(0));
+        assert_eq!(verdict(&format!("GUEST-TEST a PASS\n{crashed}"), true), Verdict::Status(0));
         assert_eq!(verdict("(XEN) Panic on CPU 0:\n", true), Verdict::HypervisorPanic);
         assert_eq!(
             verdict("hello\n(XEN) Hardware Dom0 halted: halting machine\n", true),
             Verdict::Status(0),
-            "a guest without cases only has to end"
+            "a guest without verdict only has to end"
         );
     }
 }

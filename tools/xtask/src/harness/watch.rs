@@ -36,14 +36,30 @@ enum Waiting {
     PowerOff,
 }
 
-/// Where the console's text and the milestones go.
+/// What a run tells while it goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum News<'a> {
+    /// The machine starts now; everything is fetched and built.
+    Booting,
+    /// dom0 got this far.
+    Milestone {
+        /// Name, as in the protocol.
+        name: &'a str,
+        /// Seconds since the start of the machine.
+        seconds: f64,
+    },
+    /// Something worth telling.
+    Notice(&'a str),
+}
+
+/// Where the console's text and the news go.
 pub(crate) struct Sinks {
     /// The log file; all bytes of the console.
     pub(crate) log: File,
     /// The person's view of the console.
     pub(crate) screen: Box<dyn Write>,
-    /// Called with each milestone's name.
-    pub(crate) milestone: Box<dyn FnMut(&str)>,
+    /// Told what happens.
+    pub(crate) news: Box<dyn FnMut(News<'_>)>,
 }
 
 /// Everything seen so far.
@@ -179,13 +195,13 @@ impl Watch {
         match message {
             Message::Milestone(name, _) => {
                 let seconds = self.started.elapsed().as_secs_f64();
-                (self.sinks.milestone)(&format!("{name} after {seconds:.1} s"));
+                (self.sinks.news)(News::Milestone { name: &name, seconds });
                 if name == "shell" {
                     link.send(&std::mem::take(&mut self.early_keys));
                 }
                 self.milestones.push(name);
             }
-            Message::Notice(text) => (self.sinks.milestone)(&format!("notice from dom0: {text}")),
+            Message::Notice(text) => (self.sinks.news)(News::Notice(&text)),
             Message::Failed(text) => self.failure = Some(format!("dom0 did not come up: {text}")),
             Message::Status(status) => self.status = Some(status),
             Message::File(index, piece) => self.files.take(index, piece),

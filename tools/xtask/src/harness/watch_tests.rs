@@ -6,8 +6,7 @@ use std::process::ExitStatus;
 use super::*;
 
 fn watch(files: usize, limit: Option<Duration>) -> Watch {
-    let sinks =
-        Sinks { log: tempfile::tempfile().unwrap(), screen: Box::new(std::io::sink()), milestone: Box::new(|_| {}) };
+    let sinks = Sinks { log: tempfile::tempfile().unwrap(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     Watch::new("@m", files, limit, true, sinks)
 }
 

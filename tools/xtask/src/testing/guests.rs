@@ -1,4 +1,4 @@
-//! Layer 2: every program of the package `guests` boots as the control domain and reports its cases.
+//! Layer 2: every program of the package `guests` boots as the control domain and gives its verdict.
 
 use std::path::Path;
 
@@ -62,13 +62,13 @@ fn one(paths: &Paths, hypervisor: &Path, elf: &Path, name: &str, options: &str, 
     } else {
         hypervisor
     };
-    let view = View { name: format!("guest-{name}"), screen: Box::new(std::io::sink()), milestone: Box::new(|_| {}) };
+    let view = View { name: format!("guest-{name}"), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = guest::run(paths, hypervisor, elf, &line.request, &line.qemu_args, view)?;
-    if outcome.verdict.code() == expect && (expect != 0 || outcome.reported_cases) {
+    if outcome.verdict.code() == expect && (expect != 0 || outcome.has_verdict) {
         return Ok(End::Passed);
     }
     let why = match outcome.verdict {
-        Verdict::Status(0) => "the guest reported no case".to_owned(),
+        Verdict::Status(0) => "the guest ended without a verdict".to_owned(),
         other => other.describe(),
     };
     Ok(End::Failed(why, Some(outcome.log)))

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 
 use super::{End, Report, header};
 use crate::harness::dom0::{self, View};
@@ -21,14 +21,6 @@ pub(crate) struct Overrides {
     pub(crate) hypervisor: Option<Hypervisor>,
     /// Uses this toolstack.
     pub(crate) tools: Option<Tools>,
-}
-
-/// The options line of a scenario.
-#[derive(Parser)]
-#[command(name = "run:", no_binary_name = true)]
-struct RunLine {
-    #[command(flatten)]
-    request: Request,
 }
 
 /// Runs the scripts of a folder whose names contain the filter, in the order of their names.
@@ -81,9 +73,8 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The request that a script's options make.
 fn request(script: &Path, options: &str, overrides: Overrides) -> Result<Request> {
-    let line = RunLine::try_parse_from(split_words(options)?)
+    let mut request = Request::from_words(split_words(options)?)
         .with_context(|| format!("the options `{options}` of {}", script.display()))?;
-    let mut request = line.request;
     request.script = Some(script.to_path_buf());
     if let Some(hypervisor) = overrides.hypervisor {
         request.hypervisor = hypervisor;
@@ -114,8 +105,7 @@ fn one(
     if header.only.as_ref().is_some_and(|only| *only != name) {
         return Ok(End::Skipped(format!("not for {name}")));
     }
-    let view =
-        View { name: format!("scenario-{test}"), screen: Box::new(std::io::sink()), milestone: Box::new(|_| {}) };
+    let view = View { name: format!("scenario-{test}"), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = dom0::run(paths, &request, view)?;
     let log = Some(outcome.log);
     Ok(if outcome.verdict.code() != header.expect {
