@@ -189,12 +189,22 @@ fn tell(host: &Host, domain: &Domain, upcall: Upcall) {
 
 /// Tells a vCPU whose pending flag is set: its vector, and awake so that it sees it.
 fn notify(host: &Host, domain: &Domain, vcpu: &Vcpu) {
-    if let Some(vector) = vcpu.events.upcall.vector() {
-        super::neighbours::post_vector(host, domain, vcpu, vector);
-    }
     poll::stop(domain, vcpu);
-    sched::wake(host, domain, vcpu, Wait::BLOCKED);
-    sched::kick(host, vcpu);
+    match vcpu.events.upcall.vector() {
+        // Wakes by itself, once: a second wake could come when the vCPU has handled the first and sleeps again.
+        Some(vector) => super::neighbours::post_vector(host, domain, vcpu, vector),
+        None => {
+            sched::wake(host, domain, vcpu, Wait::BLOCKED);
+            sched::kick(host, vcpu);
+        }
+    }
+}
+
+/// Tells a vCPU again if its pending flag is set: its local APIC was off when the vector was posted, and is on now.
+pub fn repeat(host: &Host, domain: &Domain, vcpu: &Vcpu) {
+    if upcall_pending(domain, vcpu) {
+        notify(host, domain, vcpu);
+    }
 }
 
 /// HVMOP_set_evtchn_upcall_vector.

@@ -106,7 +106,9 @@ pub fn set_task_priority(vmcb: &mut Vmcb, class: u64) {
 }
 
 /// Sends the vCPU's upcall vector again if events are pending: the local APIC has dropped it while it was off.
-pub fn repeat_upcall(_host: &Host, _domain: &Domain, _vcpu: &Vcpu) {}
+pub fn repeat_upcall(host: &Host, domain: &Domain, vcpu: &Vcpu) {
+    crate::event::upcall::repeat(host, domain, vcpu);
+}
 
 /// Puts an event whose delivery the last exit interrupted back into the slot.
 ///
