@@ -17,6 +17,9 @@ pub mod sysctl;
 pub mod version;
 pub mod xsm;
 
+#[cfg(test)]
+mod tests;
+
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;

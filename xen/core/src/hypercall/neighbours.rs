@@ -299,3 +299,15 @@ pub fn set_soft_affinity(_vcpu: &Vcpu, _cpus: u64) {}
 
 /// Sets the share of a vCPU against others. Owner lead: `set_weight`.
 pub fn set_weight(_vcpu: &Vcpu, _weight: u16) {}
+
+/// What tests do to others' state.
+#[cfg(test)]
+pub mod tests {
+    use super::Vcpu;
+    use core::sync::atomic::Ordering;
+
+    /// Makes a vCPU have run for so many ticks.
+    pub fn set_run_time(vcpu: &Vcpu, ticks: u64) {
+        vcpu.sched.run_time.store(ticks, Ordering::Release);
+    }
+}

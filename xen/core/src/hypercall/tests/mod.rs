@@ -1,0 +1,8 @@
+//! Tests of whole control hypercalls on the fake machine: from the structure in the caller's memory to the answer there.
+
+mod access;
+mod console;
+mod hvm;
+mod life;
+mod queries;
+pub mod support;
