@@ -4,8 +4,6 @@
 //! is what `domain::console` has collected since VIRQ_CONSOLE.
 
 use super::Caller;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::domain::console::INPUT_BYTES;
 use crate::outcome::Reply;
 use public_abi::console_io::ConsoleIoOp;

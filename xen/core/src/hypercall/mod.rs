@@ -8,7 +8,6 @@ pub mod answer;
 pub mod bitmaps;
 pub mod console_io;
 pub mod domctl;
-pub mod guest_copy;
 pub mod hvm;
 pub mod neighbours;
 pub mod physdev;

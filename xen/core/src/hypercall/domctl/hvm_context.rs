@@ -9,8 +9,6 @@ use crate::domain::Domain;
 use crate::domain::destroy::Paused;
 use crate::domain::lifecycle::Stage;
 use crate::hypercall::access::Target;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::{Vcpu, Wait};

@@ -3,8 +3,6 @@
 use super::{Answer, answer, parameters};
 use crate::domain::lifecycle::Stage;
 use crate::hypercall::access::Target;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use alloc::vec::Vec;

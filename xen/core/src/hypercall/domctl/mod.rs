@@ -19,8 +19,6 @@ mod vcpus;
 use super::Caller;
 use super::access::Target;
 use super::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::outcome::{Reply, Stop};
 use crate::vcpu::Vcpu;
 use public_abi::domctl::{DOMCTL_INTERFACE_VERSION, Domctl, DomctlOp};

@@ -3,8 +3,6 @@
 use super::{Answer, find_vcpu};
 use crate::domain::destroy::Paused;
 use crate::hypercall::access::Target;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::Wait;

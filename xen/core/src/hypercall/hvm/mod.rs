@@ -5,8 +5,6 @@
 
 mod params;
 
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use super::{Caller, neighbours};
 use crate::outcome::Reply;
 use public_abi::hvm_op::{EvtchnUpcallVector, GetMemType, GetTime, HvmOp, HvmParamRequest, PagetableDying};

@@ -6,8 +6,6 @@
 mod cpus;
 
 use super::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use super::{Caller, neighbours};
 use crate::outcome::Reply;
 use public_abi::hypercall::Caller as Who;

@@ -4,8 +4,6 @@ use super::{answer, parameters};
 use crate::domain::console::keys;
 use crate::domain::{create, info};
 use crate::hypercall::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use machine::platform::cpuid;
 use machine::{DomId, PAGE_SIZE_U64, frame};

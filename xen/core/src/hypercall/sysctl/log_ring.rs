@@ -6,8 +6,6 @@
 use super::{answer, parameters};
 use crate::hypercall::Caller;
 use crate::hypercall::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use public_abi::Errno;
 use public_abi::sysctl::{ReadConsole, Sysctl};
 

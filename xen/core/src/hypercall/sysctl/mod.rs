@@ -14,8 +14,6 @@ pub(super) use policy::List;
 
 use super::Caller;
 use super::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::outcome::Reply;
 use public_abi::hypercall::Caller as Who;
 use public_abi::payload::Payload;

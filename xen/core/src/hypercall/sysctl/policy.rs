@@ -4,8 +4,6 @@
 
 use super::{answer, parameters};
 use crate::hypercall::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use machine::platform::cpuid;
 use public_abi::Errno;

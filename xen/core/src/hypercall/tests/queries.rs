@@ -19,7 +19,7 @@ use public_abi::{Errno, GuestPtr};
 
 fn map(bytes: &[u8], nr_bits: u32) -> Bitmap {
     let bitmap = room::<u8>(bytes.len() + 1, 0xaa);
-    super::support::write_arena(bitmap.address(), bytes).unwrap();
+    super::support::write_arena(bitmap.address(), bytes);
     Bitmap { bitmap, nr_bits, ..Bitmap::default() }
 }
 

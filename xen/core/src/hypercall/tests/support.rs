@@ -10,9 +10,11 @@ use crate::guest_mem::LinearMemory;
 use crate::host::{Cpu, DomainTable, Host};
 use crate::hypercall::{Caller, console_io, domctl, hvm, platform, sysctl};
 use crate::outcome::{Reply, Stop};
-use machine::DomId;
+use crate::p2m::{Entry, Kind};
 use machine::fake::FakeMachine;
+use machine::frame::{self, Fill, Pin};
 use machine::lock::Lock;
+use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::payload::Payload;
 use public_abi::platform::PlatformRequest;
@@ -24,38 +26,75 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the callers' memory begins; lower addresses cannot be reached.
 const BASE: u64 = 0x10_0000;
+/// Its pages.
+const PAGES: usize = 64;
 
-std::thread_local! {
-    /// The callers' memory, one for all.
-    static ARENA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// The callers' memory, one for all of them: pages of the control domain that the guest has mapped, too.
+struct Arena {
+    machine: FakeMachine,
+    frames: Vec<Mfn>,
+    used: usize,
 }
 
-fn with_range<R>(address: u64, length: usize, work: impl FnOnce(&mut [u8]) -> R) -> Result<R, Errno> {
-    ARENA.with_borrow_mut(|arena| {
-        let start = address.checked_sub(BASE).and_then(|start| usize::try_from(start).ok()).ok_or(Errno::EFAULT)?;
-        let end = start.checked_add(length).ok_or(Errno::EFAULT)?;
-        arena.get_mut(start..end).map(work).ok_or(Errno::EFAULT)
-    })
+std::thread_local! {
+    static ARENA: RefCell<Option<Arena>> = const { RefCell::new(None) };
+}
+
+/// Calls `work` with each page of a range, the place in it, and the place in the range.
+fn each_page(address: u64, length: usize, mut work: impl FnMut(&FakeMachine, Maddr, core::ops::Range<usize>)) {
+    ARENA.with_borrow(|arena| {
+        let arena = arena.as_ref().unwrap();
+        let start = usize::try_from(address - BASE).unwrap();
+        let mut done = 0;
+        while done < length {
+            let (page, offset) = ((start + done) / PAGE_SIZE, (start + done) % PAGE_SIZE);
+            let part = (PAGE_SIZE - offset).min(length - done);
+            let place = arena.frames[page].address().checked_add(offset as u64).unwrap();
+            work(&arena.machine, place, done..done + part);
+            done += part;
+        }
+    });
 }
 
 /// Reads the callers' memory.
-pub fn read_arena(address: u64, out: &mut [u8]) -> Result<(), Errno> {
-    with_range(address, out.len(), |range| out.copy_from_slice(range))
+pub fn read_arena(address: u64, out: &mut [u8]) {
+    each_page(address, out.len(), |machine, place, range| assert!(machine.read_ram(place, &mut out[range])));
 }
 
 /// Writes the callers' memory.
-pub fn write_arena(address: u64, bytes: &[u8]) -> Result<(), Errno> {
-    with_range(address, bytes.len(), |range| range.copy_from_slice(bytes))
+pub fn write_arena(address: u64, bytes: &[u8]) {
+    each_page(address, bytes.len(), |machine, place, range| assert!(machine.write_ram(place, &bytes[range])));
+}
+
+/// Makes the callers' memory and maps it in both domains.
+fn make_arena(machine: &FakeMachine, host: &Host) {
+    let mut frames = Vec::new();
+    for gfn in (BASE >> PAGE_SHIFT..).take(PAGES) {
+        let mfn = frame::allocate(0, frame::Kind::Guest, DomId::CONTROL, Fill::Zero).unwrap();
+        for (id, kind) in [(GUEST, Kind::Foreign), (DomId::CONTROL, Kind::RamRw)] {
+            // The allocation's reference goes to the owner's map, another one to the guest's.
+            let shown = if kind == Kind::Foreign { Pin::take(mfn, DomId::CONTROL).unwrap().into_entry() } else { mfn };
+            let domain = host.domains.get(id).unwrap();
+            let mut change = domain.p2m.begin().unwrap();
+            change.set(Gfn::new(gfn), Entry::with_frame(kind, 0, shown)).unwrap();
+            change.commit().complete();
+        }
+        frames.push(mfn);
+    }
+    ARENA.set(Some(Arena { machine: machine.clone(), frames, used: 0 }));
 }
 
 /// Puts bytes into the callers' memory; gives their address.
 pub fn put_bytes(bytes: &[u8]) -> u64 {
-    ARENA.with_borrow_mut(|arena| {
-        arena.resize(arena.len().next_multiple_of(8), 0);
-        let address = BASE + u64::try_from(arena.len()).unwrap();
-        arena.extend_from_slice(bytes);
-        address
-    })
+    let address = ARENA.with_borrow_mut(|arena| {
+        let arena = arena.as_mut().unwrap();
+        let start = arena.used.next_multiple_of(8);
+        arena.used = start + bytes.len();
+        assert!(arena.used <= PAGES * PAGE_SIZE, "the test needs more memory");
+        BASE + start as u64
+    });
+    write_arena(address, bytes);
+    address
 }
 
 /// Puts a structure into the callers' memory.
@@ -71,7 +110,7 @@ pub fn room<T>(elements: usize, fill: u8) -> GuestPtr<T> {
 /// Takes a structure out of the callers' memory.
 pub fn take<T: FromBytes + IntoBytes>(pointer: GuestPtr<T>) -> T {
     let mut value = T::new_zeroed();
-    read_arena(pointer.address(), value.as_mut_bytes()).unwrap();
+    read_arena(pointer.address(), value.as_mut_bytes());
     value
 }
 
@@ -112,7 +151,6 @@ pub fn with_world(test: impl FnOnce(&World)) {
     let machine = FakeMachine::builder().pages(4096).cpus(2).timestamp_khz(2_000_000).build();
     let inside = machine.clone();
     inside.on_cpu(0, || {
-        ARENA.with_borrow_mut(Vec::clear);
         let cpu = || Cpu { queue: Lock::new(Default::default()), timers: Lock::new(Default::default()) };
         let host = Host {
             domains: DomainTable::try_new().unwrap(),
@@ -125,6 +163,7 @@ pub fn with_world(test: impl FnOnce(&World)) {
             create::create(&host, settings(role), identity).unwrap();
             create::allocate_vcpus(&host, &host.domains.get(DomId(id)).unwrap()).unwrap();
         }
+        make_arena(&machine, &host);
         test(&World { machine, host });
     });
 }
@@ -133,8 +172,11 @@ impl World {
     /// Makes a hypercall as vCPU 0 of a domain.
     pub fn call(&self, id: DomId, work: impl FnOnce(&Caller<'_>) -> Reply) -> Reply {
         let domain = self.host.domains.get(id).unwrap();
-        let memory = LinearMemory { domain: &domain };
-        work(&Caller { host: &self.host, domain: &domain, vcpu: domain.vcpu(0).unwrap(), memory })
+        let vcpu = domain.vcpu(0).unwrap();
+        // As the run loop does for as long as the vCPU is on its CPU.
+        let hardware = vcpu.hardware.try_lock().unwrap();
+        let memory = LinearMemory::new(&domain, &hardware);
+        work(&Caller { host: &self.host, domain: &domain, vcpu, memory })
     }
 
     /// domctl with a request as it is; gives the answer and the request afterwards.
