@@ -6,15 +6,17 @@
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::outcome::Reply;
+use crate::p2m::Kind;
 use crate::vcpu::Vcpu;
+use crate::x86::msr::hypercall_page;
+use crate::x86::vlapic::ipi;
 use core::sync::atomic::Ordering;
-use machine::CpuId;
+use machine::{CpuId, Gfn};
 use public_abi::Errno;
-use public_abi::cpu_policy::{CpuidLeaf, MsrEntry};
+use public_abi::domctl_domain::{PFINFO_BROKEN, PFINFO_XTAB};
 use public_abi::hvm_op::MemType;
 use public_abi::hvm_params::CallbackVia;
 use public_abi::hvm_save::SaveCode;
-use public_abi::sysctl::CpuPolicyIndex;
 use public_abi::virq::Virq;
 
 // ---- time (event) ------------------------------------------------------------------------------------------------
@@ -101,91 +103,53 @@ pub fn relinquish_memory(_host: &Host, _domain: &Domain) -> Reply {
     Ok(0)
 }
 
-// ---- memory (mem) ------------------------------------------------------------------------------------------------
+// ---- memory ------------------------------------------------------------------------------------------------------
 
-/// What a guest frame is, for HVMOP_get_mem_type. Owner mem: the p2m's look-up.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn memory_type(_domain: &Domain, _gfn: u64) -> Result<MemType, Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// What a guest frame is, for HVMOP_get_mem_type (arch/x86/hvm/hvm.c of 4.17 has the same classes).
+#[must_use]
+pub fn memory_type(domain: &Domain, gfn: u64) -> MemType {
+    match domain.p2m.lookup(Gfn::new(gfn)).kind {
+        Kind::RamRw
+        | Kind::PagingOut
+        | Kind::Paged
+        | Kind::PagingIn
+        | Kind::PopulateOnDemand
+        | Kind::GrantRw
+        | Kind::SharedPage => MemType::RamRw,
+        Kind::RamLogDirty | Kind::RamRo | Kind::CopyOnWrite | Kind::GrantRo => MemType::RamRo,
+        _ => MemType::MmioDm,
+    }
 }
 
-/// Whether a guest frame is memory of the domain that a toolstack may save. Owner mem: the p2m's look-up.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn is_saved_memory(_domain: &Domain, _gfn: u64) -> Result<bool, Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// What a toolstack that saves a domain does with a frame: 0 to save it, or one of `PFINFO_*`.
+#[must_use]
+pub fn frame_type(domain: &Domain, gfn: u64) -> u32 {
+    match domain.p2m.lookup(Gfn::new(gfn)).kind {
+        Kind::Broken => PFINFO_BROKEN,
+        kind if kind.is_own_ram() => 0,
+        _ => PFINFO_XTAB,
+    }
 }
 
-/// Replaces the content of a page of guest memory. Owner mem: pin, write, mark dirty.
+/// Fills a frame with the code that makes hypercalls.
 ///
 /// # Errors
-/// `EINVAL` if there is no memory, `EPERM` if it is read-only; `EOPNOTSUPP` until merged.
-pub fn write_guest_page(_domain: &Domain, _gfn: u64, _content: &[u8; machine::PAGE_SIZE]) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// `EINVAL` if the frame is no RAM, `EPERM` if it cannot be written.
+pub fn write_hypercall_page(domain: &Domain, gfn: u64) -> Result<(), Errno> {
+    let kind = domain.p2m.lookup(Gfn::new(gfn)).kind;
+    if !kind.is_readable_ram() {
+        return Err(Errno::EINVAL);
+    }
+    let address = gfn.checked_mul(machine::PAGE_SIZE_U64).ok_or(Errno::EINVAL)?;
+    hypercall_page::install(domain, address).map_err(|_| Errno::EPERM)
 }
 
-/// Forgets all translations of a domain on all CPUs. Owner mem.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn flush_translations(_host: &Host, _domain: &Domain) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// Forgets all translations of a domain on all CPUs.
+pub fn flush_translations(domain: &Domain) {
+    domain.p2m.flush_all();
 }
 
 // ---- x86 ---------------------------------------------------------------------------------------------------------
-
-/// Goes through the CPUID leaves and MSRs of one of the host's policies. Owner x86. Raw and host are read from hardware
-/// in `sysctl::policy`.
-///
-/// # Errors
-/// Those of `leaf` and `msr`; `EOPNOTSUPP` for a policy that does not exist.
-pub fn system_policy(
-    _host: &Host,
-    _index: CpuPolicyIndex,
-    _leaf: &mut dyn FnMut(CpuidLeaf) -> Result<(), Errno>,
-    _msr: &mut dyn FnMut(MsrEntry) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Goes through the CPUID leaves and MSRs of a domain. Owner x86: `domain.x86.policy_leaves`.
-///
-/// # Errors
-/// Those of `leaf` and `msr`; `EOPNOTSUPP` until merged.
-pub fn domain_policy(
-    _domain: &Domain,
-    _leaf: &mut dyn FnMut(CpuidLeaf) -> Result<(), Errno>,
-    _msr: &mut dyn FnMut(MsrEntry) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Why a policy was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PolicyRefusal {
-    /// The error.
-    pub errno: Errno,
-    /// The leaf and sub-leaf, if one is the reason.
-    pub leaf: Option<(u32, u32)>,
-    /// The MSR, if one is the reason.
-    pub msr: Option<u32>,
-}
-
-/// Merges leaves and MSRs into a domain's policy: all or nothing. Owner x86: `domain.x86.apply_leaves`.
-///
-/// # Errors
-/// [`PolicyRefusal`].
-pub fn apply_policy(_domain: &Domain, _leaves: &[CpuidLeaf], _msrs: &[MsrEntry]) -> Result<(), PolicyRefusal> {
-    Err(PolicyRefusal { errno: Errno::EOPNOTSUPP, leaf: None, msr: None })
-}
-
-/// Leaves that a policy has at the most (as Xen 4.17: CPUID_MAX_SERIALISED_LEAVES).
-pub const MAX_LEAVES: u32 = 120;
-/// MSRs that a policy has at the most.
-pub const MAX_MSRS: u32 = 2;
 
 /// Bytes that a record of this kind has at the most; 0 if a PVH guest has no such record. Owner x86: `x86::save`.
 #[must_use]
@@ -210,20 +174,9 @@ pub fn load_record(_domain: &Domain, _vcpu: &Vcpu, _code: SaveCode, _contents: &
     Err(Errno::EOPNOTSUPP)
 }
 
-/// Makes an NMI pending and sees that it is delivered. Owner x86.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn inject_nmi(_host: &Host, _domain: &Domain, _vcpu: &Vcpu) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Fills a page with the code that makes hypercalls. Owner x86, who fills the same page for MSR 0x40000000.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn fill_hypercall_page(_page: &mut [u8; machine::PAGE_SIZE]) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// Makes an NMI pending and sees that it is delivered.
+pub fn inject_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) {
+    ipi::send_nmi(host, domain, vcpu);
 }
 
 /// The APIC identifier of a CPU. Owner lead: `host::Cpu` should note `machine::platform::apic_id()` as each CPU starts.

@@ -28,9 +28,8 @@ fn host_khz() -> u32 {
 /// settscinfo.
 pub fn set_tsc(target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
-    let tsc = accept(request, host_khz(), neighbours::system_time()).map_err(|errno| {
+    let tsc = accept(request, host_khz(), neighbours::system_time()).inspect_err(|_| {
         log!(Warning, "{}: TSC mode {} at {} kHz is refused", target.id, request.tsc_mode, request.gtsc_khz);
-        errno
     })?;
     target.control.lock().records.tsc = tsc;
     Ok(Answer::Unchanged)

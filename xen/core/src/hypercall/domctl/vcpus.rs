@@ -20,7 +20,7 @@ pub fn trigger(caller: &Caller<'_>, target: &Target<'_>, request: &SendTrigger) 
     let vcpu = find_vcpu(target, request.vcpu, Errno::ESRCH)?;
     match Trigger::try_from(request.trigger) {
         Ok(Trigger::Nmi) => {
-            neighbours::inject_nmi(caller.host, target, vcpu)?;
+            neighbours::inject_nmi(caller.host, target, vcpu);
             Ok(Answer::Unchanged)
         }
         // Xen accepts these for every HVM guest and does nothing for one without emulated ACPI; this says so.

@@ -30,7 +30,7 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
         }
         HvmOp::SetEvtchnUpcallVector => set_upcall_vector(caller, &caller.memory.read(argument.cast())?),
         HvmOp::FlushTlbs if argument.is_null() => {
-            neighbours::flush_translations(caller.host, caller.domain)?;
+            neighbours::flush_translations(caller.domain);
             Ok(0)
         }
         HvmOp::FlushTlbs => Err(Errno::EINVAL.into()),
@@ -61,7 +61,7 @@ fn memory_type(caller: &Caller<'_>, pointer: GuestPtr<GetMemType>) -> Reply {
     let mut request = caller.memory.read(pointer)?;
     let target = caller.find_any(request.domid)?;
     caller.permit_own_or_control(&target)?;
-    let kind = neighbours::memory_type(&target, request.pfn)?;
+    let kind = neighbours::memory_type(&target, request.pfn);
     request.mem_type = u16::try_from(kind.number()).unwrap_or(u16::MAX);
     caller.memory.write(pointer, &request)?;
     Ok(0)

@@ -10,7 +10,7 @@ mod policy;
 mod pool;
 mod topology;
 
-pub(super) use policy::List;
+pub(super) use policy::hand_out;
 
 use super::Caller;
 use super::answer::Answer;

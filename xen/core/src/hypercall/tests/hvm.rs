@@ -5,7 +5,7 @@ use crate::hypercall::hvm;
 use crate::outcome::Reply;
 use machine::DomId;
 use public_abi::hvm_op::{
-    Altp2mOp, Altp2mRequest, EvtchnUpcallVector, GetTime, HvmOp, HvmParamRequest, PagetableDying,
+    Altp2mOp, Altp2mRequest, EvtchnUpcallVector, GetMemType, GetTime, HvmOp, HvmParamRequest, PagetableDying,
 };
 use public_abi::hvm_params::HvmParam;
 use public_abi::{Errno, GuestPtr};
@@ -112,6 +112,18 @@ fn small_operations_answer_as_xen() {
         assert_eq!(raw(number(HvmOp::GuestRequestVmEvent), GuestPtr::NULL), Ok(0));
         assert_eq!(raw(number(HvmOp::GuestRequestVmEvent), some), error(Errno::EINVAL));
         assert_eq!(raw(number(HvmOp::FlushTlbs), some), error(Errno::EINVAL));
+        let epoch = world.host.domains.get(GUEST).unwrap().p2m.epoch();
+        assert_eq!(raw(number(HvmOp::FlushTlbs), GuestPtr::NULL), Ok(0));
+        assert_ne!(world.host.domains.get(GUEST).unwrap().p2m.epoch(), epoch);
+        let kind = |caller, domid, pfn| {
+            let request = GetMemType { domid, pfn, ..GetMemType::default() };
+            let (reply, after) = world.hvm(caller, number(HvmOp::GetMemType), &request);
+            reply.map(|_| after.mem_type)
+        };
+        assert_eq!(kind(GUEST, SELF, 5), Ok(2), "a hole is emulated");
+        assert_eq!(kind(DomId::CONTROL, SELF, 0x100), Ok(0), "RAM");
+        assert_eq!(kind(DomId::CONTROL, GUEST.0, 5), Ok(2));
+        assert_eq!(kind(GUEST, 0, 5), Err(crate::outcome::Stop::Error(Errno::EPERM)));
         for unknown in [2, 3, 6, 11, 12, 17, 26, 1 << 32] {
             assert_eq!(raw(unknown, some), error(Errno::ENOSYS), "{unknown}");
         }
