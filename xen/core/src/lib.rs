@@ -13,6 +13,7 @@ extern crate alloc;
 pub mod boot;
 pub mod domain;
 pub mod event;
+pub mod fault;
 pub mod grant;
 pub mod guest_mem;
 pub mod host;

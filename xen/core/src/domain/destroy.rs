@@ -58,10 +58,7 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
 /// Everything that a domain holds goes back: grants of others first, because they keep others' pages; then its channels,
 /// because the other sides must hear of it; memory last, because the former may live in it.
 fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
-    if domain.lifecycle.stage() == Stage::Alive {
-        domain.lifecycle.advance(Stage::Dying);
-        domain.control.lock().claimed_pages = 0;
-    }
+    domain.lifecycle.advance(Stage::Dying);
     neighbours::wait_until_off(host, domain);
     neighbours::relinquish_grants(host, domain)?;
     neighbours::relinquish_events(host, domain)?;

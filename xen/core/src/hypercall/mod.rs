@@ -9,15 +9,20 @@ pub mod bitmaps;
 pub mod console_io;
 pub mod domctl;
 pub mod hvm;
+pub mod memory;
+mod memory_info;
+mod memory_physmap;
 pub mod neighbours;
 pub mod physdev;
 pub mod platform;
 pub mod sysctl;
+pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod version;
 pub mod xsm;
 
-#[cfg(test)]
-mod tests;
+pub use target::{Need, Target, target};
 
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;

@@ -95,12 +95,12 @@ pub fn relinquish_events(_host: &Host, _domain: &Domain) -> Reply {
     Ok(0)
 }
 
-/// Frees memory. Owner mem: `domain.p2m.relinquish(host, domain)`.
+/// Frees memory.
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.
-pub fn relinquish_memory(_host: &Host, _domain: &Domain) -> Reply {
-    Ok(0)
+pub fn relinquish_memory(host: &Host, domain: &Domain) -> Reply {
+    crate::memory::relinquish(host, domain)
 }
 
 // ---- memory ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ use crate::domain::console::keys;
 use crate::domain::{create, info};
 use crate::hypercall::answer::Answer;
 use crate::hypercall::{Caller, neighbours};
+use core::sync::atomic::Ordering;
 use machine::platform::cpuid;
 use machine::{DomId, PAGE_SIZE_U64, frame};
 use public_abi::Errno;
@@ -30,23 +31,12 @@ pub fn physical(caller: &Caller<'_>, request: &mut Sysctl) -> Result<Answer, Err
             capabilities: capabilities.bits(),
             total_pages: frame::total_pages(),
             free_pages: frame::free_pages(),
-            outstanding_pages: claimed_pages(caller),
+            outstanding_pages: caller.host.domains.claimed_pages.load(Ordering::Relaxed),
             max_mfn: frame::last_page().number(),
             hw_cap: hardware_words(),
             ..PhysInfo::default()
         },
     )
-}
-
-/// Pages that were promised to domains and not yet taken.
-fn claimed_pages(caller: &Caller<'_>) -> u64 {
-    let mut sum = 0_u64;
-    let mut next = Some(DomId(0));
-    while let Some(domain) = next.and_then(|from| caller.host.domains.next_from(from)) {
-        sum = sum.saturating_add(domain.control.lock().claimed_pages);
-        next = domain.id.0.checked_add(1).map(DomId);
-    }
-    sum
 }
 
 /// The first eight words of the featureset, as the processor says.
