@@ -5,6 +5,7 @@
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;
+use crate::p2m::Access;
 use crate::vcpu::Vcpu;
 use machine::codec::registers::{cr4, efer};
 use machine::frame::Pin;
@@ -33,10 +34,13 @@ pub fn allowed_control_bits(_domain: &Domain) -> (u64, u64) {
     (cr4 | cr4::OSFXSR | cr4::OSXMMEXCPT, efer::SCE | efer::LME | efer::LMA | efer::NXE)
 }
 
-/// A writable pin of the page at a linear address of the caller, and the address's place in it. Owner mem.
+/// A writable pin of the page at a linear address of the caller, and the address's place in it. The page must be RAM of the
+/// caller's own, because the pin outlives the hypercall.
 ///
 /// # Errors
 /// EFAULT if the caller cannot write there.
 pub fn pin_linear(memory: &LinearMemory<'_>, address: u64) -> Result<(Pin, usize), Errno> {
-    memory.pin_for_writing(address)
+    let gpa = memory.translate(address, Access::Write)?;
+    let pin = memory.domain.p2m.pin_for_others(gpa.frame(), Access::Write).map_err(|_| Errno::EFAULT)?;
+    Ok((pin, gpa.offset()))
 }

@@ -1,31 +1,90 @@
 //! The guest frame map of a domain: the one truth of what every guest frame is, and the transaction that changes it.
+//!
+//! The truth is stored in the tables that hardware walks (`format`): kinds and narrowed rights stand in bits that hardware
+//! ignores. `entry` says what kinds there are and what each may; `tree` finds entries; `update` changes them; `txn` is the
+//! only way to a change, and ends in a flush (`flush`). Other views of the same truth (I/O tables, nested guests) will be
+//! derived from it and be downgraded by the same transaction (memory-engine.md, 6).
+//!
+//! What comes before: `memory`'s verbs, `guest_mem`, `fault`. What comes after: `machine::table`, which lets nothing be
+//! installed that the frame table does not agree to.
+
+#[cfg(any(test, debug_assertions))]
+mod check;
+pub mod entry;
+mod flush;
+pub mod format;
+pub mod format_ept;
+pub mod format_npt;
+pub mod format_stage2;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod txn;
+mod update;
+
+pub use entry::{Entry, Kind, Rights};
+pub use flush::{MAX_CPUS, NeedsFlush};
+pub use txn::{Flush, P2mTxn};
+pub use update::ChangeError;
 
 use crate::domain::Settings;
-use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use flush::Epoch;
+use format_npt::Npt as HostFormat;
 use machine::boxed::OutOfMemory;
-use machine::frame::Pin;
+use machine::frame::{self, Pin};
 use machine::lock::{Lock, rank};
-use machine::{DomId, Gfn, Mfn};
+use machine::{CpuId, DomId, Gfn, Mfn};
+use public_abi::Errno;
+use tree::Tree;
+use txn::Locked;
+use update::{Spares, new_table};
 
-/// What a page is wanted for.
+/// What the hypervisor wants with a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// To read it.
     Read,
-    /// To write it.
+    /// To write it. Whoever writes also calls [`DomainP2m::mark_dirty`].
     Write,
 }
 
-/// A page cannot be had.
+/// Why the hypervisor cannot reach a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PinError;
+pub enum PinError {
+    /// There is no RAM.
+    NoRam,
+    /// It may not be written.
+    ReadOnly,
+    /// Its content is with the pager.
+    Paged,
+}
+
+impl From<PinError> for Errno {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::NoRam | PinError::ReadOnly => Self::EINVAL,
+            PinError::Paged => Self::ENOENT,
+        }
+    }
+}
 
 /// A domain's guest frame map and the views derived from it.
 #[derive(Debug)]
 pub struct DomainP2m {
+    owner: DomId,
     root: Mfn,
-    id: DomId,
-    pages: Lock<Vec<(Gfn, Mfn)>, { rank::P2M }>,
+    identity: bool,
+    locked: Lock<Locked, { rank::P2M }>,
+    epoch: Epoch,
+    /// One more than the highest guest frame that was ever mapped.
+    mapped_end: AtomicU64,
+    /// Flushes that were dropped instead of completed: bugs.
+    lost_flushes: AtomicU64,
+    /// Writes by the hypervisor that marked a frame dirty; the dirty log will stand here.
+    marked: AtomicU64,
 }
 
 impl DomainP2m {
@@ -33,27 +92,207 @@ impl DomainP2m {
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn try_new(id: DomId, _settings: &Settings) -> Result<Self, OutOfMemory> {
-        Ok(Self { root: Mfn::new(0), id, pages: Lock::new(Vec::new()) })
+    pub fn try_new(id: DomId, settings: &Settings) -> Result<Self, OutOfMemory> {
+        let root = new_table(id).ok_or(OutOfMemory)?;
+        Ok(Self {
+            owner: id,
+            root: root.mfn(),
+            identity: settings.identity_mapped,
+            locked: Lock::new(Locked { tree: Tree::new(root), spares: Spares::new() }),
+            epoch: Epoch::new(),
+            mapped_end: AtomicU64::new(0),
+            lost_flushes: AtomicU64::new(0),
+            marked: AtomicU64::new(0),
+        })
     }
 
     /// The table that hardware walks.
+    #[inline]
     pub fn root(&self) -> Mfn {
         self.root
     }
 
-    /// A reference to the page of a guest frame.
+    /// Whether RAM is mapped with guest frame numbers equal to machine frame numbers.
+    #[inline]
+    pub fn is_identity(&self) -> bool {
+        self.identity
+    }
+
+    /// Whether a machine frame belongs to the domain and stays reserved for the guest frame of the same number.
+    pub fn owns_identity_frame(&self, gfn: Gfn) -> bool {
+        self.identity
+            && frame::state(Mfn::new(gfn.number()))
+                .is_some_and(|state| state.kind == frame::Kind::Guest && state.owner == self.owner)
+    }
+
+    /// What a guest frame is. The entry may cover more frames.
+    #[inline]
+    pub fn lookup(&self, gfn: Gfn) -> Entry {
+        self.locked.lock().tree.find(gfn)
+    }
+
+    /// Keeps the page behind a guest frame, and gives access to it.
     ///
     /// # Errors
     /// [`PinError`].
-    pub fn pin(&self, gfn: Gfn, _access: Access) -> Result<Pin, PinError> {
-        let mfn = self.pages.lock().iter().find(|page| page.0 == gfn).map(|page| page.1).ok_or(PinError)?;
-        Pin::take(mfn, self.id).ok_or(PinError)
+    #[inline]
+    pub fn pin(&self, gfn: Gfn, access: Access) -> Result<Pin, PinError> {
+        let locked = self.locked.lock();
+        self.pin_entry(gfn, &locked.tree.find(gfn), access)
     }
 
-    /// Adds a page, for tests.
-    #[cfg(test)]
-    pub fn add_for_test(&self, gfn: Gfn, mfn: Mfn) {
-        self.pages.lock().push((gfn, mfn));
+    /// As [`DomainP2m::pin`], for showing the page to another domain: only the domain's own RAM can be shown (INV-4).
+    ///
+    /// # Errors
+    /// [`PinError`].
+    pub fn pin_for_others(&self, gfn: Gfn, access: Access) -> Result<Pin, PinError> {
+        let locked = self.locked.lock();
+        let entry = locked.tree.find(gfn);
+        if entry.kind.is_readable_ram() && !entry.kind.is_own_ram() {
+            return Err(PinError::NoRam);
+        }
+        self.pin_entry(gfn, &entry, access)
+    }
+
+    #[inline]
+    fn pin_entry(&self, gfn: Gfn, entry: &Entry, access: Access) -> Result<Pin, PinError> {
+        if access == Access::Write && !entry.kind.is_writable_ram() || !entry.kind.is_readable_ram() {
+            return Err(refusal(entry.kind));
+        }
+        let mfn = entry.frame_at(gfn);
+        let is_own = entry.kind.is_own_ram() || entry.kind == Kind::SharedPage;
+        let owner = if is_own { Some(self.owner) } else { frame::state(mfn).map(|state| state.owner) };
+        // The entry's own reference keeps the page while the lock is held, so this can only fail for too many references.
+        owner.and_then(|owner| Pin::take(mfn, owner)).ok_or(PinError::NoRam)
+    }
+
+    /// Notes that the hypervisor writes, or has just written, a frame of the domain (INV-8). The one place for that.
+    #[inline]
+    pub fn mark_dirty(&self, _gfn: Gfn) {
+        if cfg!(debug_assertions) {
+            self.marked.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often [`DomainP2m::mark_dirty`] was called; counted in debug builds only.
+    pub fn marked(&self) -> u64 {
+        self.marked.load(Ordering::Relaxed)
+    }
+
+    /// Begins a transaction that may need tables.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`], when the reserve of table pages cannot be filled; nothing has changed.
+    #[inline]
+    pub fn begin(&self) -> Result<P2mTxn<'_>, OutOfMemory> {
+        let mut locked = self.locked.lock();
+        while !locked.spares.is_full() {
+            drop(locked);
+            // Allocated outside of the lock; others may fill the reserve meanwhile.
+            let table = new_table(self.owner).ok_or(OutOfMemory)?;
+            locked = self.locked.lock();
+            if let Err(table) = locked.spares.put(table) {
+                table.free();
+            }
+        }
+        Ok(P2mTxn { p2m: self, locked, flush: Flush::new(self) })
+    }
+
+    /// Begins a transaction that needs no tables as long as it splits nothing: rights taken away, whole entries removed.
+    #[inline]
+    pub fn begin_removal(&self) -> P2mTxn<'_> {
+        P2mTxn { p2m: self, locked: self.locked.lock(), flush: Flush::new(self) }
+    }
+
+    fn note_mapped(&self, gfn: Gfn, order: u32) {
+        let end = gfn.number().saturating_add(1 << order);
+        if self.mapped_end.load(Ordering::Relaxed) < end {
+            self.mapped_end.fetch_max(end, Ordering::Relaxed);
+        }
+    }
+
+    /// The highest guest frame that was ever mapped; 0 if none was (XENMEM_maximum_gpfn).
+    pub fn maximum_gfn(&self) -> Gfn {
+        Gfn::new(self.mapped_end.load(Ordering::Relaxed).saturating_sub(1))
+    }
+
+    /// Pages that the tables take, those in reserve included.
+    pub fn table_pages(&self) -> u64 {
+        let locked = self.locked.lock();
+        locked.tree.tables.saturating_add(u64::try_from(locked.spares.len()).unwrap_or(0))
+    }
+
+    /// Flushes that were dropped instead of completed: bugs, none in a healthy hypervisor.
+    pub fn lost_flushes(&self) -> u64 {
+        self.lost_flushes.load(Ordering::Relaxed)
+    }
+
+    /// A number that changes whenever a translation of the domain is taken away: whoever cached one compares it.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.now()
+    }
+
+    /// Says that `cpu` is about to run the domain's guest with a vCPU that was last flushed when `seen` was written; answers
+    /// whether the vCPU must be flushed, and updates `seen`. A new vCPU begins with 0. To be called just before the entry,
+    /// and [`DomainP2m::leave`] just after it, whatever came of it.
+    #[inline]
+    pub fn enter(&self, cpu: CpuId, seen: &mut u64) -> NeedsFlush {
+        self.epoch.enter(cpu, seen)
+    }
+
+    /// Says that `cpu` has left the domain's guest.
+    #[inline]
+    pub fn leave(&self, cpu: CpuId) {
+        self.epoch.leave(cpu);
+    }
+
+    /// Makes all CPUs forget all translations of the domain, and waits until they have (HVMOP_flush_tlbs).
+    pub fn flush_all(&self) {
+        self.epoch.flush();
+    }
+
+    /// Gives the tables back when the domain's memory is gone: the last step of its end. Entries that are still there are
+    /// dropped with their references.
+    fn take_apart(&mut self) {
+        self.epoch.flush();
+        loop {
+            let mut txn = self.begin_removal();
+            let mut found = false;
+            while txn.has_room_to_release()
+                && let Some((gfn, entry)) = txn.next(Gfn::new(0))
+            {
+                found = true;
+                if txn.set_anything(gfn, Entry::hole(entry.order)).is_err() {
+                    // Cannot be: a whole entry is replaced by a hole of its own size.
+                    debug_assert!(false, "{gfn:?} cannot be removed");
+                    found = false;
+                    break;
+                }
+            }
+            txn.commit().complete();
+            if !found {
+                break;
+            }
+        }
+        let locked = self.locked.get_mut();
+        while let Some(table) = locked.spares.take() {
+            table.free();
+        }
+        locked.tree.free_tables();
+    }
+}
+
+impl Drop for DomainP2m {
+    fn drop(&mut self) {
+        self.take_apart();
+    }
+}
+
+fn refusal(kind: Kind) -> PinError {
+    match kind {
+        Kind::Paged | Kind::PagingIn => PinError::Paged,
+        kind if kind.is_readable_ram() => PinError::ReadOnly,
+        _ => PinError::NoRam,
     }
 }

@@ -1,0 +1,154 @@
+//! The walk of a guest's own page tables, in every paging mode of x86 (AMD APM volume 2, chapter 5).
+//!
+//! As Xen's for hypercall buffers: user and supervisor pages are alike, accessed and dirty bits are left alone, and a write
+//! needs the guest's permission to write at every level if CR0.WP is set.
+
+use super::physical::{pin, read_page};
+use crate::p2m::{Access, DomainP2m};
+use machine::Gpa;
+use machine::codec::registers::{cr0, cr4, efer};
+use machine::codec::vmcb::Vmcb;
+use public_abi::Errno;
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const LARGE: u64 = 1 << 7;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// How a vCPU translates linear addresses: its control registers at the moment of the exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    /// Linear addresses are physical.
+    Unpaged,
+    /// Two levels of 32-bit entries.
+    Legacy {
+        /// CR3.
+        root: u64,
+        /// CR4.PSE: 4 MiB pages.
+        large: bool,
+        /// CR0.WP.
+        protect: bool,
+    },
+    /// Three levels of 64-bit entries.
+    Pae {
+        /// CR3.
+        root: u64,
+        /// CR0.WP.
+        protect: bool,
+    },
+    /// Four or five levels of 64-bit entries.
+    Long {
+        /// CR3.
+        root: u64,
+        /// 4 or 5.
+        levels: u32,
+        /// CR0.WP.
+        protect: bool,
+    },
+}
+
+/// Where a linear address leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Translation {
+    /// The guest physical address.
+    pub(super) gpa: Gpa,
+    /// Whether the guest's tables let it be written.
+    pub(super) writable: bool,
+}
+
+impl Mode {
+    /// The mode that a vCPU's registers select.
+    #[inline]
+    pub(super) fn of(vmcb: &Vmcb) -> Self {
+        let protect = vmcb.cr0 & cr0::WP != 0;
+        if vmcb.cr0 & cr0::PG == 0 {
+            Self::Unpaged
+        } else if vmcb.efer & efer::LMA != 0 {
+            let levels = if vmcb.cr4 & cr4::LA57 != 0 { 5 } else { 4 };
+            Self::Long { root: vmcb.cr3, levels, protect }
+        } else if vmcb.cr4 & cr4::PAE != 0 {
+            Self::Pae { root: vmcb.cr3, protect }
+        } else {
+            Self::Legacy { root: vmcb.cr3, large: vmcb.cr4 & cr4::PSE != 0, protect }
+        }
+    }
+
+    /// The address as this mode sees it: outside of long mode only 32 bits count.
+    ///
+    /// # Errors
+    /// `EFAULT` for an address that is not canonical.
+    #[inline]
+    pub(super) fn effective(self, address: u64) -> Result<u64, Errno> {
+        let Self::Long { levels, .. } = self else { return Ok(address & 0xffff_ffff) };
+        // The bits above the translated ones repeat the highest of them.
+        let unused = 64 - (12 + 9 * levels);
+        let extended = (address << unused).cast_signed() >> unused;
+        if extended.cast_unsigned() == address { Ok(address) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Walks the guest's tables for an effective address.
+    ///
+    /// # Errors
+    /// `EFAULT`, when there is no translation, or a table is not in RAM.
+    pub(super) fn translate(self, p2m: &DomainP2m, address: u64) -> Result<Translation, Errno> {
+        match self {
+            Self::Unpaged => Ok(Translation { gpa: Gpa::new(address), writable: true }),
+            Self::Legacy { root, large, protect } => walk_legacy(p2m, root, large, protect, address),
+            Self::Pae { root, protect } => {
+                // The four entries of the highest level have no rights of their own (5.3.4).
+                let entry = read_entry(p2m, (root & 0xffff_ffe0) + (address >> 30 & 3) * 8)?;
+                walk_long(p2m, entry & ADDRESS, 2, protect, address)
+            }
+            Self::Long { root, levels, protect } => walk_long(p2m, root & ADDRESS, levels, protect, address),
+        }
+    }
+}
+
+/// Reads an 8-byte entry. Tables are aligned, so it lies in one page.
+fn read_entry(p2m: &DomainP2m, at: u64) -> Result<u64, Errno> {
+    let at = Gpa::new(at);
+    let mut bytes = [0; 8];
+    read_page(&pin(p2m, at, Access::Read)?, at.offset(), &mut bytes)?;
+    let entry = u64::from_le_bytes(bytes);
+    if entry & PRESENT == 0 { Err(Errno::EFAULT) } else { Ok(entry) }
+}
+
+/// Walks `levels` levels of 64-bit entries from the table at `table`.
+fn walk_long(p2m: &DomainP2m, table: u64, levels: u32, protect: bool, address: u64) -> Result<Translation, Errno> {
+    let (mut table, mut level) = (table, levels);
+    let mut writable = true;
+    loop {
+        let shift = 3 + 9 * level;
+        let entry = read_entry(p2m, table + (address >> shift & 511) * 8)?;
+        writable &= !protect || entry & WRITABLE != 0;
+        let is_leaf = level == 1 || level <= 3 && entry & LARGE != 0;
+        if is_leaf {
+            let inside = (1 << shift) - 1;
+            return Ok(Translation { gpa: Gpa::new(entry & ADDRESS & !inside | address & inside), writable });
+        }
+        table = entry & ADDRESS;
+        level = level.saturating_sub(1);
+    }
+}
+
+/// Walks the two levels of 32-bit entries (5.2).
+fn walk_legacy(p2m: &DomainP2m, root: u64, large: bool, protect: bool, address: u64) -> Result<Translation, Errno> {
+    let directory = read_entry_32(p2m, (root & 0xffff_f000) + (address >> 22 & 1023) * 4)?;
+    let mut writable = !protect || directory & WRITABLE != 0;
+    if large && directory & LARGE != 0 {
+        // Bits 39:32 of a 4 MiB page's address stand in bits 20:13 (5.2.3).
+        let base = directory & 0xffc0_0000 | (directory >> 13 & 0xff) << 32;
+        return Ok(Translation { gpa: Gpa::new(base | address & 0x3f_ffff), writable });
+    }
+    let entry = read_entry_32(p2m, (directory & 0xffff_f000) + (address >> 12 & 1023) * 4)?;
+    writable &= !protect || entry & WRITABLE != 0;
+    Ok(Translation { gpa: Gpa::new(entry & 0xffff_f000 | address & 0xfff), writable })
+}
+
+fn read_entry_32(p2m: &DomainP2m, at: u64) -> Result<u64, Errno> {
+    let at = Gpa::new(at);
+    let mut bytes = [0; 4];
+    read_page(&pin(p2m, at, Access::Read)?, at.offset(), &mut bytes)?;
+    let entry = u64::from(u32::from_le_bytes(bytes));
+    if entry & PRESENT == 0 { Err(Errno::EFAULT) } else { Ok(entry) }
+}

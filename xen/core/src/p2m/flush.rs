@@ -1,0 +1,177 @@
+//! Making CPUs forget translations of one domain, and knowing that they have.
+//!
+//! A domain has an epoch. A CPU announces the epoch with which it enters the domain's guest, and a vCPU whose last flush is
+//! older than that epoch flushes on its way in. To flush, one raises the epoch, kicks the CPUs that are inside with an older
+//! one, and waits until each has left or come back in. CPUs outside need no kick: they see the epoch when they enter.
+//!
+//! Why nothing can be missed: a CPU stores its announcement before it reads the epoch a last time, and a flusher raises the
+//! epoch before it reads the announcements; all four are sequentially consistent, so one of the two sees the other. Waiting
+//! is safe even though interrupts are off: leaving takes no lock.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use machine::CpuId;
+
+/// CPUs at the most; the machine starts no more (x86/cpu.rs).
+pub const MAX_CPUS: usize = 64;
+/// "Not inside this domain's guest"; epochs count from 1.
+const OUTSIDE: u64 = 0;
+
+/// Whether a vCPU must forget its translations before it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "entering without the flush uses stale translations"]
+pub enum NeedsFlush {
+    /// They are current.
+    No,
+    /// They may be stale.
+    Yes,
+}
+
+/// The epoch, and who is inside with which.
+#[derive(Debug)]
+pub(super) struct Epoch {
+    now: AtomicU64,
+    inside: [AtomicU64; MAX_CPUS],
+}
+
+impl Epoch {
+    pub(super) const fn new() -> Self {
+        Self { now: AtomicU64::new(1), inside: [const { AtomicU64::new(OUTSIDE) }; MAX_CPUS] }
+    }
+
+    /// The epoch now.
+    #[inline]
+    pub(super) fn now(&self) -> u64 {
+        self.now.load(Ordering::Acquire)
+    }
+
+    /// Announces that `cpu` goes into the guest with a vCPU that was last flushed in epoch `seen`.
+    #[inline]
+    pub(super) fn enter(&self, cpu: CpuId, seen: &mut u64) -> NeedsFlush {
+        let Some(place) = self.inside.get(cpu.index()) else {
+            // Cannot be announced, so it flushes every time and must not run long: the machine starts no such CPU.
+            return NeedsFlush::Yes;
+        };
+        let mut epoch = self.now.load(Ordering::SeqCst);
+        loop {
+            place.store(epoch, Ordering::SeqCst);
+            let again = self.now.load(Ordering::SeqCst);
+            if again == epoch {
+                break;
+            }
+            epoch = again;
+        }
+        if *seen == epoch {
+            return NeedsFlush::No;
+        }
+        *seen = epoch;
+        NeedsFlush::Yes
+    }
+
+    /// Announces that `cpu` has left the guest.
+    #[inline]
+    pub(super) fn leave(&self, cpu: CpuId) {
+        if let Some(place) = self.inside.get(cpu.index()) {
+            place.store(OUTSIDE, Ordering::Release);
+        }
+    }
+
+    /// Makes all CPUs forget, and waits until they have. The caller is in the hypervisor, so its own CPU has left.
+    pub(super) fn flush(&self) {
+        let epoch = self.now.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        let me = machine::cpu::current();
+        let is_stale = |place: &AtomicU64| {
+            let seen = place.load(Ordering::SeqCst);
+            seen != OUTSIDE && seen < epoch
+        };
+        let others = || {
+            self.inside
+                .iter()
+                .zip(0u16..)
+                .take(machine::cpu::count())
+                .map(|(place, number)| (place, CpuId(number)))
+                .filter(|(_, cpu)| *cpu != me)
+        };
+        // All are kicked before the first is waited for.
+        let mut kicked = false;
+        for (_, cpu) in others().filter(|(place, _)| is_stale(place)) {
+            machine::cpu::kick(cpu);
+            kicked = true;
+        }
+        if kicked {
+            for (place, _) in others() {
+                while is_stale(place) {
+                    machine::cpu::relax();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use machine::fake::FakeMachine;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn a_flush_reaches_a_vcpu_at_its_next_entry_once() {
+        FakeMachine::builder().build().on_cpu(0, || {
+            let epoch = Epoch::new();
+            let (cpu, mut seen) = (CpuId(0), 0);
+            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::Yes, "nothing is known of a new vCPU");
+            epoch.leave(cpu);
+            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::No);
+            epoch.leave(cpu);
+            epoch.flush();
+            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::Yes);
+            epoch.leave(cpu);
+            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::No);
+        });
+    }
+
+    #[test]
+    fn cpus_outside_are_left_alone() {
+        let machine = FakeMachine::builder().cpus(3).build();
+        machine.on_cpu(0, || {
+            let epoch = Epoch::new();
+            let mut seen = 0;
+            // CPU 1 was inside and has left; CPU 2 never was.
+            let _first = epoch.enter(CpuId(1), &mut seen);
+            epoch.leave(CpuId(1));
+            epoch.flush();
+            assert_eq!([machine.kicks(1), machine.kicks(2)], [0, 0]);
+        });
+    }
+
+    #[test]
+    fn a_flush_waits_for_those_inside() {
+        let machine = FakeMachine::builder().cpus(2).build();
+        let epoch = Epoch::new();
+        let (inside, flushed) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                machine.on_cpu(1, || {
+                    let mut seen = 0;
+                    let _first = epoch.enter(CpuId(1), &mut seen);
+                    inside.store(true, Ordering::SeqCst);
+                    // The guest runs until it is kicked.
+                    while !machine::cpu::has_work() {
+                        assert!(!flushed.load(Ordering::SeqCst), "the flush came back while this CPU was inside");
+                        machine::cpu::relax();
+                    }
+                    assert!(!flushed.load(Ordering::SeqCst));
+                    epoch.leave(CpuId(1));
+                });
+            });
+            machine.on_cpu(0, || {
+                while !inside.load(Ordering::SeqCst) {
+                    machine::cpu::relax();
+                }
+                epoch.flush();
+                flushed.store(true, Ordering::SeqCst);
+            });
+        });
+        assert_eq!(machine.kicks(1), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! The transaction: change the truth under the lock, then make everybody forget, and only then give pages up.
+//!
+//! [`P2mTxn`] holds the lock and collects what the changes gave up; [`P2mTxn::commit`] releases the lock and gives the duty
+//! to flush, as a value; [`Flush::complete`] flushes, waits, and then drops references and frees tables (INV-2). So no page
+//! can reach a new owner while any CPU could still reach it through an old translation.
+
+use super::entry::{Entry, Kind};
+use super::tree::Tree;
+use super::update::{ChangeError, Spares};
+use super::{DomainP2m, HostFormat};
+use core::sync::atomic::Ordering;
+use machine::frame::Pin;
+use machine::lock::{Guard, rank};
+use machine::table::Table;
+use machine::{Gfn, Mfn};
+
+/// Changes of a transaction at the most that give something up: the rest belongs to the next transaction.
+const MOST_RELEASED: usize = 16;
+
+/// What a change gave up, to be released after the flush.
+#[derive(Debug)]
+enum Released {
+    /// One reference to each page of a block.
+    Frames(Mfn, u32),
+    /// A table that was taken out of the tree.
+    Table(Table),
+}
+
+impl Released {
+    fn release(self) {
+        match self {
+            Self::Frames(mfn, order) => {
+                for page in 0..1u64 << order {
+                    drop(Pin::from_entry(mfn.saturating_add(page)));
+                }
+            }
+            Self::Table(table) => table.free(),
+        }
+    }
+}
+
+/// What the lock of a p2m protects.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub(super) tree: Tree<HostFormat>,
+    pub(super) spares: Spares,
+}
+
+/// Changes to a p2m. The lock is held until it is committed or dropped; a dropped one has made its changes, too.
+#[derive(Debug)]
+pub struct P2mTxn<'p> {
+    pub(super) p2m: &'p DomainP2m,
+    // Dropped before the flush, which must not wait under the lock.
+    pub(super) locked: Guard<'p, Locked, { rank::P2M }>,
+    pub(super) flush: Flush<'p>,
+}
+
+/// The duty to flush, and what may be released after it. Dropping it instead of completing it does the same, and is counted
+/// as a bug.
+#[derive(Debug)]
+#[must_use = "pages stay allocated and stale until the flush is completed"]
+pub struct Flush<'p> {
+    p2m: &'p DomainP2m,
+    released: heapless::Vec<Released, MOST_RELEASED>,
+    /// Whether somebody may still use a right that is gone.
+    stale: bool,
+    /// Whether there is something to flush or to release.
+    due: bool,
+}
+
+impl<'p> Flush<'p> {
+    pub(super) const fn new(p2m: &'p DomainP2m) -> Self {
+        Self { p2m, released: heapless::Vec::new(), stale: false, due: false }
+    }
+
+    /// Makes all CPUs forget what changed, waits until they have, and releases what the changes gave up. Must not be
+    /// called with a lock of rank P2M or above held.
+    #[inline]
+    pub fn complete(mut self) {
+        self.due = false;
+        self.run();
+    }
+
+    fn run(&mut self) {
+        if self.stale {
+            self.stale = false;
+            self.p2m.epoch.flush();
+        }
+        while let Some(released) = self.released.pop() {
+            released.release();
+        }
+    }
+}
+
+impl Drop for Flush<'_> {
+    fn drop(&mut self) {
+        if self.due {
+            self.p2m.lost_flushes.fetch_add(1, Ordering::Relaxed);
+            self.run();
+        }
+    }
+}
+
+impl<'p> P2mTxn<'p> {
+    /// What a frame is now. The entry may cover more frames.
+    #[inline]
+    pub fn entry(&self, gfn: Gfn) -> Entry {
+        self.locked.tree.find(gfn)
+    }
+
+    /// The first entry at or after `from` that is not an empty hole.
+    pub fn next(&self, from: Gfn) -> Option<(Gfn, Entry)> {
+        self.locked.tree.next(from)
+    }
+
+    /// Whether any change is sure to find enough spare tables and room for what it gives up. If not: commit, complete, and
+    /// begin again.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.locked.spares.is_full() && self.has_room_to_release()
+    }
+
+    /// Whether a change finds room for what it gives up.
+    #[inline]
+    pub fn has_room_to_release(&self) -> bool {
+        // A change gives up a frame, or a table, never both.
+        !self.flush.released.is_full()
+    }
+
+    /// Sets an entry. A reference to each frame of `new` goes over to the table, if its kind holds references; what the old
+    /// entry held is released after the flush. Gives the old entry, cut to the order of the new one.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed, and the references stay the caller's.
+    #[inline]
+    pub fn set(&mut self, gfn: Gfn, new: Entry) -> Result<Entry, ChangeError> {
+        let old = self.entry(gfn).kind;
+        if old.is_pinned_by_devices() || new.kind.is_pinned_by_devices() {
+            return Err(ChangeError::PinnedByDevices);
+        }
+        self.set_anything(gfn, new)
+    }
+
+    /// As [`P2mTxn::set`], also for entries that belong to devices: for assigning and taking away devices, and for building.
+    ///
+    /// # Errors
+    /// As [`P2mTxn::set`].
+    pub fn set_anything(&mut self, gfn: Gfn, new: Entry) -> Result<Entry, ChangeError> {
+        if !self.has_room_to_release() {
+            return Err(ChangeError::NoRoom);
+        }
+        let Locked { tree, spares } = &mut *self.locked;
+        let replaced = tree.set(gfn, &new, spares)?;
+        let old = replaced.entry.part_covering(gfn, new.order);
+        if let Some(table) = replaced.table {
+            // A stale walk may still read it.
+            self.flush.stale = true;
+            self.release(Released::Table(table));
+        }
+        if old.kind.holds_reference() {
+            self.release(Released::Frames(old.mfn, old.order));
+        }
+        self.note_change(gfn, &old, &new);
+        Ok(old)
+    }
+
+    /// Changes what a frame is while its machine frame stays: rights narrowed or widened, ballooned out of a 1:1 domain and
+    /// back. Splits a larger entry. Gives the old entry.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed. `WrongTarget` if one of the kinds has a frame with reference and the other not.
+    #[inline]
+    pub fn retype(&mut self, gfn: Gfn, order: u32, kind: Kind) -> Result<Entry, ChangeError> {
+        let old = self.entry(gfn).part_covering(gfn, order);
+        if old.kind.holds_reference() != kind.holds_reference() || old.order != order {
+            return Err(ChangeError::WrongTarget(old.mfn));
+        }
+        let new = Entry { kind, ..old };
+        let Locked { tree, spares } = &mut *self.locked;
+        tree.retype(gfn, &new, spares)?;
+        self.note_change(gfn, &old, &new);
+        Ok(old)
+    }
+
+    fn note_change(&mut self, gfn: Gfn, old: &Entry, new: &Entry) {
+        let lost = old.rights().difference(new.rights());
+        let moved = old.mfn != new.mfn && !old.rights().is_empty();
+        if !lost.is_empty() || moved {
+            self.flush.stale = true;
+            self.flush.due = true;
+        }
+        if new.kind != Kind::Hole {
+            self.p2m.note_mapped(gfn, new.order);
+        }
+    }
+
+    fn release(&mut self, released: Released) {
+        self.flush.due = true;
+        if let Err(released) = self.flush.released.push(released) {
+            // Cannot be: room was checked before the change. Losing a page is better than freeing it too early.
+            debug_assert!(false, "no room for {released:?}");
+            self.p2m.lost_flushes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the changes and releases the lock. The flush is still to be completed.
+    #[inline]
+    pub fn commit(self) -> Flush<'p> {
+        let Self { locked, flush, .. } = self;
+        drop(locked);
+        flush
+    }
+}
