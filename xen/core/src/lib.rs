@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod boot;
 pub mod domain;
@@ -22,6 +24,7 @@ pub mod memory;
 pub mod outcome;
 pub mod p2m;
 pub mod sched;
+pub mod time;
 pub mod timer;
 pub mod vcpu;
 pub mod x86;

@@ -7,8 +7,8 @@
 
 pub mod keys;
 
+use crate::event;
 use crate::host::Host;
-use crate::hypercall::neighbours;
 use core::sync::atomic::{AtomicU64, Ordering};
 use machine::console::{self, RING_BYTES};
 use machine::lock::{Lock, rank};
@@ -151,7 +151,7 @@ pub fn drain(host: &Host) {
         let effect = host.console.input.lock().feed(byte);
         match effect {
             Effect::None => {}
-            Effect::Input => neighbours::raise_global(host, Virq::Console),
+            Effect::Input => event::send_global_virq(host, Virq::Console),
             Effect::Switched(listener) => announce_listener(listener),
             Effect::Key(held_back, key) => {
                 for _ in 0..held_back {
@@ -177,7 +177,7 @@ pub fn announce_listener(listener: Listener) {
 pub fn announce_output(host: &Host) {
     let end = console::produced();
     if host.console.announced.swap(end, Ordering::AcqRel) != end {
-        neighbours::raise_global(host, Virq::ConRing);
+        event::send_global_virq(host, Virq::ConRing);
     }
 }
 

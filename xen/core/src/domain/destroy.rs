@@ -6,6 +6,7 @@
 
 use super::Domain;
 use super::lifecycle::Stage;
+use crate::event;
 use crate::host::Host;
 use crate::hypercall::neighbours;
 use crate::outcome::{Reply, Stop};
@@ -79,6 +80,6 @@ fn remove(host: &Host, target: DomId) -> Reply {
     };
     neighbours::release_schedule(host, domain.vcpus().len());
     drop(domain);
-    neighbours::raise_global(host, Virq::DomExc);
+    event::send_global_virq(host, Virq::DomExc);
     Ok(0)
 }

@@ -8,6 +8,7 @@ pub mod create;
 pub mod destroy;
 pub mod info;
 pub mod lifecycle;
+pub mod shutdown;
 
 use crate::event::DomainEvents;
 use crate::grant::DomainGrants;

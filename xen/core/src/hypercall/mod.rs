@@ -8,18 +8,24 @@ pub mod answer;
 pub mod bitmaps;
 pub mod console_io;
 pub mod domctl;
+pub mod event;
 pub mod hvm;
 pub mod memory;
 mod memory_info;
 mod memory_physmap;
+pub mod named;
 pub mod neighbours;
 pub mod physdev;
 pub mod platform;
+pub mod sched;
 pub mod sysctl;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod vcpu;
+mod vcpu_initialise;
 pub mod version;
+pub mod vm_assist;
 pub mod xsm;
 
 pub use target::{Need, Target, target};

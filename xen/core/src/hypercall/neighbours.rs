@@ -15,11 +15,9 @@ use machine::{CpuId, Gfn};
 use public_abi::Errno;
 use public_abi::domctl_domain::{PFINFO_BROKEN, PFINFO_XTAB};
 use public_abi::hvm_op::MemType;
-use public_abi::hvm_params::CallbackVia;
 use public_abi::hvm_save::SaveCode;
-use public_abi::virq::Virq;
 
-// ---- time (event) ------------------------------------------------------------------------------------------------
+// ---- time --------------------------------------------------------------------------------------------------------
 
 /// Ticks of the time stamp counter in nanoseconds.
 #[must_use]
@@ -28,53 +26,13 @@ pub fn nanoseconds(ticks: u64) -> u64 {
     u64::try_from(u128::from(ticks).saturating_mul(1_000_000) / khz).unwrap_or(u64::MAX)
 }
 
-/// System time: nanoseconds since the host's start. Owner event: `time::system_time()`.
-#[must_use]
-pub fn system_time() -> u64 {
-    nanoseconds(machine::cpu::timestamp())
-}
+// ---- events ------------------------------------------------------------------------------------------------------
 
-/// Sets the wall clock of the host: UTC at a system time. Owner event: `time::set_wall_clock`.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn set_wall_clock(_host: &Host, _seconds: u64, _nanoseconds: u32, _system_time: u64) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Shows a domain its wall clock anew after `control.time_offset_seconds` changed. Owner event.
-pub fn refresh_wall_clock(_host: &Host, _domain: &Domain) {}
-
-// ---- events (event) ----------------------------------------------------------------------------------------------
-
-/// Raises a global virtual interrupt in the domain that handles it. Owner event: `event::raise_global`.
-pub fn raise_global(_host: &Host, _virq: Virq) {}
-
-/// Where a domain sees its shared_info page. Owner event.
+/// Where a domain sees its shared_info page. Owner mem: `memory::map_shared` could record it with `frame::set_gfn`; PV tools
+/// want it, nobody else.
 #[must_use]
 pub fn shared_info_gfn(_domain: &Domain) -> Option<u64> {
     None
-}
-
-/// Sets the vector by which events reach one vCPU, and delivers what is pending. Owner event.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn set_upcall_vector(_host: &Host, _domain: &Domain, _vcpu: &Vcpu, _vector: u8) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Sets how events reach a domain's vCPUs that have no vector of their own, and delivers what is pending. Owner event.
-///
-/// # Errors
-/// `EOPNOTSUPP` until merged.
-pub fn set_callback(_host: &Host, _domain: &Domain, _via: CallbackVia) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Prints the event channels of a domain (debug key `e`). Owner event.
-pub fn print_events(domain: &Domain) {
-    machine::log!(Info, "    {}: event channels cannot be listed yet", domain.id);
 }
 
 // ---- the steps of a domain's end ---------------------------------------------------------------------------------
@@ -87,11 +45,12 @@ pub fn relinquish_grants(_host: &Host, _domain: &Domain) -> Reply {
     Ok(0)
 }
 
-/// Closes event channels. Owner event: `domain.events.relinquish(host, domain)`.
+/// Closes event channels.
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.
-pub fn relinquish_events(_host: &Host, _domain: &Domain) -> Reply {
+pub fn relinquish_events(host: &Host, domain: &Domain) -> Reply {
+    crate::event::channel::relinquish(host, domain)?;
     Ok(0)
 }
 

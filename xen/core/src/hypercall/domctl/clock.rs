@@ -8,6 +8,7 @@ use crate::domain::create::Tsc;
 use crate::hypercall::access::Target;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
+use crate::time;
 use machine::log;
 use public_abi::Errno;
 use public_abi::domctl::Domctl;
@@ -16,7 +17,7 @@ use public_abi::domctl_domain::{SetTimeOffset, TscInfo, TscMode};
 /// settimeoffset.
 pub fn set_offset(caller: &Caller<'_>, target: &Target<'_>, request: &SetTimeOffset) -> Result<Answer, Stop> {
     target.control.lock().time_offset_seconds = request.time_offset_seconds;
-    neighbours::refresh_wall_clock(caller.host, target);
+    time::update_wall_clock(caller.host, target);
     Ok(Answer::Unchanged)
 }
 
@@ -26,9 +27,9 @@ fn host_khz() -> u32 {
 }
 
 /// settscinfo.
-pub fn set_tsc(target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
+pub fn set_tsc(caller: &Caller<'_>, target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
-    let tsc = accept(request, host_khz(), neighbours::system_time()).inspect_err(|_| {
+    let tsc = accept(request, host_khz(), caller.host.clock.now()).inspect_err(|_| {
         log!(Warning, "{}: TSC mode {} at {} kHz is refused", target.id, request.tsc_mode, request.gtsc_khz);
     })?;
     target.control.lock().records.tsc = tsc;

@@ -13,6 +13,7 @@ use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::{Vcpu, Wait};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use machine::log;
 use machine::platform::cpuid;
 use public_abi::Errno;
@@ -248,6 +249,7 @@ fn load_one(domain: &Domain, record: &Record<'_>) -> Result<(), Errno> {
     let vcpu = domain.vcpu(u32::from(record.descriptor.instance)).ok_or(Errno::EINVAL)?;
     neighbours::load_record(domain, vcpu, code, record.contents)?;
     if code == SaveCode::Cpu {
+        vcpu.is_initialised.store(true, Ordering::Release);
         vcpu.clear_wait(Wait::DOWN);
     }
     Ok(())

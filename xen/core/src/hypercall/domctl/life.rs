@@ -89,6 +89,6 @@ pub fn set_handle(target: &Target<'_>, request: &SetDomainHandle) -> Answer {
 
 /// subscribe: which port of the control domain is raised when the domain suspends.
 pub fn subscribe(target: &Target<'_>, request: &Subscribe) -> Answer {
-    target.control.lock().records.suspend_port = request.port;
+    target.events.set_suspend_port(request.port);
     Answer::Unchanged
 }

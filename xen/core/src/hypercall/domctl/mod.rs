@@ -112,7 +112,7 @@ fn perform(
         DomctlOp::GetPageFrameInfo3 => memory::frame_types(caller, target, request),
         DomctlOp::HypercallInit => memory::hypercall_page(target, &parameters(request)?),
         DomctlOp::SetTimeOffset => clock::set_offset(caller, target, &parameters(request)?),
-        DomctlOp::SetTscInfo => clock::set_tsc(target, &parameters(request)?),
+        DomctlOp::SetTscInfo => clock::set_tsc(caller, target, &parameters(request)?),
         DomctlOp::GetTscInfo => clock::get_tsc(target, request),
         DomctlOp::GetCpuPolicy => policy::get(caller, target, request),
         DomctlOp::SetCpuPolicy => policy::set(caller, target, request),
@@ -123,6 +123,6 @@ fn perform(
         DomctlOp::SendTrigger => vcpus::trigger(caller, target, &parameters(request)?),
         DomctlOp::GetVcpuContext => vcpus::get_registers(caller, target, &parameters(request)?),
         DomctlOp::SetVcpuContext => vcpus::set_registers(target, &parameters(request)?),
-        other => absent::perform(target, other, request),
+        other => absent::perform(caller, target, other, request),
     }
 }

@@ -7,6 +7,7 @@ use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::Wait;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::log;
 use machine::vcpu::Vcpu as Hardware;
@@ -37,7 +38,7 @@ pub fn trigger(caller: &Caller<'_>, target: &Target<'_>, request: &SendTrigger) 
 pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuContext) -> Result<Answer, Stop> {
     let vcpu = find_vcpu(target, request.vcpu, Errno::EINVAL)?;
     target.other_or(Errno::EINVAL)?;
-    if vcpu.wait().contains(Wait::DOWN) {
+    if !vcpu.is_initialised.load(Ordering::Acquire) {
         return Err(Errno::ENODATA.into());
     }
     // 5 KiB: not on the stack.
@@ -49,6 +50,7 @@ pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuCon
         let paused = Paused::new(caller.host, target);
         let hardware = vcpu.hardware.try_lock().ok_or(Stop::Restart(None))?;
         fill(context, &hardware);
+        context.flags = if vcpu.wait().contains(Wait::DOWN) { 0 } else { VGCF_ONLINE };
         drop(hardware);
         drop(paused);
     }
@@ -58,7 +60,6 @@ pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuCon
 
 fn fill(context: &mut VcpuGuestContext, hardware: &Hardware) {
     let vmcb = hardware.vmcb();
-    context.flags = VGCF_ONLINE;
     context.user_regs = general(hardware);
     // CR1 and CR5 to CR7 do not exist; CR8 is the local APIC's.
     let [cr0, _, cr2, cr3, cr4, ..] = &mut context.ctrlreg;

@@ -6,12 +6,10 @@
 mod params;
 
 use super::{Caller, neighbours};
+use crate::event::upcall;
 use crate::outcome::Reply;
 use public_abi::hvm_op::{EvtchnUpcallVector, GetMemType, GetTime, HvmOp, HvmParamRequest, PagetableDying};
 use public_abi::{Errno, GuestPtr};
-
-/// The lowest interrupt vector that may be used for upcalls: those below are exceptions.
-const FIRST_VECTOR: u8 = 0x10;
 
 /// Answers hvm_op.
 ///
@@ -35,7 +33,7 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
         }
         HvmOp::FlushTlbs => Err(Errno::EINVAL.into()),
         HvmOp::GetTime => {
-            caller.memory.write(argument.cast(), &GetTime { now: neighbours::system_time() })?;
+            caller.memory.write(argument.cast(), &GetTime { now: caller.host.clock.now() })?;
             Ok(0)
         }
         HvmOp::GetMemType => memory_type(caller, argument.cast()),
@@ -49,11 +47,7 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
 }
 
 fn set_upcall_vector(caller: &Caller<'_>, request: &EvtchnUpcallVector) -> Reply {
-    if request.vector < FIRST_VECTOR {
-        return Err(Errno::EINVAL.into());
-    }
-    let vcpu = caller.domain.vcpu(request.vcpu).ok_or(Errno::ENOENT)?;
-    neighbours::set_upcall_vector(caller.host, caller.domain, vcpu, request.vector)?;
+    upcall::set_vector(caller.host, caller.domain, request.vcpu, request.vector)?;
     Ok(0)
 }
 

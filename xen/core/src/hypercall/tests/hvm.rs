@@ -85,6 +85,9 @@ fn numbers_without_a_name_are_the_control_domains() {
 #[test]
 fn the_gsi_callback_is_stored_and_ignored() {
     with_world(|world| {
+        let callback = || crate::event::callback_line(&world.host.domains.get(GUEST).unwrap());
+        assert_eq!(set(world, GUEST, SELF, HvmParam::CallbackIrq, 9), Ok(0));
+        assert_eq!(callback(), None, "there is no line to raise");
         // Linux stores 1 when every vCPU has a vector of its own.
         assert_eq!(set(world, GUEST, SELF, HvmParam::CallbackIrq, 1), Ok(0));
         assert_eq!(get(world, GUEST, SELF, HvmParam::CallbackIrq), Ok(1));
@@ -100,6 +103,8 @@ fn small_operations_answer_as_xen() {
         };
         assert_eq!(vector(0, 15), error(Errno::EINVAL));
         assert_eq!(vector(2, 0xf3), error(Errno::ENOENT));
+        assert_eq!(vector(1, 0xf3), Ok(0));
+        assert_eq!(world.host.domains.get(GUEST).unwrap().vcpu(1).unwrap().events.upcall.vector(), Some(0xf3));
         let dying =
             |domid| world.hvm(GUEST, number(HvmOp::PagetableDying), &PagetableDying { domid, ..Default::default() }).0;
         assert_eq!(dying(SELF), error(Errno::EINVAL));

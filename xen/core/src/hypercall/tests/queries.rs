@@ -8,16 +8,17 @@ use public_abi::bitmap::Bitmap;
 use public_abi::cpu_policy::{CpuidLeaf, MsrEntry};
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::domctl_domain::{
-    GetPageFrameInfo3, HvmContext, HypercallInit, NodeAffinity, SchedulerOp, SetTimeOffset, TscInfo,
+    GetPageFrameInfo3, HvmContext, HypercallInit, NodeAffinity, SchedulerOp, SetTimeOffset, SetVirqHandler, TscInfo,
 };
-use public_abi::domctl_vcpu::{CpuPolicy, SendTrigger, VcpuAffinity};
-use public_abi::platform::{PcpuInfo, PlatformOp, PlatformRequest};
+use public_abi::domctl_vcpu::{CpuPolicy, SendTrigger, VcpuAffinity, VcpuContext};
+use public_abi::platform::{PcpuInfo, PlatformOp, PlatformRequest, Settime64};
 use public_abi::sched_params::DomctlSchedCredit2;
 use public_abi::sysctl::{
     AvailHeap, CpuFeatureset, CpuTopo, CpuTopoInfo, CpupoolOp, GetCpuInfo, MemInfo, NumaInfo, PhysCap, PhysInfo,
     SchedId, SysctlCpuPolicy, SysctlOp,
 };
 use public_abi::version::{COMMANDLINE_LEN, CompileInfo, FeatureInfo};
+use public_abi::x86::VcpuGuestContext;
 use public_abi::{Errno, GuestPtr};
 
 fn map(bytes: &[u8], nr_bits: u32) -> Bitmap {
@@ -410,5 +411,65 @@ fn processors_are_described_to_the_hardware_domain() {
         let info = ask(1).unwrap();
         assert_eq!((info.flags, info.max_present), (1, 1));
         assert_eq!(ask(2).unwrap().flags, 2, "there is no such CPU");
+    });
+}
+
+#[test]
+fn the_wall_clock_reaches_every_domain() {
+    with_world(|world| {
+        let wall = || {
+            let domain = world.host.domains.get(GUEST).unwrap();
+            let mut seconds = [0; 4];
+            let place = core::mem::offset_of!(public_abi::x86::SharedInfo, wc_sec);
+            assert!(machine::memory::read(domain.events.shared_info(), place, &mut seconds));
+            u32::from_le_bytes(seconds)
+        };
+        let set = |secs, mbz| {
+            let mut request = PlatformRequest::new(PlatformOp::Settime64);
+            request.set(&Settime64 { secs, nsecs: 5, mbz, system_time: 0 }).unwrap();
+            world.platform_raw(DomId::CONTROL, &request).0
+        };
+        assert_eq!(set(1_700_000_000, 0), Ok(0));
+        assert_eq!(wall(), 1_700_000_000);
+        assert_eq!(set(1, 1), error(Errno::EINVAL));
+        world.domctl(DomctlOp::SetTimeOffset, GUEST.0, SetTimeOffset { time_offset_seconds: 60 }).unwrap();
+        assert_eq!(wall(), 1_700_000_060);
+    });
+}
+
+#[test]
+fn another_domain_can_hear_of_global_interrupts() {
+    with_world(|world| {
+        let set = |id, virq| world.domctl(DomctlOp::SetVirqHandler, id, SetVirqHandler { virq }).err();
+        assert_eq!(set(GUEST.0, 3), None);
+        assert_eq!(world.host.virq_handlers.get(public_abi::virq::Virq::DomExc), GUEST);
+        assert_eq!(set(GUEST.0, 0), Some(Stop::Error(Errno::EINVAL)), "the timer is no global one");
+        assert_eq!(set(GUEST.0, 99), Some(Stop::Error(Errno::EINVAL)));
+        world.domctl_plain(DomctlOp::DestroyDomain, GUEST.0).unwrap();
+        assert_eq!(world.host.virq_handlers.get(public_abi::virq::Virq::DomExc), DomId::CONTROL);
+    });
+}
+
+#[test]
+fn registers_are_shown_once_there_are_any() {
+    with_world(|world| {
+        let ctxt = room::<VcpuGuestContext>(1, 0xee);
+        let ask = |id: u16, vcpu| {
+            let request = VcpuContext { vcpu, ctxt, ..VcpuContext::default() };
+            world.domctl(DomctlOp::GetVcpuContext, id, request).err()
+        };
+        assert_eq!(ask(GUEST.0, 0), Some(Stop::Error(Errno::ENODATA)));
+        {
+            let guest = world.host.domains.get(GUEST).unwrap();
+            guest.vcpu(0).unwrap().is_initialised.store(true, core::sync::atomic::Ordering::Release);
+            let mut hardware = guest.vcpu(0).unwrap().hardware.try_lock().unwrap();
+            hardware.set_register(machine::codec::registers::Register::R14, 0x1414);
+        }
+        assert_eq!(ask(GUEST.0, 0), None);
+        let context = take(ctxt);
+        assert_eq!((context.user_regs.r14, context.user_regs.rip, context.flags), (0x1414, 0xfff0, 0));
+        assert_eq!(context.ctrlreg[0] & 0x10, 0x10, "CR0.ET");
+        assert_eq!(ask(GUEST.0, 2), Some(Stop::Error(Errno::EINVAL)));
+        assert_eq!(ask(0, 1), Some(Stop::Error(Errno::EINVAL)), "not its own");
     });
 }

@@ -6,11 +6,13 @@ use crate::boot::Platform;
 use crate::domain::console::Console;
 use crate::domain::create::{self, Identity};
 use crate::domain::{Role, Settings};
+use crate::event::VirqHandlers;
 use crate::guest_mem::LinearMemory;
 use crate::host::{Cpu, DomainTable, Host};
 use crate::hypercall::{Caller, console_io, domctl, hvm, platform, sysctl};
 use crate::outcome::{Reply, Stop};
 use crate::p2m::{Entry, Kind};
+use crate::time::Clock;
 use machine::fake::FakeMachine;
 use machine::frame::{self, Fill, Pin};
 use machine::lock::Lock;
@@ -157,6 +159,8 @@ pub fn with_world(test: impl FnOnce(&World)) {
             cpus: std::vec![cpu(), cpu()],
             platform: Platform { command_line: "loglvl=all dom0_mem=1G".try_into().unwrap() },
             console: Console::new(),
+            clock: Clock::start(),
+            virq_handlers: VirqHandlers::new(),
         };
         for (id, role) in [(0, Role::Control), (1, Role::Guest)] {
             let identity = Identity { wanted: Some(DomId(id)), handle: [u8::try_from(id).unwrap(); 16], misc_flags: 0 };
