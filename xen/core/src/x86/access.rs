@@ -159,7 +159,7 @@ pub fn write<M: PhysicalMemory>(memory: &M, vmcb: &Vmcb, linear: u64, bytes: &[u
 
 #[cfg(test)]
 mod tests {
-    use super::super::walk::tests::{TestMemory, long_mode};
+    use super::super::walk::tests::{TestMemory, changed, long_mode};
     use super::*;
 
     fn memory() -> (TestMemory, Vmcb) {
@@ -181,7 +181,7 @@ mod tests {
         let mut out = [0; 4];
         assert_eq!(read(&memory, &vmcb, 0xffe, &mut out), Ok(()));
         assert_eq!(out, [1, 2, 3, 4]);
-        let entry = |address| {
+        let entry = |address: u64| {
             let page = memory.page(machine::Gfn::new(address >> 12)).unwrap();
             let mut byte = [0];
             assert!(TestMemory::read(&page, (address & 0xfff) as usize, &mut byte));
@@ -214,7 +214,7 @@ mod tests {
             "device memory"
         );
         assert_eq!(read(&memory, &vmcb, 0x8000_0000_0000, &mut [0]), Err(AccessError::NotCanonical));
-        let user = Vmcb { cpl: 3, ..vmcb };
+        let user = changed(vmcb, |vmcb| vmcb.cpl = 3);
         let fault = PageFault { address: 0x10, error_code: 0b101 };
         assert_eq!(read(&memory, &user, 0x10, &mut [0]), Err(AccessError::Fault(fault)));
     }

@@ -76,8 +76,10 @@ pub struct Prefixes {
     pub count: usize,
     /// REX, if it stands where it counts: right before the opcode.
     pub rex: u8,
-    /// F3.
+    /// F3, and no F2 behind it.
     pub repeat: bool,
+    /// F3 or F2: to string instructions without a condition both mean to repeat.
+    pub any_repeat: bool,
     /// F0.
     pub lock: bool,
     /// 67: the other address size.
@@ -101,8 +103,7 @@ pub fn prefixes(bytes: &[u8], is_64_bit: bool) -> Prefixes {
             0x66 => found.operand_size = true,
             0x67 => found.address_size = true,
             0xf0 => found.lock = true,
-            0xf2 => found.repeat = false,
-            0xf3 => found.repeat = true,
+            0xf2 | 0xf3 => (found.repeat, found.any_repeat) = (byte == 0xf3, true),
             _ if is_rex => {}
             _ => break,
         }
@@ -251,11 +252,9 @@ mod tests {
         assert_eq!(prefixes(&[0x3e, 0x6e], false).segment, Some(SEGMENT_DS));
         assert_eq!(prefixes(&[0x3e, 0x6e], true).segment, None);
         assert_eq!(prefixes(&[0x65, 0x6e], true).segment, Some(5));
-        assert_eq!(prefixes(&[0x64, 0x67, 0x6e], true), Prefixes {
-            count: 2,
-            segment: Some(4),
-            address_size: true,
-            ..Prefixes::default()
-        });
+        assert_eq!(
+            prefixes(&[0x64, 0x67, 0x6e], true),
+            Prefixes { count: 2, segment: Some(4), address_size: true, ..Prefixes::default() }
+        );
     }
 }

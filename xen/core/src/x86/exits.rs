@@ -117,11 +117,6 @@ pub fn pass_hypercall(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> 
     }
 }
 
-/// Makes a vCPU give up its pinned code pages: it leaves its CPU, or its domain's memory has changed. Cheap when it has none.
-pub fn forget_code(vcpu: &Vcpu) {
-    vcpu.x86.remembered.lock().forget();
-}
-
 /// Passes over an instruction that was carried out, or raises #GP.
 fn finish(vmcb: &mut Vmcb, found: Match, done: Result<(), Refused>) {
     match done {
@@ -167,7 +162,9 @@ fn write_control(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, number: 
         // Another register's write is there now: not the instruction that exited.
         ControlForm::Move { control, .. } if control != number => {}
         ControlForm::LmswMemory => {
-            log!(Warning, "{}v{}: LMSW from memory is not emulated", domain.id, vcpu.index);
+            if domain.x86.complains_first_time() {
+                log!(Warning, "{}v{}: LMSW from memory is not emulated", domain.id, vcpu.index);
+            }
             interrupts::raise_invalid_opcode(hardware.vmcb_mut());
         }
         form => {

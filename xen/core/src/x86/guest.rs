@@ -5,6 +5,7 @@
 
 use super::walk::PhysicalMemory;
 use crate::domain::Domain;
+use crate::p2m::Access;
 use core::sync::atomic::Ordering;
 use machine::Gfn;
 use machine::frame::Pin;
@@ -16,12 +17,15 @@ impl PhysicalMemory for DomainMemory<'_> {
     type Page = Pin;
 
     #[inline]
-    fn page(&self, _gfn: Gfn) -> Option<Pin> {
-        None
+    fn page(&self, gfn: Gfn) -> Option<Pin> {
+        self.0.p2m.pin(gfn, Access::Read).ok()
     }
 
-    fn page_for_writing(&self, _gfn: Gfn) -> Option<Pin> {
-        None
+    fn page_for_writing(&self, gfn: Gfn) -> Option<Pin> {
+        let page = self.0.p2m.pin(gfn, Access::Write).ok()?;
+        // Marked before the write: who harvests the mark afterwards sees the bytes, or marks again.
+        self.0.p2m.mark_dirty(gfn);
+        Some(page)
     }
 
     fn write(page: &Pin, offset: usize, bytes: &[u8]) -> bool {
@@ -41,7 +45,7 @@ impl PhysicalMemory for DomainMemory<'_> {
 
     #[inline]
     fn epoch(&self) -> u64 {
-        0
+        self.0.p2m.epoch()
     }
 }
 

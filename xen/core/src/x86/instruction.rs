@@ -13,12 +13,13 @@
 //! executes what is there now.
 
 use super::encoding::{self, Instruction, MAX_LENGTH, Match, Verdict};
+use super::mmio::decode::{self, CodeSize, Operation, Seen};
 use super::walk::{MAX_LEVELS, PhysicalMemory, Space, Step, walk, walk_and_keep};
 use machine::codec::registers::{efer, rflags};
 use machine::codec::vmcb::{Vmcb, event};
 
-/// Longest instruction that is remembered.
-const REMEMBERED: usize = 4;
+/// Longest instruction that is remembered: `movl $0, 0xffffffffff5fc0b0`, an end of interrupt, just fits.
+const REMEMBERED: usize = 12;
 
 /// What an instruction is looked up by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,27 +27,36 @@ struct Key {
     root: u64,
     mode: u64,
     linear: u64,
-    is_64_bit: bool,
-    wanted: Instruction,
+    code: CodeSize,
+    /// For the slot of many instructions: which.
+    wanted: Option<Instruction>,
+}
+
+impl Key {
+    #[inline]
+    fn of(space: &Space, vmcb: &Vmcb, wanted: Option<Instruction>) -> Self {
+        Self { root: space.root, mode: space.mode(), linear: linear(vmcb), code: code_size(vmcb), wanted }
+    }
 }
 
 /// A place where an instruction was recognised, with all that the recognition rested on.
 #[derive(Debug)]
-struct Place<P> {
+struct Place<P, F> {
     key: Key,
     epoch: u64,
     steps: [Option<(P, Step)>; MAX_LEVELS],
     page: P,
     offset: usize,
     bytes: [u8; REMEMBERED],
-    found: Match,
+    length: u8,
+    found: F,
 }
 
-impl<P> Place<P> {
+impl<P, F> Place<P, F> {
     /// Whether a new walk and a new look at the bytes would give the same answer.
     #[inline]
     fn holds<M: PhysicalMemory<Page = P>>(&self, memory: &M, key: &Key) -> bool {
-        let length = usize::from(self.found.length);
+        let length = usize::from(self.length);
         let mut bytes = [0; REMEMBERED];
         self.key == *key
             && self.epoch == memory.epoch()
@@ -56,33 +66,32 @@ impl<P> Place<P> {
     }
 }
 
-/// What a vCPU remembers: its last hypercall, and its last other instruction.
+/// What a vCPU remembers: its last hypercall, its last access to device memory, and its last other instruction.
 #[derive(Debug)]
 pub struct Remembered<P> {
-    hypercall: Option<Place<P>>,
-    other: Option<Place<P>>,
+    hypercall: Option<Place<P, Match>>,
+    other: Option<Place<P, Match>>,
+    access: Option<Place<P, Operation>>,
 }
 
 impl<P> Default for Remembered<P> {
     fn default() -> Self {
-        Self { hypercall: None, other: None }
+        Self { hypercall: None, other: None, access: None }
     }
 }
 
 impl<P> Remembered<P> {
     /// Gives all pages back.
     pub fn forget(&mut self) {
-        self.hypercall = None;
-        self.other = None;
+        *self = Self::default();
     }
 
     /// Gives the pages back if the guest's memory has changed since they were remembered.
     pub fn forget_before(&mut self, epoch: u64) {
         for place in [&mut self.hypercall, &mut self.other] {
-            if place.as_ref().is_some_and(|place| place.epoch != epoch) {
-                *place = None;
-            }
+            place.take_if(|place| place.epoch != epoch);
         }
+        self.access.take_if(|place| place.epoch != epoch);
     }
 }
 
@@ -90,6 +99,18 @@ impl<P> Remembered<P> {
 #[inline]
 pub fn is_64_bit(vmcb: &Vmcb) -> bool {
     vmcb.efer & efer::LMA != 0 && vmcb.cs.attributes & 1 << 9 != 0
+}
+
+/// The size of the code that runs.
+#[inline]
+pub fn code_size(vmcb: &Vmcb) -> CodeSize {
+    /// The D bit of a code segment.
+    const DEFAULT_32: u16 = 1 << 10;
+    match () {
+        () if is_64_bit(vmcb) => CodeSize::Bits64,
+        () if vmcb.cs.attributes & DEFAULT_32 != 0 => CodeSize::Bits32,
+        () => CodeSize::Bits16,
+    }
 }
 
 /// The linear address of the instruction that exited.
@@ -126,30 +147,64 @@ pub fn recognise<M: PhysicalMemory>(
 ) -> Option<Match> {
     let slot = if wanted == Instruction::Vmmcall { &mut remembered.hypercall } else { &mut remembered.other };
     let space = Space::of(vmcb);
-    let key = Key {
-        root: space.root,
-        mode: space.mode(),
-        linear: linear(vmcb),
-        is_64_bit: is_64_bit(vmcb),
-        wanted,
+    let key = Key::of(&space, vmcb, Some(wanted));
+    if let Some(place) = slot
+        && place.holds(memory, &key)
+    {
+        return Some(place.found);
+    }
+    *slot = None;
+    let is_64_bit = key.code == CodeSize::Bits64;
+    let decode = |bytes: &[u8]| match encoding::recognise(bytes, is_64_bit, wanted) {
+        Verdict::Is(found) => Seen::Is(found.length, found),
+        Verdict::IsNot => Seen::IsNot,
+        Verdict::Incomplete => Seen::Incomplete,
     };
-    match slot {
-        Some(place) if place.holds(memory, &key) => Some(place.found),
-        _ => {
-            *slot = None;
-            look(memory, &space, key, slot)
-        }
+    match look(memory, &space, key, slot, decode) {
+        Found::Is(_, found) => Some(found),
+        Found::Gone | Found::Unknown(_) => None,
     }
 }
 
-/// Recognises without memory, and fills the memory for the next time if the instruction is short and in one page.
+/// What was found at the place of an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found<F> {
+    /// Its length, and what it is.
+    Is(u8, F),
+    /// Something that is not known: these bytes.
+    Unknown([u8; MAX_LENGTH]),
+    /// There is no code any more.
+    Gone,
+}
+
+/// Finds out how the instruction that exited accesses memory.
+#[inline]
+pub fn recognise_access<M: PhysicalMemory>(
+    memory: &M,
+    remembered: &mut Remembered<M::Page>,
+    vmcb: &Vmcb,
+) -> Found<Operation> {
+    let slot = &mut remembered.access;
+    let space = Space::of(vmcb);
+    let key = Key::of(&space, vmcb, None);
+    if let Some(place) = slot
+        && place.holds(memory, &key)
+    {
+        return Found::Is(place.length, place.found);
+    }
+    *slot = None;
+    look(memory, &space, key, slot, |bytes| decode::decode(bytes, key.code))
+}
+
+/// Looks at the bytes, and remembers them if they are few and in one page.
 #[cold]
-fn look<M: PhysicalMemory>(
+fn look<M: PhysicalMemory, F: Copy>(
     memory: &M,
     space: &Space,
     key: Key,
-    slot: &mut Option<Place<M::Page>>,
-) -> Option<Match> {
+    slot: &mut Option<Place<M::Page, F>>,
+    decode: impl Fn(&[u8]) -> Seen<F>,
+) -> Found<F> {
     // The epoch is read before any page is looked up: a change in between makes the place stale, not wrong.
     let epoch = memory.epoch();
     let mut steps = [const { None }; MAX_LEVELS];
@@ -158,28 +213,38 @@ fn look<M: PhysicalMemory>(
         if let Some(place) = places.next() {
             *place = Some((page, step));
         }
-    })
-    .ok()?;
-    let page = memory.page(walked.gpa.frame())?;
-    let offset = walked.gpa.offset();
-    let mut bytes = [0; MAX_LENGTH];
-    let in_page = machine::PAGE_SIZE.checked_sub(offset)?.min(MAX_LENGTH);
-    M::read(&page, offset, bytes.get_mut(..in_page)?).then_some(())?;
-    let verdict = match encoding::recognise(bytes.get(..in_page)?, key.is_64_bit, key.wanted) {
-        Verdict::Incomplete => {
-            let count = fetch(memory, space, key.linear, &mut bytes);
-            encoding::recognise(bytes.get(..count)?, key.is_64_bit, key.wanted)
-        }
-        verdict => verdict,
+    });
+    let Some((page, offset)) = walked.ok().and_then(|walked| {
+        let page = memory.page(walked.gpa.frame())?;
+        Some((page, walked.gpa.offset()))
+    }) else {
+        return Found::Gone;
     };
-    let Verdict::Is(found) = verdict else { return None };
-    let length = usize::from(found.length);
-    if length <= REMEMBERED.min(in_page) {
-        let mut kept = [0; REMEMBERED];
-        kept.get_mut(..length)?.copy_from_slice(bytes.get(..length)?);
-        *slot = Some(Place { key, epoch, steps, page, offset, bytes: kept, found });
+    let mut bytes = [0; MAX_LENGTH];
+    let in_page = machine::PAGE_SIZE.saturating_sub(offset).min(MAX_LENGTH);
+    let first = bytes.get_mut(..in_page).unwrap_or_default();
+    if !M::read(&page, offset, first) {
+        return Found::Gone;
     }
-    Some(found)
+    let mut seen = decode(first);
+    if matches!(seen, Seen::Incomplete) {
+        let count = fetch(memory, space, key.linear, &mut bytes);
+        seen = decode(bytes.get(..count).unwrap_or_default());
+    }
+    let (length, found) = match seen {
+        Seen::Is(length, found) => (length, found),
+        Seen::IsNot => return Found::Unknown(bytes),
+        Seen::Incomplete => return Found::Gone,
+    };
+    let count = usize::from(length);
+    let mut kept = [0; REMEMBERED];
+    if count <= in_page
+        && let (Some(place), Some(code)) = (kept.get_mut(..count), bytes.get(..count))
+    {
+        place.copy_from_slice(code);
+        *slot = Some(Place { key, epoch, steps, page, offset, bytes: kept, length, found });
+    }
+    Found::Is(length, found)
 }
 
 /// Goes on `length` bytes further: what every completed instruction does. RF and the interrupt shadow end, and a trap flag

@@ -1,6 +1,6 @@
 //! Tests of recognising instructions in guest memory: what is remembered, and when that must not be believed.
 
-use super::super::walk::tests::{TestMemory, long_mode};
+use super::super::walk::tests::{TestMemory, changed, long_mode};
 use super::*;
 
 const ROOT: u64 = 0x1000;
@@ -20,7 +20,7 @@ fn memory_with(code: &[u8]) -> (TestMemory, Vmcb) {
     let inside = code.len().min(2);
     memory.write(CODE + 0xffe, &code[..inside]);
     memory.write(0x9000, &code[inside..]);
-    (memory, Vmcb { rip: LINEAR, ..long_mode(ROOT) })
+    (memory, changed(long_mode(ROOT), |vmcb| vmcb.rip = LINEAR))
 }
 
 fn length(memory: &TestMemory, remembered: &mut Remembered<PageOf>, vmcb: &Vmcb) -> Option<u8> {
@@ -82,7 +82,7 @@ fn other_modes_roots_and_code_sizes_do_not_hit() {
     let mut remembered = Remembered::default();
     assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
     let lookups = memory.lookups.get();
-    assert_eq!(length(&memory, &mut remembered, &Vmcb { cr3: 0x5000, ..vmcb.clone() }), None);
+    assert_eq!(length(&memory, &mut remembered, &changed(vmcb.clone(), |vmcb| vmcb.cr3 = 0x5000)), None);
     assert!(memory.lookups.get() > lookups);
 }
 
@@ -117,10 +117,11 @@ fn instructions_cross_pages() {
 
 #[test]
 fn advancing_ends_shadow_and_resume_flag() {
-    let mut vmcb = Vmcb { rip: 0xffff_fffe, rflags: 2 | rflags::RF, interrupt_shadow: 1, ..Vmcb::ZERO };
+    let mut vmcb =
+        changed(Vmcb::ZERO, |vmcb| (vmcb.rip, vmcb.rflags, vmcb.interrupt_shadow) = (0xffff_fffe, 2 | rflags::RF, 1));
     advance(&mut vmcb, 2);
     assert_eq!((vmcb.rip, vmcb.rflags, vmcb.interrupt_shadow), (0, 2, 0), "outside of 64-bit code addresses wrap");
-    let mut vmcb = Vmcb { rip: 0xffff_fffe, ..long_mode(ROOT) };
+    let mut vmcb = changed(long_mode(ROOT), |vmcb| vmcb.rip = 0xffff_fffe);
     advance(&mut vmcb, 2);
     assert_eq!(vmcb.rip, 0x1_0000_0000);
     assert_eq!(vmcb.event_injection, 0);

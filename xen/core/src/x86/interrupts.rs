@@ -67,7 +67,8 @@ const fn pack(kind: u64, vector: u8, error_code: Option<u32>) -> u64 {
 /// others follow the rules for two exceptions, where what would be a shutdown is a double fault again.
 pub fn queue(vmcb: &mut Vmcb, kind: u64, vector: u8, error_code: Option<u32>) {
     let old = vmcb.event_injection;
-    let both_exceptions = old & event::VALID != 0 && old & event::TYPE_MASK == event::EXCEPTION && kind == event::EXCEPTION;
+    let both_exceptions =
+        old & event::VALID != 0 && old & event::TYPE_MASK == event::EXCEPTION && kind == event::EXCEPTION;
     let first = (old & event::VECTOR_MASK) as u8;
     vmcb.event_injection = match combine(first, vector) {
         Combined::DoubleFault | Combined::Shutdown if both_exceptions && first != DEBUG => {
@@ -185,6 +186,7 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
     if vcpu.x86.startup.is_urgent() {
         start(host, vcpu, hardware);
     }
+    vcpu.x86.forget_code_before(domain.p2m.epoch());
     let vmcb = hardware.vmcb_mut();
     if vmcb.exit_int_info & event::VALID != 0 && requeue(vmcb).is_err() {
         super::exits::triple_fault(host, domain);

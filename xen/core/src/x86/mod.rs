@@ -13,16 +13,21 @@ pub mod exits;
 pub mod guest;
 pub mod instruction;
 pub mod interrupts;
+pub mod mmio;
 pub mod msr;
 pub mod ports;
 mod startup;
+#[cfg(test)]
+mod testing;
+pub mod vioapic;
 pub mod vlapic;
 pub mod walk;
 
 pub use startup::Startup;
 
-use crate::domain::{Domain, Settings};
+use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cpuid::{CpuPolicy, TimeLeaves};
 use instruction::Remembered;
 use machine::boxed::OutOfMemory;
@@ -32,6 +37,7 @@ use machine::platform;
 use msr::StoredMsrs;
 use ports::DomainPorts;
 use public_abi::cpu_features::CpuFeature;
+use vioapic::Vioapic;
 use vlapic::Vlapic;
 
 /// SVM features: CPUID leaf 0x8000000a EDX.
@@ -48,6 +54,10 @@ pub struct DomainX86 {
     pub time: TimeLeaves,
     /// Which ports it has.
     pub ports: DomainPorts,
+    /// Its I/O interrupt controller, if it has one.
+    pub vioapic: Option<Vioapic>,
+    /// Something that is not emulated was met, and logged.
+    has_complained: AtomicBool,
     /// The processor says where the next instruction begins.
     pub has_next_rip: bool,
     /// The processor says which operands an instruction had.
@@ -67,6 +77,8 @@ impl DomainX86 {
             policy: Shared::new(CpuPolicy::default_for(&raw, settings.role)),
             time: TimeLeaves::new(khz, raw.has(CpuFeature::Itsc), raw.has(CpuFeature::Rdtscp)),
             ports: DomainPorts::new(settings.role),
+            vioapic: has_vioapic(settings).then(Vioapic::new),
+            has_complained: AtomicBool::new(false),
             has_next_rip: svm & svm_feature::NEXT_RIP != 0,
             has_decode_assists: svm & svm_feature::DECODE_ASSISTS != 0,
         })
@@ -85,8 +97,24 @@ impl DomainX86 {
         self.policy.try_write().map(|mut place| *place = policy).is_some()
     }
 
+    /// True once in a domain's life: a guest must not fill the log.
+    fn complains_first_time(&self) -> bool {
+        !self.has_complained.swap(true, Ordering::Relaxed)
+    }
+
     /// A level-triggered interrupt has ended: its line may ask again.
-    pub fn end_of_interrupt(&self, _host: &Host, _domain: &Domain, _vector: u8) {}
+    pub fn end_of_interrupt(&self, host: &Host, domain: &Domain, vector: u8) {
+        if let Some(vioapic) = &self.vioapic {
+            vioapic.end_of_interrupt(host, domain, vector);
+        }
+    }
+}
+
+/// Whether a domain has an I/O APIC: those that were created with one (`XEN_X86_EMU_IOAPIC`), and the control domain, which
+/// gets the machine's interrupts through it.
+fn has_vioapic(settings: &Settings) -> bool {
+    const EMULATE_IOAPIC: u32 = 1 << 4;
+    settings.role == Role::Control || settings.emulation & EMULATE_IOAPIC != 0
 }
 
 /// A vCPU's share of x86 state.
@@ -98,6 +126,8 @@ pub struct VcpuX86 {
     pub startup: Startup,
     /// MSRs that are only stored.
     pub stored: Lock<StoredMsrs, { rank::DEVICE }>,
+    /// The p2m's epoch when `remembered` was last looked through.
+    code_epoch: AtomicU64,
     /// Where it executed the last intercepted instructions.
     remembered: Lock<Remembered<Pin>, { rank::VCPU_AREAS }>,
 }
@@ -112,8 +142,23 @@ impl VcpuX86 {
             lapic: Vlapic::new(cpuid::apic_id(index), index == 0),
             startup: Startup::new(),
             stored: Lock::new(StoredMsrs::RESET),
+            code_epoch: AtomicU64::new(0),
             remembered: Lock::new(Remembered::default()),
         })
+    }
+
+    /// Gives up code pages that were remembered before this epoch of the p2m: the domain may not have them any more.
+    #[inline]
+    fn forget_code_before(&self, epoch: u64) {
+        if self.code_epoch.load(Ordering::Relaxed) != epoch {
+            self.remembered.lock().forget_before(epoch);
+            self.code_epoch.store(epoch, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up all code pages that are remembered: the vCPU leaves its CPU. While they are kept, the pages are not freed.
+    pub fn forget_code(&self) {
+        self.remembered.lock().forget();
     }
 
     /// The vCPU has been given registers to start with: start-up messages do not move it any more.

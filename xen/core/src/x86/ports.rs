@@ -25,16 +25,16 @@ pub type PortRange = (u16, u16);
 
 /// What the control domain does not reach.
 const DENIED: &[PortRange] = &[
-    (0x00, 0x1f), // ISA DMA
-    (0x20, 0x21), // interrupt controller
-    (0x40, 0x43), // interval timer
-    (0x61, 0x61), // its second channel's gate
-    (0x80, 0x8f), // ISA DMA pages
-    (0x92, 0x92), // fast A20 and reset
-    (0xa0, 0xa1), // interrupt controller
-    (0xc0, 0xdf), // ISA DMA
-    (0xe9, 0xe9), // debug console of HVM guests
-    (0xf0, 0xf0), // floating-point error
+    (0x00, 0x1f),   // ISA DMA
+    (0x20, 0x21),   // interrupt controller
+    (0x40, 0x43),   // interval timer
+    (0x61, 0x61),   // its second channel's gate
+    (0x80, 0x8f),   // ISA DMA pages
+    (0x92, 0x92),   // fast A20 and reset
+    (0xa0, 0xa1),   // interrupt controller
+    (0xc0, 0xdf),   // ISA DMA
+    (0xe9, 0xe9),   // debug console of HVM guests
+    (0xf0, 0xf0),   // floating-point error
     (0x4d0, 0x4d1), // interrupt controller
     (0xcf8, 0xcff), // PCI configuration: hidden until there is an owner for it
 ];

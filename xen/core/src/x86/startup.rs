@@ -65,9 +65,7 @@ impl Startup {
             notes | u32::from(vector) << Self::VECTOR_SHIFT
         };
         let awaits = |notes: u32| notes & Self::AWAITS_SIPI != 0;
-        self.0
-            .try_update(Ordering::AcqRel, Ordering::Acquire, |notes| awaits(notes).then(|| change(notes)))
-            .is_ok()
+        self.0.try_update(Ordering::AcqRel, Ordering::Acquire, |notes| awaits(notes).then(|| change(notes))).is_ok()
     }
 
     /// Takes INIT and start-up notes: whether INIT came, and where to start.

@@ -272,11 +272,7 @@ pub fn fault_of<M: PhysicalMemory>(
                 || intent.write && !writable && (intent.user || space.cr0 & cr0::WP != 0)
                 || intent.fetch && has_no_execute && walk.rights & entry::NO_EXECUTE != 0
                 || intent.fetch && supervisor && user_page && space.cr4 & cr4::SMEP != 0
-                || !intent.fetch
-                    && supervisor
-                    && user_page
-                    && !intent.ignore_smap
-                    && space.cr4 & cr4::SMAP != 0;
+                || !intent.fetch && supervisor && user_page && !intent.ignore_smap && space.cr4 & cr4::SMAP != 0;
             let denied = denied && space.paging != Paging::Off;
             Ok(denied.then_some(PageFault { address: linear, error_code: error_code | error::PRESENT }))
         }
@@ -285,4 +281,4 @@ pub fn fault_of<M: PhysicalMemory>(
 
 #[cfg(test)]
 #[path = "walk_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -68,14 +68,19 @@ impl PhysicalMemory for TestMemory {
 
 /// Registers of a guest in long mode whose tables start at `root`.
 pub fn long_mode(root: u64) -> Vmcb {
-    Vmcb {
-        cr0: cr0::PG | cr0::PE | cr0::WP,
-        cr3: root,
-        cr4: cr4::PAE | cr4::SMEP | cr4::SMAP,
-        efer: efer::LMA | efer::LME | efer::NXE | efer::SVME,
-        cs: machine::codec::vmcb::Segment { attributes: 0x29b, limit: u32::MAX, ..Default::default() },
-        ..Vmcb::ZERO
-    }
+    changed(Vmcb::ZERO, |vmcb| {
+        vmcb.cr0 = cr0::PG | cr0::PE | cr0::WP;
+        vmcb.cr3 = root;
+        vmcb.cr4 = cr4::PAE | cr4::SMEP | cr4::SMAP;
+        vmcb.efer = efer::LMA | efer::LME | efer::NXE | efer::SVME;
+        vmcb.cs = machine::codec::vmcb::Segment { attributes: 0x29b, limit: u32::MAX, ..Default::default() };
+    })
+}
+
+/// A control block with some registers changed.
+pub fn changed(mut vmcb: Vmcb, change: impl FnOnce(&mut Vmcb)) -> Vmcb {
+    change(&mut vmcb);
+    vmcb
 }
 
 const READ: Intent = Intent { write: false, fetch: false, user: false, ignore_smap: false };
@@ -108,7 +113,7 @@ fn four_levels_and_all_leaf_sizes() {
 #[test]
 fn two_levels_with_four_mebibyte_pages_above_four_gibibytes() {
     let memory = TestMemory::default();
-    let vmcb = Vmcb { cr0: cr0::PG | cr0::PE, cr3: 0x1000, cr4: cr4::PSE, ..Vmcb::ZERO };
+    let vmcb = changed(Vmcb::ZERO, |vmcb| (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (cr0::PG | cr0::PE, 0x1000, cr4::PSE));
     memory.write(0x1000 + 4 * 3, &(0x0080_0083u32 | 5 << 13).to_le_bytes());
     memory.write(0x1000 + 4 * 4, &0x2003u32.to_le_bytes());
     memory.write(0x2000 + 4 * 7, &0x9003u32.to_le_bytes());
@@ -121,7 +126,7 @@ fn two_levels_with_four_mebibyte_pages_above_four_gibibytes() {
 #[test]
 fn pae_root_is_aligned_to_32_bytes() {
     let memory = TestMemory::default();
-    let vmcb = Vmcb { cr0: cr0::PG | cr0::PE, cr3: 0x1020, cr4: cr4::PAE, ..Vmcb::ZERO };
+    let vmcb = changed(Vmcb::ZERO, |vmcb| (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (cr0::PG | cr0::PE, 0x1020, cr4::PAE));
     memory.write_entry(0x1020 + 8 * 3, 0x2001);
     memory.write_entry(0x2000 + 8 * 1, 0x0060_0083);
     let space = Space::of(&vmcb);

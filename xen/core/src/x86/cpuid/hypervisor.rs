@@ -89,9 +89,7 @@ pub(super) fn answer(domain: &Domain, policy: &CpuPolicy, vcpu: u32, leaf: u32, 
         return [0; 4];
     }
     match number {
-        abi::LEAF_SIGNATURE => {
-            [abi::FIRST_LEAF + limit, abi::SIGNATURE_EBX, abi::SIGNATURE_ECX, abi::SIGNATURE_EDX]
-        }
+        abi::LEAF_SIGNATURE => [abi::FIRST_LEAF + limit, abi::SIGNATURE_EBX, abi::SIGNATURE_ECX, abi::SIGNATURE_EDX],
         abi::LEAF_VERSION => [VERSION, 0, 0, 0],
         abi::LEAF_HYPERCALL => [1, abi::MSR_HYPERCALL_PAGE, 0, 0],
         abi::LEAF_TIME => domain.x86.time.answer(subleaf),

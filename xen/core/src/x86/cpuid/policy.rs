@@ -79,7 +79,10 @@ impl CpuPolicy {
         let last = |leaf: u32| cpuid(leaf, 0)[0];
         let (basic_limit, extended_limit) = (last(0), last(EXTENDED_BASE));
         for (leaf, place) in (0..=basic_limit).zip(&mut policy.basic) {
-            *place = cpuid(leaf, 0);
+            // Leaves with sub-leaves have their own tables.
+            if !matches!(leaf, 4 | 7 | 0xb | 0xd) {
+                *place = cpuid(leaf, 0);
+            }
         }
         let groups: [(u32, &mut [Answer]); 4] = [
             (4, &mut policy.caches),
@@ -221,7 +224,9 @@ impl CpuPolicy {
         for (leaf, answer) in (0..=self.basic_limit()).zip(&self.basic) {
             match leaf {
                 4 => until_empty(&self.caches, |answer| answer[0] & 0x1f == 0, |sub, answer| one(leaf, sub, answer))?,
-                0xb => until_empty(&self.topology, |answer| answer[2] & 0xff00 == 0, |sub, answer| one(leaf, sub, answer))?,
+                0xb => {
+                    until_empty(&self.topology, |answer| answer[2] & 0xff00 == 0, |sub, answer| one(leaf, sub, answer))?
+                }
                 7 => {
                     for (subleaf, answer) in (0..=self.features[0][0]).zip(&self.features) {
                         one(leaf, subleaf, *answer)?;
