@@ -40,6 +40,7 @@ pub fn with_host<R>(domains: u16, vcpus: u32, work: impl FnOnce(&FakeMachine, &H
     let machine = FakeMachine::builder().pages(1024).build();
     machine.on_cpu(0, || {
         let host = Host {
+            console: crate::domain::console::Console::new(),
             domains: DomainTable::try_new().unwrap(),
             cpus: Vec::new(),
             clock: Clock::new(BOOT, 1_000_000, WALL),

@@ -33,6 +33,9 @@ pub fn with_domain(role: Role, vcpus: u32, work: impl FnOnce(&FakeMachine, &Host
     machine.on_cpu(0, || {
         let cpu = Cpu { queue: Lock::new(CpuQueue::default()), timers: Lock::new(CpuTimers::default()) };
         let host = Host {
+            console: crate::domain::console::Console::new(),
+            clock: crate::time::Clock::start(),
+            virq_handlers: crate::event::VirqHandlers::new(),
             domains: DomainTable::try_new().unwrap(),
             cpus: Vec::from([cpu]),
             platform: Platform { command_line: CommandLine::new() },
