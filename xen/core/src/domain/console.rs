@@ -101,6 +101,15 @@ impl Input {
     }
 }
 
+impl Input {
+    /// Puts bytes that could not be handed over back to the front; those that no longer fit are lost.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().rev() {
+            self.queue.push_front(*byte).ok();
+        }
+    }
+}
+
 impl Default for Input {
     fn default() -> Self {
         Self::new()
@@ -217,6 +226,18 @@ mod tests {
         assert_eq!(input.feed(b'a'), Effect::Input);
         assert_eq!(taken(&mut input), [1, 1, b'a']);
         assert_eq!(taken(&mut input), []);
+    }
+
+    #[test]
+    fn what_was_given_back_comes_first() {
+        let mut input = Input::new();
+        for byte in *b"abc" {
+            input.feed(byte);
+        }
+        let mut two = [0; 2];
+        assert_eq!(input.take(&mut two), 2);
+        input.give_back(&two);
+        assert_eq!(taken(&mut input), b"abc");
     }
 
     #[test]

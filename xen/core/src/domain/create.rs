@@ -32,8 +32,6 @@ pub const DEFAULT_WEIGHT: u16 = 256;
 pub struct Records {
     /// The domain was unpaused for the first time: its CPU policy is fixed.
     pub creation_finished: bool,
-    /// NUMA nodes that the toolstack chose, one bit each; `None` follows the CPUs.
-    pub nodes: Option<u64>,
     /// Share against other domains.
     pub weight: u16,
     /// The createdomain flags for MSRs (`XEN_X86_MSR_RELAXED`).
@@ -51,13 +49,11 @@ pub struct Tsc {
     pub incarnation: u32,
     /// The guest's rate in kHz; 0 is the host's.
     pub khz: u32,
-    /// System time at which the guest's clock began, in nanoseconds; negative for a domain from another host.
-    pub offset: i64,
 }
 
 impl Default for Records {
     fn default() -> Self {
-        Self { creation_finished: false, nodes: None, weight: DEFAULT_WEIGHT, misc_flags: 0, tsc: Tsc::default() }
+        Self { creation_finished: false, weight: DEFAULT_WEIGHT, misc_flags: 0, tsc: Tsc::default() }
     }
 }
 

@@ -70,13 +70,14 @@ fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
 
 /// Removes a dead domain's object. Others may hold it for a moment, such as a vCPU that lists domains.
 fn remove(host: &Host, target: DomId) -> Reply {
-    let removed = {
+    let domain = {
         let _numbers = host.domains.change.lock();
-        host.domains.remove(target)
-    };
-    let Some(domain) = removed else {
-        // Somebody else's call was faster, or a reference is still held.
-        return if host.domains.get(target).is_some() { Err(Stop::Restart(None)) } else { Ok(0) };
+        // Somebody else's call may have been faster, and the number may have been given to a new domain since.
+        let is_ours = host.domains.get(target).is_some_and(|domain| domain.lifecycle.stage() == Stage::Dead);
+        if !is_ours {
+            return Ok(0);
+        }
+        host.domains.remove(target).ok_or(Stop::Restart(None))?
     };
     neighbours::release_schedule(host, domain.vcpus().len());
     drop(domain);

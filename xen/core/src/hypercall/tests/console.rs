@@ -1,10 +1,10 @@
 //! The serial console, the log and the debug keys, through the hypercalls that reach them.
 
-use super::support::{World, error, put, room, take_array, with_world};
+use super::support::{LAST, World, error, put, room, take_array, with_world};
 use crate::domain::console::{announce_output, drain};
 use machine::{DomId, log};
-use public_abi::Errno;
 use public_abi::sysctl::{DebugKeys, ReadConsole, SysctlOp};
+use public_abi::{Errno, GuestPtr};
 
 extern crate std;
 use std::string::String;
@@ -50,7 +50,12 @@ fn output_passes_through_unchanged() {
         assert_eq!(world.console(CONTROL, 0, 300, buffer.cast()), Ok(0));
         assert!(world.machine.console().contains(&text));
         assert_eq!(world.console(CONTROL, 0, 0, buffer.cast()), Ok(0));
-        assert_eq!(world.console(CONTROL, 0, 400_000, buffer.cast()), error(Errno::EFAULT));
+        assert_eq!(world.console(CONTROL, 0, 200, GuestPtr::from_address(LAST)), error(Errno::EFAULT));
+        // Input that cannot be handed over is not lost.
+        world.machine.type_text("typed");
+        drain(&world.host);
+        assert_eq!(world.console(CONTROL, 1, 200, GuestPtr::from_address(LAST)), error(Errno::EFAULT));
+        assert_eq!(read_input(world, 200), "typed");
     });
 }
 

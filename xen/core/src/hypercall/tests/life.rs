@@ -3,10 +3,11 @@
 use super::support::{GUEST, World, error, room, take_array, with_world};
 use crate::domain::lifecycle::Stage;
 use crate::outcome::Stop;
+use crate::p2m::{Entry, Kind};
 use crate::vcpu::Wait;
 use core::sync::atomic::Ordering;
-use machine::DomId;
 use machine::fake::with_failing_allocation;
+use machine::{DomId, Gfn, frame};
 use public_abi::Errno;
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::domctl_domain::{
@@ -14,6 +15,7 @@ use public_abi::domctl_domain::{
 };
 use public_abi::domctl_vcpu::GetVcpuInfo;
 use public_abi::sysctl::{GetDomainInfoList, SysctlOp};
+use public_abi::virq::Virq;
 
 fn pvh() -> CreateDomain {
     CreateDomain {
@@ -257,5 +259,58 @@ fn memory_limits_and_pools_are_kept() {
         assert_eq!(shadow(11, 0), Err(Stop::Error(Errno::EOPNOTSUPP)));
         assert_eq!(shadow(1, 0), Err(Stop::Error(Errno::EINVAL)));
         assert!(shadow(0, 0).is_ok());
+    });
+}
+
+#[test]
+fn the_toolstack_hears_of_the_end() {
+    with_world(|world| {
+        let (died, typed) = {
+            let control = world.host.domains.get(DomId::CONTROL).unwrap();
+            let mut table = control.events.table();
+            (table.bind_virq(Virq::DomExc, 0).unwrap(), table.bind_virq(Virq::Console, 0).unwrap())
+        };
+        let pending = |port| {
+            let control = world.host.domains.get(DomId::CONTROL).unwrap();
+            crate::event::channel::is_pending(&control, port).unwrap()
+        };
+        let id = create(world, 0).unwrap();
+        assert!(!pending(died) && !pending(typed));
+        world.domctl_plain(DomctlOp::DestroyDomain, id).unwrap();
+        assert!(pending(died) && !pending(typed));
+        world.machine.type_text("x");
+        crate::domain::console::drain(&world.host);
+        assert!(pending(typed));
+    });
+}
+
+#[test]
+fn a_domain_with_memory_ends_in_steps() {
+    with_world(|world| {
+        let before = machine::frame::free_pages();
+        let id = create(world, 0).unwrap();
+        world.domctl(DomctlOp::MaxVcpus, id, MaxVcpus { max: 3 }).unwrap();
+        world.domctl(DomctlOp::MaxMem, id, MaxMem { max_memkb: 8192 }).unwrap();
+        {
+            let domain = world.host.domains.get(DomId(id)).unwrap();
+            assert!(domain.accounting.charge(100));
+            for gfn in 0..100 {
+                let mfn = frame::allocate(0, frame::Kind::Guest, domain.id, frame::Fill::Zero).unwrap();
+                let mut change = domain.p2m.begin().unwrap();
+                change.set(Gfn::new(gfn), Entry::with_frame(Kind::RamRw, 0, mfn)).unwrap();
+                change.commit().complete();
+            }
+        }
+        assert_eq!(about(world, id).unwrap().tot_pages, 100);
+        // Somebody else wants the CPU: each call does a part.
+        world.machine.note_work(0, machine::cpu::Work::KICK);
+        let mut calls = 0;
+        while world.domctl_plain(DomctlOp::DestroyDomain, id) == Err(Stop::Restart(None)) {
+            calls += 1;
+            assert!(calls < 1000, "no progress");
+        }
+        assert!(calls > 0, "it was to be interrupted");
+        assert_eq!(machine::frame::free_pages(), before);
+        assert_eq!(about(world, id), Err(Stop::Error(Errno::ESRCH)));
     });
 }

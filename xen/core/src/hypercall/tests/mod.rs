@@ -4,5 +4,7 @@ mod access;
 mod console;
 mod hvm;
 mod life;
+mod models;
+mod policies;
 mod queries;
 pub mod support;

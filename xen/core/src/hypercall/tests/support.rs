@@ -31,6 +31,9 @@ const BASE: u64 = 0x10_0000;
 /// Its pages.
 const PAGES: usize = 64;
 
+/// Its last byte.
+pub const LAST: u64 = BASE + 64 * 4096 - 1;
+
 /// The callers' memory, one for all of them: pages of the control domain that the guest has mapped, too.
 struct Arena {
     machine: FakeMachine,
