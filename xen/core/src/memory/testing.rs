@@ -39,6 +39,9 @@ pub(crate) fn control_settings() -> Settings {
 /// A host without domains. To be called on a CPU of the fake machine.
 pub(crate) fn host() -> Host {
     Host {
+        console: crate::domain::console::Console::new(),
+        clock: crate::time::Clock::start(),
+        virq_handlers: crate::event::VirqHandlers::new(),
         domains: DomainTable::try_new().unwrap(),
         cpus: Vec::new(),
         platform: Platform { command_line: machine::boot_info::CommandLine::new() },
