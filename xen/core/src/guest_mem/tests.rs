@@ -244,7 +244,8 @@ fn a_shared_page_is_zeroed_and_freed_with_its_last_holder() {
         assert_eq!(frame::free_pages(), 15);
         drop(second);
         assert_eq!(frame::free_pages(), 16);
-        let held: heapless::Vec<SharedPage, 17> = (0..16).map_while(|_| SharedPage::try_new(machine::DomId(1)).ok()).collect();
+        let held: heapless::Vec<SharedPage, 17> =
+            (0..16).map_while(|_| SharedPage::try_new(machine::DomId(1)).ok()).collect();
         assert_eq!(held.len(), 16);
         assert!(SharedPage::try_new(machine::DomId(1)).is_err());
     });

@@ -4,6 +4,8 @@
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
 pub mod memory;
+#[cfg(test)]
+mod memory_tests;
 mod memory_info;
 mod memory_physmap;
 pub mod target;
