@@ -2,7 +2,8 @@
 //!
 //! The devices' records are in `arch_hvm_save_devices.rs`, which this module re-exports. Their type codes and the
 //! frame around them are in `hvm_save.rs`. Segment attributes (`*_arbytes`): bits 0-7 are descriptor bits 40-47,
-//! bits 12-15 are 52-55, as in VMX without the unusable bit.
+//! bits 8-11 are 52-55, as in an SVM segment. Very old records have the latter in bits 12-15 instead, as in VMX; a
+//! reader recognises them by bits 8-11 being 0 and bits 12-15 not.
 
 pub use crate::arch_hvm_save_devices::*;
 use crate::hvm_save::{SaveCode, SaveRecord};

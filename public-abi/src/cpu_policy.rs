@@ -63,11 +63,7 @@ pub enum WordSource {
 }
 
 const fn cpuid(leaf: u32, subleaf: u32, register: CpuidRegister) -> WordSource {
-    WordSource::Cpuid {
-        leaf,
-        subleaf,
-        register,
-    }
+    WordSource::Cpuid { leaf, subleaf, register }
 }
 
 /// The words of the featureset, in order.
@@ -91,13 +87,7 @@ pub const FEATURESET_WORDS: &[WordSource] = &[
     cpuid(0x7, 2, CpuidRegister::Edx),
     cpuid(0x7, 1, CpuidRegister::Ecx),
     cpuid(0x7, 1, CpuidRegister::Edx),
-    WordSource::Msr {
-        index: 0x10a,
-        half: 0,
-    },
-    WordSource::Msr {
-        index: 0x10a,
-        half: 1,
-    },
+    WordSource::Msr { index: 0x10a, half: 0 },
+    WordSource::Msr { index: 0x10a, half: 1 },
     cpuid(0x8000_0021, 0, CpuidRegister::Ecx),
 ];

@@ -288,10 +288,7 @@ impl DmOpRequest {
     /// A request whose parameters are all zero.
     #[must_use]
     pub fn new(operation: DmOp) -> Self {
-        Self {
-            op: operation.number(),
-            ..Self::default()
-        }
+        Self { op: operation.number(), ..Self::default() }
     }
 }
 

@@ -6,22 +6,20 @@
 //! Read [`Domctl::command`] first, check [`DomctlOp::caller`], then `get` the parameters.
 
 use crate::domctl_debug::{
-    DebugOp, GdbsxDomstatus, GdbsxMemio, GdbsxVcpu, MemSharingControl, MonitorOp, PsrAlloc,
-    PsrCmtOp, VmEventOp, VmtraceOp, VuartOp,
+    DebugOp, GdbsxDomstatus, GdbsxMemio, GdbsxVcpu, MemSharingControl, MonitorOp, PsrAlloc, PsrCmtOp, VmEventOp,
+    VmtraceOp, VuartOp,
 };
 use crate::domctl_device::{
-    AssignDevice, BindPtIrq, CacheFlush, GetDeviceGroup, IomemPermission, IoportMapping,
-    IoportPermission, IrqPermission, MemoryMapping,
+    AssignDevice, BindPtIrq, CacheFlush, GetDeviceGroup, IomemPermission, IoportMapping, IoportPermission,
+    IrqPermission, MemoryMapping,
 };
 use crate::domctl_domain::{
-    AddressSize, AuditP2m, CreateDomain, GetDomainInfo, GetPageFrameInfo3, HvmContext,
-    HvmContextPartial, HypercallInit, MaxMem, MaxVcpus, NodeAffinity, PagingMempool, SchedulerOp,
-    SetAccessRequired, SetBrokenPageP2m, SetDebugging, SetDomainHandle, SetTarget, SetTimeOffset,
-    SetVirqHandler, ShadowOp, Subscribe, TscInfo, Vnuma,
+    AddressSize, AuditP2m, CreateDomain, GetDomainInfo, GetPageFrameInfo3, HvmContext, HvmContextPartial,
+    HypercallInit, MaxMem, MaxVcpus, NodeAffinity, PagingMempool, SchedulerOp, SetAccessRequired, SetBrokenPageP2m,
+    SetDebugging, SetDomainHandle, SetTarget, SetTimeOffset, SetVirqHandler, ShadowOp, Subscribe, TscInfo, Vnuma,
 };
 use crate::domctl_vcpu::{
-    CpuPolicy, ExtVcpuContext, GetVcpuInfo, SendTrigger, VcpuAffinity, VcpuContext, VcpuExtState,
-    VcpuMsrs,
+    CpuPolicy, ExtVcpuContext, GetVcpuInfo, SendTrigger, VcpuAffinity, VcpuContext, VcpuExtState, VcpuMsrs,
 };
 use crate::hypercall::Caller;
 
@@ -188,9 +186,7 @@ impl DomctlOp {
     pub const fn caller(self) -> Caller {
         match self {
             Self::GetDomainInfo => Caller::Xenstore,
-            Self::BindPtIrq | Self::UnbindPtIrq | Self::MemoryMapping | Self::IoportMapping => {
-                Caller::DeviceModel
-            }
+            Self::BindPtIrq | Self::UnbindPtIrq | Self::MemoryMapping | Self::IoportMapping => Caller::DeviceModel,
             _ => Caller::Control,
         }
     }
@@ -214,12 +210,7 @@ impl Domctl {
     /// A request without parameters.
     #[must_use]
     pub fn new(operation: DomctlOp, domain: u16) -> Self {
-        Self {
-            cmd: operation.number(),
-            interface_version: DOMCTL_INTERFACE_VERSION,
-            domain,
-            ..Self::default()
-        }
+        Self { cmd: operation.number(), interface_version: DOMCTL_INTERFACE_VERSION, domain, ..Self::default() }
     }
 
     /// A request with parameters.
@@ -290,4 +281,6 @@ command_union! { Domctl, cmd: DomctlOp;
     GdbsxMemio => [GdbsxGuestMemio],
     GdbsxVcpu => [GdbsxPauseVcpu, GdbsxUnpauseVcpu],
     GdbsxDomstatus => [GdbsxDomstatus],
+    crate::arm::CreateDomain => [CreateDomain],
+    crate::arm::GetDomainInfo => [GetDomainInfo],
 }

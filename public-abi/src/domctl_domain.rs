@@ -6,9 +6,7 @@ use crate::bitmap::Bitmap;
 use crate::domid::DomainHandle;
 use crate::handle::GuestPtr;
 use crate::memory::VmemRange;
-use crate::sched_params::{
-    DomctlSchedCredit, DomctlSchedCredit2, DomctlSchedRtds, DomctlSchedVcpus,
-};
+use crate::sched_params::{DomctlSchedCredit, DomctlSchedCredit2, DomctlSchedRtds, DomctlSchedVcpus};
 
 bitflags::bitflags! {
     /// `XEN_DOMCTL_CDF_*`: [`CreateDomain::flags`].

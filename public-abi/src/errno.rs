@@ -141,11 +141,7 @@ pub struct UnknownErrno(pub i32);
 
 impl fmt::Display for UnknownErrno {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} is not an error number of the Xen ABI",
-            self.0
-        )
+        write!(formatter, "{} is not an error number of the Xen ABI", self.0)
     }
 }
 

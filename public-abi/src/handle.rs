@@ -110,12 +110,6 @@ impl<T> From<GuestPtr32<T>> for GuestPtr<T> {
 }
 
 const _: () = {
-    assert!(
-        core::mem::size_of::<GuestPtr<[u8; 3]>>() == 8
-            && core::mem::align_of::<GuestPtr<u8>>() == 8
-    );
-    assert!(
-        core::mem::size_of::<GuestPtr32<[u8; 3]>>() == 4
-            && core::mem::align_of::<GuestPtr32<u64>>() == 4
-    );
+    assert!(core::mem::size_of::<GuestPtr<[u8; 3]>>() == 8 && core::mem::align_of::<GuestPtr<u8>>() == 8);
+    assert!(core::mem::size_of::<GuestPtr32<[u8; 3]>>() == 4 && core::mem::align_of::<GuestPtr32<u64>>() == 4);
 };

@@ -230,12 +230,7 @@ impl Altp2mRequest {
     /// A request whose parameters are all zero.
     #[must_use]
     pub fn new(operation: Altp2mOp, domain: u16) -> Self {
-        Self {
-            version: ALTP2M_INTERFACE_VERSION,
-            cmd: operation.number(),
-            domain,
-            ..Self::default()
-        }
+        Self { version: ALTP2M_INTERFACE_VERSION, cmd: operation.number(), domain, ..Self::default() }
     }
 }
 

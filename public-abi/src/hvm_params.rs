@@ -178,12 +178,7 @@ impl CallbackVia {
                 let [a, b, c, d] = gsi.to_le_bytes();
                 u64::from_le_bytes([a, b, c, d, 0, 0, 0, 0])
             }
-            Self::PciIntx {
-                domain,
-                bus,
-                device,
-                intx,
-            } => {
+            Self::PciIntx { domain, bus, device, intx } => {
                 let [low, high] = domain.to_le_bytes();
                 u64::from_le_bytes([intx & 3, (device & 0x1f) << 3, bus, 0, low, high, 0, 1])
             }

@@ -95,11 +95,7 @@ pub struct Truncated {
 
 impl core::fmt::Display for Truncated {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            formatter,
-            "save records are cut off at byte {}",
-            self.offset
-        )
+        write!(formatter, "save records are cut off at byte {}", self.offset)
     }
 }
 
@@ -117,34 +113,22 @@ impl<'bytes> Records<'bytes> {
     /// Begins at the first record of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'bytes [u8]) -> Self {
-        Self {
-            bytes,
-            offset: 0,
-            ended: false,
-        }
+        Self { bytes, offset: 0, ended: false }
     }
 
     /// The next record, or `None` at END.
     fn step(&mut self) -> Result<Option<Record<'bytes>>, Truncated> {
-        let truncated = Truncated {
-            offset: self.offset,
-        };
+        let truncated = Truncated { offset: self.offset };
         let rest = self.bytes.get(self.offset..).ok_or(truncated)?;
-        let (descriptor, rest) = <SaveDescriptor as zerocopy::FromBytes>::read_from_prefix(rest)
-            .map_err(|_| truncated)?;
+        let (descriptor, rest) =
+            <SaveDescriptor as zerocopy::FromBytes>::read_from_prefix(rest).map_err(|_| truncated)?;
         let length = usize::try_from(descriptor.length).map_err(|_| truncated)?;
         let contents = rest.get(..length).ok_or(truncated)?;
-        self.offset = self
-            .offset
-            .saturating_add(size_of::<SaveDescriptor>())
-            .saturating_add(length);
+        self.offset = self.offset.saturating_add(size_of::<SaveDescriptor>()).saturating_add(length);
         if u32::from(descriptor.typecode) == SaveCode::End.number() {
             return Ok(None);
         }
-        Ok(Some(Record {
-            descriptor,
-            contents,
-        }))
+        Ok(Some(Record { descriptor, contents }))
     }
 }
 

@@ -132,6 +132,10 @@ macro_rules! command_union {
         }
 
         impl $name {
+            /// Each parameter structure and the commands that carry it; for the ABI manual and tests.
+            pub const PAYLOADS: &'static [(&'static str, &'static [$operation])] =
+                &[$((stringify!($payload), &[$(<$operation>::$command),+])),*];
+
             /// Which operation the command number names.
             ///
             /// # Errors

@@ -16,8 +16,10 @@ mod layout;
 mod arch_hvm_save_devices;
 
 pub mod arch_hvm_save;
+pub mod arm;
 pub mod bitmap;
 pub mod callback;
+pub mod compat32;
 pub mod console_io;
 pub mod cpu_features;
 pub mod cpu_policy;
@@ -39,6 +41,7 @@ pub mod hvm_save;
 pub mod hypercall;
 pub mod io;
 pub mod ioreq;
+pub mod kvm_apf;
 pub mod memory;
 pub mod memory_tools;
 pub mod multicall;
@@ -54,6 +57,7 @@ pub mod vcpu;
 pub mod version;
 pub mod virq;
 pub mod vm_assist;
+pub mod vm_event;
 pub mod x86;
 pub mod xsm;
 

@@ -149,10 +149,7 @@ pub const fn memf_from_node(node: u32) -> u32 {
 /// Xen continues a long operation by calling again with a cursor in the upper bits. Callers pass 0 there.
 #[must_use]
 pub const fn split_command(command: u64) -> (u64, u64) {
-    (
-        command & ((1 << MEMOP_EXTENT_SHIFT) - 1),
-        command >> MEMOP_EXTENT_SHIFT,
-    )
+    (command & ((1 << MEMOP_EXTENT_SHIFT) - 1), command >> MEMOP_EXTENT_SHIFT)
 }
 
 abi! {
@@ -287,11 +284,7 @@ impl E820Entry {
     /// An entry of `size` bytes from `start`.
     #[must_use]
     pub const fn new(start: u64, size: u64, kind: E820Type) -> Self {
-        Self {
-            addr: split(start),
-            size: split(size),
-            kind: kind.number(),
-        }
+        Self { addr: split(start), size: split(size), kind: kind.number() }
     }
 
     /// First byte.
@@ -309,10 +302,7 @@ impl E820Entry {
 
 const fn split(value: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
-    [
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-    ]
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
 const fn join([low, high]: [u32; 2]) -> u64 {

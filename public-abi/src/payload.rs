@@ -35,11 +35,7 @@ pub struct WrongPayload {
 
 impl fmt::Display for WrongPayload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "command {} does not carry a {}",
-            self.command, self.payload
-        )
+        write!(formatter, "command {} does not carry a {}", self.command, self.payload)
     }
 }
 
@@ -51,10 +47,7 @@ pub(crate) fn check<U: Commanded, T: Payload<U>>(command: u32) -> Result<(), Wro
     if known.is_some_and(|command| T::COMMANDS.contains(&command)) {
         Ok(())
     } else {
-        Err(WrongPayload {
-            command,
-            payload: core::any::type_name::<T>(),
-        })
+        Err(WrongPayload { command, payload: core::any::type_name::<T>() })
     }
 }
 

@@ -230,11 +230,7 @@ impl PlatformRequest {
     /// A request whose parameters are all zero.
     #[must_use]
     pub fn new(operation: PlatformOp) -> Self {
-        Self {
-            cmd: operation.number(),
-            interface_version: PLATFORM_INTERFACE_VERSION,
-            ..Self::default()
-        }
+        Self { cmd: operation.number(), interface_version: PLATFORM_INTERFACE_VERSION, ..Self::default() }
     }
 }
 

@@ -10,8 +10,8 @@ use crate::handle::GuestPtr;
 use crate::physdev::PciDevice;
 use crate::sched_params::{SysctlSchedArinc653, SysctlSchedCredit, SysctlSchedCredit2};
 use crate::sysctl_more::{
-    CoverageOp, CpuHotplug, CpuLevellingCaps, GetPmStat, LivepatchOp, LockprofOp, PageOfflineOp,
-    PerfcOp, PmOp, SysctlPsrAlloc, SysctlPsrCmtOp, TbufOp,
+    CoverageOp, CpuHotplug, CpuLevellingCaps, GetPmStat, LivepatchOp, LockprofOp, PageOfflineOp, PerfcOp, PmOp,
+    SysctlPsrAlloc, SysctlPsrCmtOp, TbufOp,
 };
 
 /// The version of the layouts in this crate; another one in a request is answered with -EACCES.
@@ -332,11 +332,7 @@ impl Sysctl {
     /// A request whose parameters are all zero.
     #[must_use]
     pub fn new(operation: SysctlOp) -> Self {
-        Self {
-            cmd: operation.number(),
-            interface_version: SYSCTL_INTERFACE_VERSION,
-            ..Self::default()
-        }
+        Self { cmd: operation.number(), interface_version: SYSCTL_INTERFACE_VERSION, ..Self::default() }
     }
 
     /// A request with parameters.

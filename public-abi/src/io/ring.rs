@@ -20,11 +20,7 @@ impl RingHeader {
     /// An empty ring that asks for a notification of the first entry on either side.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            req_event: 1,
-            rsp_event: 1,
-            ..Self::default()
-        }
+        Self { req_event: 1, rsp_event: 1, ..Self::default() }
     }
 }
 

@@ -2,4 +2,15 @@
 //!
 //! [`plan`] decides everything about building a domain before any of it is done.
 
+pub mod build;
+pub mod error;
+pub mod handle;
+pub mod linux;
 pub mod plan;
+pub mod trap;
+pub mod verbs;
+pub mod xenstore;
+
+pub use error::{Error, Result};
+pub use handle::Handle;
+pub use linux::Privcmd;

@@ -68,11 +68,7 @@ impl Formatter for Yajl {
         self.close(writer, b"]")
     }
 
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.element(writer, first)
     }
 
@@ -84,11 +80,7 @@ impl Formatter for Yajl {
         self.close(writer, b"}")
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.element(writer, first)
     }
 
@@ -101,7 +93,7 @@ impl Formatter for Yajl {
 pub struct Context<'a> {
     /// The UUID, given or fresh.
     pub uuid: [u8; 16],
-    /// For each host CPU its node, as [`crate::config::cpus::CpuSet::resolve`] wants it.
+    /// For each host CPU its node, as [`crate::config::cpus::CpuSet::resolve`] wants it; the length is a multiple of 8.
     pub node_of_cpu: &'a [Option<u32>],
 }
 
@@ -148,8 +140,8 @@ pub fn domain_config(config: &DomainConfig, context: &Context<'_>) -> Value {
     all.set("c_info", create_info(config, context));
     all.set("b_info", build_info(config, context));
     all.list("disks", config.disks.iter().map(disk).collect());
-    all.list("nics", config.vifs.iter().map(nic).collect());
-    all.list("p9s", config.p9s.iter().enumerate().map(p9).collect());
+    all.list("nics", config.vifs.iter().enumerate().map(nic).collect());
+    all.list("p9s", config.p9s.iter().map(p9).collect());
     let actions = [
         ("on_poweroff", config.actions.poweroff),
         ("on_reboot", config.actions.reboot),
@@ -159,12 +151,120 @@ pub fn domain_config(config: &DomainConfig, context: &Context<'_>) -> Value {
     ];
     for (key, action) in actions {
         // "destroy" is the value that libxl takes for the default of all of them.
-        all.given(
-            key,
-            (action != Action::Destroy).then(|| action_name(action)),
-        );
+        all.given(key, (action != Action::Destroy).then(|| action_name(action)));
     }
     all.done()
+}
+
+/// What is stored as user data: the description, with the few defaults that libxl has filled in by then.
+pub fn stored_config(description: &Value) -> Value {
+    let mut stored = description.clone();
+    let mut put = |part: &str, key: &str, value: Value| {
+        if let Some(object) = stored.get_mut(part).and_then(Value::as_object_mut) {
+            object.insert(key.into(), value);
+        }
+    };
+    // libxl's number for "any domain id".
+    put("c_info", "domid", json!(u32::MAX));
+    put("b_info", "video_memkb", json!(0));
+    put("b_info", "arch_x86", json!({ "msr_relaxed": "False" }));
+    in_order(stored)
+}
+
+/// Reads stored user data; it ends with a zero.
+pub fn from_text(text: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(text.strip_suffix(b"\0").unwrap_or(text))
+}
+
+/// Takes over what can change about a domain while it exists: its name, its memory and its vCPUs.
+pub fn take_changes(config: &mut DomainConfig, stored: &Value) {
+    let number = |key: &str| stored["b_info"][key].as_u64();
+    if let Some(name) = stored["c_info"]["name"].as_str() {
+        config.name = name.into();
+    }
+    config.memory_mib = number("target_memkb").map(|kib| kib >> 10).or(config.memory_mib);
+    config.max_memory_mib = number("max_memkb").map(|kib| kib >> 10).or(config.max_memory_mib);
+    config.max_vcpus = number("max_vcpus").and_then(|count| u32::try_from(count).ok()).or(config.max_vcpus);
+    let online = stored["b_info"]["avail_vcpus"].as_array().and_then(|list| u32::try_from(list.len()).ok());
+    config.vcpus = online.filter(|&count| count > 0).or(config.vcpus);
+}
+
+/// The keys of a description in libxl's order, as far as two toolstacks write them.
+const ORDER: &[&str] = &[
+    "type",
+    "hap",
+    "oos",
+    "ssidref",
+    "ssid_label",
+    "name",
+    "domid",
+    "uuid",
+    "poolid",
+    "pool_name",
+    "run_hotplug_scripts",
+    "driver_domain",
+    "passthrough",
+    "xend_suspend_evtchn_compat",
+    "max_vcpus",
+    "avail_vcpus",
+    "nodemap",
+    "vcpu_hard_affinity",
+    "vcpu_soft_affinity",
+    "numa_placement",
+    "tsc_mode",
+    "max_memkb",
+    "target_memkb",
+    "video_memkb",
+    "shadow_memkb",
+    "iommu_memkb",
+    "rtc_timeoffset",
+    "exec_ssidref",
+    "exec_ssid_label",
+    "localtime",
+    "disable_migrate",
+    "cpuid",
+    "blkdev_start",
+    "vnuma_nodes",
+    "max_grant_frames",
+    "max_maptrack_frames",
+    "max_grant_version",
+    "device_model_version",
+    "sched_params",
+    "sched",
+    "weight",
+    "cap",
+    "claim_mode",
+    "event_channels",
+    "kernel",
+    "cmdline",
+    "ramdisk",
+    "acpi",
+    "timer_mode",
+    "nested_hvm",
+    "apic",
+    "type.pvh",
+    "type.pv",
+    "type.hvm",
+    "arch_arm",
+    "arch_x86",
+];
+
+/// Puts the keys of the two inner objects into libxl's order; a key that is not known stays behind the one before it.
+pub fn in_order(mut description: Value) -> Value {
+    for part in ["c_info", "b_info"] {
+        let Some(object) = description.get_mut(part).and_then(Value::as_object_mut) else { continue };
+        let mut rank = 0;
+        let mut entries: Vec<(usize, (String, Value))> = std::mem::take(object)
+            .into_iter()
+            .map(|(key, value)| {
+                rank = ORDER.iter().position(|known| *known == key).unwrap_or(rank);
+                (rank, (key, value))
+            })
+            .collect();
+        entries.sort_by_key(|(rank, _)| *rank);
+        object.extend(entries.into_iter().map(|(_, entry)| entry));
+    }
+    description
 }
 
 /// libxl's name of an action, which is not xl's.
@@ -178,14 +278,6 @@ fn action_name(action: Action) -> &'static str {
         Action::CoredumpRestart => "coredump_restart",
         Action::SoftReset => "soft_reset",
     }
-}
-
-/// The action with that name in libxl.
-pub fn action_from_name(name: &str) -> Option<Action> {
-    Action::NAMES
-        .iter()
-        .map(|(action, _)| *action)
-        .find(|action| action_name(*action) == name)
 }
 
 fn create_info(config: &DomainConfig, context: &Context<'_>) -> Value {
@@ -206,54 +298,29 @@ fn build_info(config: &DomainConfig, context: &Context<'_>) -> Value {
     let mut info = Object::default();
     let most = config.max_vcpus.or(config.vcpus);
     info.given("max_vcpus", most);
-    info.given(
-        "avail_vcpus",
-        config.vcpus.map(|count| (0..count).collect::<Vec<_>>()),
-    );
-    let affinity =
-        |affinity: &Option<Affinity>| affinities(affinity.as_ref(), config.most_vcpus(), context);
+    info.given("avail_vcpus", config.vcpus.map(|count| (0..count).collect::<Vec<_>>()));
+    let affinity = |affinity: &Option<Affinity>| affinities(affinity.as_ref(), config.most_vcpus(), context);
     info.list("vcpu_hard_affinity", affinity(&config.cpus));
     info.list("vcpu_soft_affinity", affinity(&config.cpus_soft));
     // Who says where vCPUs go does not want them placed.
-    info.flag(
-        "numa_placement",
-        (config.cpus.is_some() || config.cpus_soft.is_some()).then_some(false),
-    );
-    let tsc =
-        (config.tsc_mode != TscMode::Default).then(|| name_of(config.tsc_mode, &TscMode::NAMES));
+    info.flag("numa_placement", (config.cpus.is_some() || config.cpus_soft.is_some()).then_some(false));
+    let tsc = (config.tsc_mode != TscMode::Default).then(|| name_of(config.tsc_mode, &TscMode::NAMES));
     info.given("tsc_mode", tsc);
-    info.given(
-        "max_memkb",
-        config
-            .max_memory_mib
-            .or(config.memory_mib)
-            .map(|mib| mib << 10),
-    );
+    info.given("max_memkb", config.max_memory_mib.or(config.memory_mib).map(|mib| mib << 10));
     info.given("target_memkb", config.memory_mib.map(|mib| mib << 10));
-    info.given(
-        "shadow_memkb",
-        config.shadow_memory_mib.map(|mib| mib << 10),
-    );
+    info.given("shadow_memkb", config.shadow_memory_mib.map(|mib| mib << 10));
     info.flag("disable_migrate", config.no_migrate);
     info.given("max_grant_frames", config.max_grant_frames);
     info.given("max_maptrack_frames", config.max_maptrack_frames);
     info.given("max_grant_version", config.max_grant_version);
     info.set("sched_params", sched_params(config));
-    info.flag("claim_mode", Some(true));
-    info.given(
-        "event_channels",
-        config.max_event_channels.filter(|&channels| channels != 0),
-    );
+    info.flag("claim_mode", Some(false));
+    info.given("event_channels", config.max_event_channels.filter(|&channels| channels != 0));
     info.given("kernel", config.kernel.clone());
     info.given("cmdline", config.command_line());
     info.given("ramdisk", config.ramdisk.clone());
     info.flag("acpi", config.acpi);
-    info.given(
-        "timer_mode",
-        config
-            .timer_mode
-            .map(|mode| name_of(mode, &TimerMode::NAMES)),
-    );
+    info.given("timer_mode", config.timer_mode.map(|mode| name_of(mode, &TimerMode::NAMES)));
     info.flag("nested_hvm", config.nested_hvm);
     info.set("type.pvh", json!({}));
     info.set("arch_arm", json!({}));
@@ -269,10 +336,7 @@ fn sched_params(config: &DomainConfig) -> Value {
 }
 
 fn name_of<T: Copy + PartialEq>(value: T, names: &[(T, &'static str)]) -> &'static str {
-    names
-        .iter()
-        .find(|(other, _)| *other == value)
-        .map_or("", |(_, name)| name)
+    names.iter().find(|(other, _)| *other == value).map_or("", |(_, name)| name)
 }
 
 fn affinities(affinity: Option<&Affinity>, vcpus: u32, context: &Context<'_>) -> Vec<Value> {
@@ -280,18 +344,16 @@ fn affinities(affinity: Option<&Affinity>, vcpus: u32, context: &Context<'_>) ->
     match affinity {
         None => Vec::new(),
         Some(Affinity::All(set)) => vec![json!(set.resolve(context.node_of_cpu)); count],
-        Some(Affinity::PerVcpu(sets)) => sets
-            .iter()
-            .take(count)
-            .map(|set| json!(set.resolve(context.node_of_cpu)))
-            .collect(),
+        Some(Affinity::PerVcpu(sets)) => {
+            sets.iter().take(count).map(|set| json!(set.resolve(context.node_of_cpu))).collect()
+        }
     }
 }
 
 fn disk(disk: &Disk) -> Value {
     let mut object = Object::default();
     object.text("backend_domname", &disk.backend_domain);
-    object.given("pdev_path", disk.target.clone());
+    object.set("pdev_path", disk.target.clone().unwrap_or_default());
     object.set("vdev", disk.vdev.clone());
     object.given(
         "backend",
@@ -322,9 +384,10 @@ fn disk(disk: &Disk) -> Value {
     object.done()
 }
 
-fn nic(vif: &Vif) -> Value {
+fn nic((devid, vif): (usize, &Vif)) -> Value {
     let mut object = Object::default();
     object.text("backend_domname", &vif.backend);
+    object.set("devid", devid);
     object.given("mtu", vif.mtu);
     object.text("model", &vif.model);
     let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -347,13 +410,12 @@ fn nic(vif: &Vif) -> Value {
     object.done()
 }
 
-fn p9((devid, share): (usize, &P9)) -> Value {
+fn p9(share: &P9) -> Value {
     let mut object = Object::default();
     object.text("backend_domname", &share.backend);
     object.set("tag", share.tag.clone());
     object.set("path", share.path.clone());
     object.set("security_model", share.security_model.clone());
-    object.set("devid", devid);
     object.done()
 }
 
@@ -366,5 +428,43 @@ mod tests {
         let value = json!({ "a": {}, "b": [1, { "c": "x" }], "d": [] });
         let text = "{\n    \"a\": {\n\n    },\n    \"b\": [\n        1,\n        {\n            \"c\": \"x\"\n        }\n    ],\n    \"d\": [\n\n    ]\n}\n";
         assert_eq!(to_text(&value), text);
+    }
+
+    /// What Debian's xl 4.17 stored for the smaller of them, and what comes back from it.
+    #[test]
+    fn what_is_stored_is_libxls() {
+        let (config, _) = crate::config::read("x.cfg", include_str!("../tests/small.cfg").as_bytes(), &[]);
+        let context = Context { uuid: config.uuid.unwrap_or_default(), node_of_cpu: &[] };
+        let stored = to_text(&stored_config(&domain_config(&config, &context)));
+        assert_eq!(stored, include_str!("../tests/small-stored.json"));
+        let mut value = from_text(stored.as_bytes()).expect("is JSON");
+        value["c_info"]["name"] = json!("renamed");
+        value["b_info"]["target_memkb"] = json!(131_072);
+        value["b_info"]["avail_vcpus"] = json!([0, 1]);
+        let mut changed = config.clone();
+        take_changes(&mut changed, &value);
+        let expected = DomainConfig {
+            name: "renamed".into(),
+            memory_mib: Some(128),
+            max_memory_mib: Some(256),
+            vcpus: Some(2),
+            ..config
+        };
+        assert_eq!(changed, expected);
+    }
+
+    /// What Debian's xl 4.17 printed for the same two files on a host with one CPU.
+    #[test]
+    fn descriptions_equal_xls() {
+        let nodes = [Some(0), None, None, None, None, None, None, None];
+        for (file, expected) in [
+            (include_str!("../tests/small.cfg"), include_str!("../tests/small.json")),
+            (include_str!("../tests/large.cfg"), include_str!("../tests/large.json")),
+        ] {
+            let (config, report) = crate::config::read("x.cfg", file.as_bytes(), &[]);
+            assert!(!report.has_errors(), "{:?}", report.findings());
+            let context = Context { uuid: config.uuid.unwrap_or_default(), node_of_cpu: &nodes };
+            assert_eq!(to_text(&domain_config(&config, &context)), expected);
+        }
     }
 }

@@ -47,10 +47,7 @@ const GPE0: u16 = 0xafe0;
 
 /// Builds the tables for `base`, which must be a multiple of 64.
 pub fn tables(base: u64, processors: &[Processor]) -> Tables {
-    let mut area = Area {
-        base,
-        bytes: vec![0; 64],
-    };
+    let mut area = Area { base, bytes: vec![0; 64] };
     let facs = area.place(&facs());
     let dsdt = area.place(&dsdt());
     let fadt = area.place(&fadt(facs, dsdt));
@@ -58,11 +55,7 @@ pub fn tables(base: u64, processors: &[Processor]) -> Tables {
     let xsdt = area.place(&xsdt(&[fadt, madt]));
     let rsdp_bytes = rsdp(xsdt);
     area.bytes[..rsdp_bytes.len()].copy_from_slice(&rsdp_bytes);
-    Tables {
-        bytes: area.bytes,
-        rsdp: base,
-        rsdp_bytes,
-    }
+    Tables { bytes: area.bytes, rsdp: base, rsdp_bytes }
 }
 
 /// The bytes so far; the first 64 are kept for the RSDP.
@@ -120,10 +113,7 @@ fn rsdp(xsdt: u64) -> Vec<u8> {
 
 /// Extended system description table, §5.2.8: the addresses of all others.
 fn xsdt(tables: &[u64]) -> Vec<u8> {
-    let body: Vec<u8> = tables
-        .iter()
-        .flat_map(|address| address.to_le_bytes())
-        .collect();
+    let body: Vec<u8> = tables.iter().flat_map(|address| address.to_le_bytes()).collect();
     table(b"XSDT", 1, &body)
 }
 
@@ -145,9 +135,7 @@ fn dsdt() -> Vec<u8> {
 
 /// Fixed description table, §5.2.9, revision 5.
 fn fadt(facs: u64, dsdt: u64) -> Vec<u8> {
-    let mut fields = Fields {
-        bytes: vec![0; 268 - HEADER],
-    };
+    let mut fields = Fields { bytes: vec![0; 268 - HEADER] };
     // Below 4 GiB both addresses fit the 32-bit fields, which older guests read.
     fields.put(36, &(facs as u32).to_le_bytes());
     fields.put(40, &(dsdt as u32).to_le_bytes());
@@ -207,16 +195,10 @@ mod tests {
     use super::*;
 
     fn find<'a>(tables: &'a Tables, base: u64, signature: &[u8; 4]) -> &'a [u8] {
-        let u64_at = |bytes: &[u8], at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-        };
+        let u64_at = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let table_at = |address: u64| {
             let start = usize::try_from(address - base).expect("in the area");
-            let length = u32::from_le_bytes(
-                tables.bytes[start + 4..start + 8]
-                    .try_into()
-                    .expect("four bytes"),
-            );
+            let length = u32::from_le_bytes(tables.bytes[start + 4..start + 8].try_into().expect("four bytes"));
             &tables.bytes[start..start + length as usize]
         };
         let xsdt = table_at(u64_at(&tables.bytes, 24));
@@ -235,13 +217,7 @@ mod tests {
     #[test]
     fn tables_are_found_from_the_rsdp_and_sum_to_zero() {
         let base = 0xfc00_0000;
-        let processors: Vec<_> = (0..128)
-            .map(|id| Processor {
-                uid: id,
-                apic_id: id * 2,
-                enabled: id < 3,
-            })
-            .collect();
+        let processors: Vec<_> = (0..128).map(|id| Processor { uid: id, apic_id: id * 2, enabled: id < 3 }).collect();
         let tables = tables(base, &processors);
         assert!(tables.bytes.len() <= 4096, "{}", tables.bytes.len());
         assert_eq!(&tables.bytes[..8], b"RSD PTR ");
@@ -252,16 +228,9 @@ mod tests {
         }
         let madt = find(&tables, base, b"APIC");
         assert_eq!(madt.len(), 44 + 128 * 8);
-        assert_eq!(
-            &madt[44 + 8 * 2..44 + 8 * 4],
-            [0, 8, 2, 4, 1, 0, 0, 0, 0, 8, 3, 6, 0, 0, 0, 0]
-        );
+        assert_eq!(&madt[44 + 8 * 2..44 + 8 * 4], [0, 8, 2, 4, 1, 0, 0, 0, 0, 8, 3, 6, 0, 0, 0, 0]);
         assert_eq!(find(&tables, base, b"FACP").len(), 268);
-        let facs = u64::from_le_bytes(
-            find(&tables, base, b"FACP")[132..140]
-                .try_into()
-                .expect("eight bytes"),
-        );
+        let facs = u64::from_le_bytes(find(&tables, base, b"FACP")[132..140].try_into().expect("eight bytes"));
         assert_eq!(facs % 64, 0);
     }
 }

@@ -4,22 +4,7 @@
 //! its number, virtualization is hidden, and an invariant TSC is shown only where it stays true. Pure; the build step reads
 //! the default policy, passes it through [`adjust`] and writes it back.
 
-/// One CPUID leaf as the hypervisor passes it (`xen_cpuid_leaf_t`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leaf {
-    /// EAX on input.
-    pub leaf: u32,
-    /// ECX on input, or all ones where it does not matter.
-    pub subleaf: u32,
-    /// EAX.
-    pub a: u32,
-    /// EBX.
-    pub b: u32,
-    /// ECX.
-    pub c: u32,
-    /// EDX.
-    pub d: u32,
-}
+use public_abi::cpu_policy::CpuidLeaf as Leaf;
 
 /// Changes the default policy for a PVH guest.
 pub fn adjust(leaves: &mut [Leaf], invariant_tsc: bool) {
@@ -39,10 +24,7 @@ pub fn adjust(leaves: &mut [Leaf], invariant_tsc: bool) {
 
 /// "AuthenticAMD" or "HygonGenuine", in the order EBX, EDX, ECX.
 fn is_amd(leaf: &Leaf) -> bool {
-    let name: Vec<u8> = [leaf.b, leaf.d, leaf.c]
-        .iter()
-        .flat_map(|part| part.to_le_bytes())
-        .collect();
+    let name: Vec<u8> = [leaf.b, leaf.d, leaf.c].iter().flat_map(|part| part.to_le_bytes()).collect();
     name == b"AuthenticAMD" || name == b"HygonGenuine"
 }
 
@@ -73,11 +55,7 @@ fn core_count(leaf: &mut Leaf) {
     let cores = leaf.c & 0xff;
     let size = leaf.c >> 12 & 0xf;
     if cores < 0x7f {
-        let size = if (1..7).contains(&size) {
-            size + 1
-        } else {
-            size
-        };
+        let size = if (1..7).contains(&size) { size + 1 } else { size };
         leaf.c = leaf.c & !0xf0ff | (cores << 1 | 1) | size << 12;
     }
 }
@@ -88,45 +66,18 @@ mod tests {
 
     fn amd() -> Leaf {
         let part = |text: &[u8; 4]| u32::from_le_bytes(*text);
-        Leaf {
-            leaf: 0,
-            subleaf: !0,
-            a: 0x10,
-            b: part(b"Auth"),
-            c: part(b"cAMD"),
-            d: part(b"enti"),
-        }
+        Leaf { leaf: 0, subleaf: !0, a: 0x10, b: part(b"Auth"), c: part(b"cAMD"), d: part(b"enti") }
     }
 
     #[test]
     fn an_amd_guest_sees_doubled_apic_ids_and_no_svm() {
-        let one = Leaf {
-            leaf: 1,
-            b: 4 << 16 | 0x0800,
-            c: 1 << 5 | 1,
-            ..Leaf::default()
-        };
-        let extended = Leaf {
-            leaf: 0x8000_0001,
-            c: 0b111,
-            ..Leaf::default()
-        };
-        let power = Leaf {
-            leaf: 0x8000_0007,
-            d: 1 << 8,
-            ..Leaf::default()
-        };
-        let size = Leaf {
-            leaf: 0x8000_0008,
-            c: 2 << 12 | 3,
-            ..Leaf::default()
-        };
+        let one = Leaf { leaf: 1, b: 4 << 16 | 0x0800, c: 1 << 5 | 1, ..Leaf::default() };
+        let extended = Leaf { leaf: 0x8000_0001, c: 0b111, ..Leaf::default() };
+        let power = Leaf { leaf: 0x8000_0007, d: 1 << 8, ..Leaf::default() };
+        let size = Leaf { leaf: 0x8000_0008, c: 2 << 12 | 3, ..Leaf::default() };
         let mut leaves = [amd(), one, extended, power, size];
         adjust(&mut leaves, false);
-        assert_eq!(
-            (leaves[1].b, leaves[1].c, leaves[1].d),
-            (8 << 16 | 0x0800, 1, 1 << 28 | 1 << 6)
-        );
+        assert_eq!((leaves[1].b, leaves[1].c, leaves[1].d), (8 << 16 | 0x0800, 1, 1 << 28 | 1 << 6));
         assert_eq!(leaves[2].c, 0b001);
         assert_eq!(leaves[3].d, 0);
         assert_eq!(leaves[4].c, 3 << 12 | 7);
@@ -138,25 +89,13 @@ mod tests {
     fn counts_stay_in_their_fields() {
         let mut leaves = [
             amd(),
-            Leaf {
-                leaf: 1,
-                b: 0xff << 16,
-                ..Leaf::default()
-            },
-            Leaf {
-                leaf: 0x8000_0008,
-                c: 7 << 12 | 0x7f,
-                ..Leaf::default()
-            },
+            Leaf { leaf: 1, b: 0xff << 16, ..Leaf::default() },
+            Leaf { leaf: 0x8000_0008, c: 7 << 12 | 0x7f, ..Leaf::default() },
         ];
         adjust(&mut leaves, false);
         assert_eq!(leaves[1].b, 0xff << 16);
         assert_eq!(leaves[2].c, 7 << 12 | 0x7f);
-        let mut intel = [Leaf {
-            leaf: 4,
-            a: 0x3f << 26 | 0xfff << 14 | 0x121,
-            ..Leaf::default()
-        }];
+        let mut intel = [Leaf { leaf: 4, a: 0x3f << 26 | 0xfff << 14 | 0x121, ..Leaf::default() }];
         adjust(&mut intel, false);
         assert_eq!(intel[0].a, 0x3f << 26 | 0x121);
     }

@@ -100,21 +100,9 @@ pub struct MapEntry {
 
 /// The memory map: RAM, ACPI tables, special pages, in the order of addresses.
 pub fn memory_map(ram: &[GpaRange], acpi: Option<GpaRange>) -> Vec<MapEntry> {
-    let mut map: Vec<MapEntry> = ram
-        .iter()
-        .map(|&range| MapEntry {
-            range,
-            kind: E820Type::Ram,
-        })
-        .collect();
-    map.extend(acpi.map(|range| MapEntry {
-        range,
-        kind: E820Type::Acpi,
-    }));
-    map.push(MapEntry {
-        range: special_pages(),
-        kind: E820Type::Reserved,
-    });
+    let mut map: Vec<MapEntry> = ram.iter().map(|&range| MapEntry { range, kind: E820Type::Ram }).collect();
+    map.extend(acpi.map(|range| MapEntry { range, kind: E820Type::Acpi }));
+    map.push(MapEntry { range: special_pages(), kind: E820Type::Reserved });
     map.sort_by_key(|entry| entry.range.start());
     map
 }
@@ -128,35 +116,21 @@ mod tests {
         assert_eq!(SpecialPage::Paging.gfn(), 0xfeff8);
         assert_eq!(SpecialPage::Xenstore.gfn(), 0xfeffc);
         assert_eq!(SpecialPage::Console.gfn(), 0xfefff);
-        assert_eq!(
-            (first_gfn(special_pages()), pages(special_pages())),
-            (0xfeff8, 8)
-        );
+        assert_eq!((first_gfn(special_pages()), pages(special_pages())), (0xfeff8, 8));
     }
 
     #[test]
     fn ram_goes_around_the_hole() {
         assert_eq!(ram(64 << 10), [range(0, 64 << 20)]);
         let eight = ram(8 << 20);
-        assert_eq!(
-            eight,
-            [range(0, ACPI_BASE), range(HIGH_BASE, (8 << 30) - ACPI_BASE)]
-        );
+        assert_eq!(eight, [range(0, ACPI_BASE), range(HIGH_BASE, (8 << 30) - ACPI_BASE)]);
     }
 
     #[test]
     fn the_memory_map_is_sorted_and_disjoint() {
         let map = memory_map(&ram(5 << 20), Some(range(ACPI_BASE, PAGE)));
         let kinds: Vec<_> = map.iter().map(|entry| entry.kind).collect();
-        assert_eq!(
-            kinds,
-            [
-                E820Type::Ram,
-                E820Type::Acpi,
-                E820Type::Reserved,
-                E820Type::Ram
-            ]
-        );
+        assert_eq!(kinds, [E820Type::Ram, E820Type::Acpi, E820Type::Reserved, E820Type::Ram]);
         for pair in map.windows(2) {
             assert!(pair[0].range.end() <= pair[1].range.start());
         }

@@ -15,6 +15,7 @@ pub mod spec;
 use image::{GpaRange, ImageError};
 use layout::MapEntry;
 use nodes::Node;
+use public_abi::hvm_params::HvmParam;
 
 /// An event channel that the plan opens between the guest and a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,33 +65,6 @@ pub enum Source {
     IdentityPageTable,
 }
 
-/// A parameter of the domain (`HVM_PARAM_*` of public/hvm/params.h) that the plan sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Param {
-    /// `HVM_PARAM_TIMER_MODE`
-    TimerMode,
-    /// `HVM_PARAM_STORE_PFN`
-    StorePfn,
-    /// `HVM_PARAM_BUFIOREQ_PFN`
-    BufferedIoreqPfn,
-    /// `HVM_PARAM_IOREQ_PFN`
-    IoreqPfn,
-    /// `HVM_PARAM_CONSOLE_PFN`
-    ConsolePfn,
-    /// `HVM_PARAM_PAGING_RING_PFN`
-    PagingRingPfn,
-    /// `HVM_PARAM_MONITOR_RING_PFN`
-    MonitorRingPfn,
-    /// `HVM_PARAM_SHARING_RING_PFN`
-    SharingRingPfn,
-    /// `HVM_PARAM_IDENT_PT`
-    IdentityPageTable,
-    /// `HVM_PARAM_CONSOLE_EVTCHN`
-    ConsolePort,
-    /// `HVM_PARAM_STORE_EVTCHN`
-    StorePort,
-}
-
 /// The value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamValue {
@@ -137,7 +111,7 @@ pub enum Step {
     /// Set a parameter.
     SetParam {
         /// Which.
-        param: Param,
+        param: HvmParam,
         /// To what.
         value: ParamValue,
     },
@@ -150,8 +124,6 @@ pub enum Step {
         /// Whether it may see an invariant TSC.
         invariant_tsc: bool,
     },
-    /// Reserve memory for it, in pages, so that a lack shows now and not half-way.
-    Claim(u64),
     /// Put memory under a range of its address space.
     Populate {
         /// What it is for.
@@ -161,8 +133,6 @@ pub enum Step {
         /// Whether large pages are worth trying.
         large: bool,
     },
-    /// Give up what is left of the claim.
-    Unclaim,
     /// Tell the hypervisor the memory map.
     MemoryMap(Vec<MapEntry>),
     /// Fill a range with zeroes.
@@ -188,15 +158,8 @@ pub enum Step {
         /// What it finds in RBX: the start info's address.
         start_info: u64,
     },
-    /// Grant a page to a daemon's domain before the guest runs.
-    SeedGrant {
-        /// The grant reference.
-        reference: u32,
-        /// The daemon's domain.
-        domain: u16,
-        /// The guest's page.
-        gfn: u64,
-    },
+    /// Grant pages to daemons' domains before the guest runs: grant reference, domain, page.
+    SeedGrants(Vec<(u32, u16, u64)>),
     /// Set scheduling parameters.
     Scheduling {
         /// Weight, if not the default.
@@ -255,24 +218,15 @@ impl std::fmt::Display for PlanError {
                 write!(f, "{error}")?;
                 match error {
                     ImageError::NotInRam { .. } | ImageError::NoRoom { .. } => {
-                        write!(
-                            f,
-                            " (the guest has {low_mib} MiB below 4 GiB; raise memory=)"
-                        )
+                        write!(f, " (the guest has {low_mib} MiB below 4 GiB; raise memory=)")
                     }
                     _ => Ok(()),
                 }
             }
             PlanError::Vcpus { online, most } => {
-                write!(
-                    f,
-                    "{online} of {most} vCPUs: a guest has 1 to 128, and no more online than it has"
-                )
+                write!(f, "{online} of {most} vCPUs: a guest has 1 to 128, and no more online than it has")
             }
-            PlanError::Memory {
-                start_kib,
-                most_kib,
-            } => write!(
+            PlanError::Memory { start_kib, most_kib } => write!(
                 f,
                 "{start_kib} KiB of memory and {most_kib} KiB at most: both must be whole pages, the second no less"
             ),

@@ -8,12 +8,7 @@ use super::{BuildPlan, Channel, Create, ParamValue, Source, Step};
 
 impl fmt::Display for BuildPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "plan for PVH domain \"{}\", uuid {}",
-            self.name,
-            format_uuid(&self.uuid)
-        )?;
+        writeln!(f, "plan for PVH domain \"{}\", uuid {}", self.name, format_uuid(&self.uuid))?;
         for (number, step) in (1..).zip(&self.steps) {
             writeln!(f, "{number:3}. {step}")?;
             if let Step::Store { nodes, .. } = step {
@@ -49,35 +44,23 @@ impl fmt::Display for Step {
                 write!(f, "write {} xenstore nodes: {what}", nodes.len())
             }
             Step::Affinity { vcpu, hard, soft } => {
-                write!(
-                    f,
-                    "vCPU {vcpu} runs on CPUs {} and prefers {}",
-                    CpuList(hard),
-                    CpuList(soft)
-                )
+                write!(f, "vCPU {vcpu} runs on CPUs {} and prefers {}", CpuList(hard), CpuList(soft))
             }
             Step::MaxMemory(kib) => write!(f, "limit memory to {kib} KiB"),
             Step::OpenChannel { channel, remote } => {
                 write!(f, "open the {channel} event channel to domain {remote}")
             }
-            Step::SetParam {
-                param,
-                value: ParamValue::Number(value),
-            } => write!(f, "set {param:?} to {value:#x}"),
-            Step::SetParam {
-                param,
-                value: ParamValue::Port(channel),
-            } => write!(f, "set {param:?} to the {channel} port"),
+            Step::SetParam { param, value: ParamValue::Number(value) } => {
+                write!(f, "set {} to {value:#x}", param.name())
+            }
+            Step::SetParam { param, value: ParamValue::Port(channel) } => {
+                write!(f, "set {} to the {channel} port", param.name())
+            }
             Step::TscMode(mode) => write!(f, "set TSC mode {mode}"),
             Step::PagingPool(bytes) => write!(f, "give {} KiB for page tables", bytes >> 10),
             Step::CpuPolicy { invariant_tsc } => {
-                write!(
-                    f,
-                    "set the CPUID policy, {} invariant TSC",
-                    if *invariant_tsc { "with" } else { "without" }
-                )
+                write!(f, "set the CPUID policy, {} invariant TSC", if *invariant_tsc { "with" } else { "without" })
             }
-            Step::Claim(pages) => write!(f, "claim {pages} pages"),
             Step::Populate { what, range, large } => {
                 write!(
                     f,
@@ -86,29 +69,18 @@ impl fmt::Display for Step {
                     if *large { ", large if possible" } else { "" }
                 )
             }
-            Step::Unclaim => f.write_str("give up the rest of the claim"),
             Step::MemoryMap(map) => write!(f, "set the memory map, {} entries", map.len()),
             Step::Clear { what, range } => write!(f, "clear {range}: {what}"),
             Step::Load { range, source } => write!(f, "load {range}: {source}"),
-            Step::Context {
-                vcpus,
-                entry,
-                start_info,
-            } => {
-                write!(
-                    f,
-                    "set MTRRs of {vcpus} vCPUs; vCPU 0 starts at {entry:#x} with RBX {start_info:#x}"
-                )
+            Step::Context { vcpus, entry, start_info } => {
+                write!(f, "set MTRRs of {vcpus} vCPUs; vCPU 0 starts at {entry:#x} with RBX {start_info:#x}")
             }
-            Step::SeedGrant {
-                reference,
-                domain,
-                gfn,
-            } => {
-                write!(
-                    f,
-                    "grant page {gfn:#x} to domain {domain} as reference {reference}"
-                )
+            Step::SeedGrants(grants) => {
+                let grant = |(reference, domain, gfn): &(u32, u16, u64)| {
+                    format!("page {gfn:#x} to domain {domain} as reference {reference}")
+                };
+                let grants: Vec<String> = grants.iter().map(grant).collect();
+                write!(f, "grant {}", grants.join(", "))
             }
             Step::Scheduling { weight, cap } => {
                 f.write_str("set scheduling:")?;
@@ -123,9 +95,7 @@ impl fmt::Display for Step {
 }
 
 fn write_create(f: &mut fmt::Formatter<'_>, create: &Create) -> fmt::Result {
-    let frames = |frames: Option<u32>| {
-        frames.map_or_else(|| "default".to_string(), |frames| frames.to_string())
-    };
+    let frames = |frames: Option<u32>| frames.map_or_else(|| "default".to_string(), |frames| frames.to_string());
     write!(
         f,
         "create domain: hvm, hap{}, {} vCPUs, {} event channels, {} grant frames, {} maptrack frames, grants v{}, CPU pool {}",
@@ -184,11 +154,7 @@ fn symbolic(path: &Path, uuid: &[u8; 16]) -> String {
         Base::Domain => "/local/domain/DOMID".to_string(),
         Base::Vm => format!("/vm/{}", format_uuid(uuid)),
         Base::Libxl => "/libxl/DOMID".to_string(),
-        Base::ConsoleBackend => "/local/domain/CONSOLED/backend/console/DOMID/0".to_string(),
+        Base::ConsoleBackend(backend) => format!("/local/domain/{backend}/backend/console/DOMID/0"),
     };
-    if path.rest.is_empty() {
-        base
-    } else {
-        format!("{base}/{}", path.rest)
-    }
+    if path.rest.is_empty() { base } else { format!("{base}/{}", path.rest) }
 }

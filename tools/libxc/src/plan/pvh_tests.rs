@@ -5,11 +5,7 @@ use image::notes::Notes;
 
 use super::*;
 
-const HOST: HostFacts = HostFacts {
-    grant_version: 2,
-    xenstore_domid: 0,
-    console_domid: 0,
-};
+const HOST: HostFacts = HostFacts { grant_version: 2, xenstore_domid: 0, console_domid: 0 };
 const CODE: [u8; 0x900] = [0x90; 0x900];
 
 /// A kernel with the addresses of Debian's 6.1, as xen-abi.md §2.1 measured them.
@@ -21,20 +17,8 @@ fn kernel() -> Kernel<'static> {
         supported_features: Some(1 << 15),
         ..Notes::default()
     };
-    let segment = Segment {
-        range: span,
-        vaddr: 0,
-        flags: 7,
-        align: 0x20_0000,
-        bytes: &CODE,
-    };
-    Kernel {
-        machine: Machine::X86_64,
-        entry: 0,
-        segments: vec![segment],
-        span,
-        notes,
-    }
+    let segment = Segment { range: span, vaddr: 0, flags: 7, align: 0x20_0000, bytes: &CODE };
+    Kernel { machine: Machine::X86_64, entry: 0, segments: vec![segment], span, notes }
 }
 
 fn spec(memory_mib: u64) -> GuestSpec {
@@ -61,18 +45,12 @@ fn the_domain_comes_first_and_xenstored_learns_of_it_after_its_ring_is_ready() {
     assert!(matches!(steps.first(), Some(Step::CreateDomain(_))));
     let at = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).expect("is there");
     let introduce = at(&|step| matches!(step, Step::Introduce { .. }));
-    let seeded = at(&|step| matches!(step, Step::SeedGrant { reference: 1, .. }));
+    let seeded = at(&|step| matches!(step, Step::SeedGrants(_)));
     let cleared = at(&|step| matches!(step, Step::Clear { .. }));
     let pool = at(&|step| matches!(step, Step::PagingPool(_)));
     let populate = at(&|step| matches!(step, Step::Populate { .. }));
     let loaded = at(&|step| matches!(step, Step::Load { .. }));
-    assert!(
-        pool < populate
-            && populate < cleared
-            && cleared < loaded
-            && loaded < seeded
-            && seeded < introduce
-    );
+    assert!(pool < populate && populate < cleared && cleared < loaded && loaded < seeded && seeded < introduce);
 }
 
 #[test]
@@ -87,19 +65,12 @@ fn nothing_overlaps_and_everything_lies_in_populated_memory() {
         .collect();
     let loaded = loads(&steps);
     for (index, (range, _)) in loaded.iter().enumerate() {
-        assert!(
-            populated.iter().any(|(memory, _)| memory.contains(*range)),
-            "{range}"
-        );
+        assert!(populated.iter().any(|(memory, _)| memory.contains(*range)), "{range}");
         for (other, _) in &loaded[index + 1..] {
             assert!(!range.overlaps(*other), "{range} {other}");
         }
     }
-    let ram: u64 = populated
-        .iter()
-        .filter(|(_, what)| what.starts_with("RAM"))
-        .map(|(range, _)| range.len())
-        .sum();
+    let ram: u64 = populated.iter().filter(|(_, what)| what.starts_with("RAM")).map(|(range, _)| range.len()).sum();
     assert_eq!(ram, 5 << 30);
 }
 
@@ -107,19 +78,12 @@ fn nothing_overlaps_and_everything_lies_in_populated_memory() {
 fn the_start_info_points_to_what_was_placed() {
     let steps = made(&spec(256), 5000);
     let loaded = loads(&steps);
-    let ramdisk = loaded
-        .iter()
-        .find(|(_, source)| *source == Source::Ramdisk)
-        .expect("is there")
-        .0;
+    let ramdisk = loaded.iter().find(|(_, source)| *source == Source::Ramdisk).expect("is there").0;
     assert_eq!(ramdisk, layout::range(0x4a0_0000, 5000));
     let (info, bytes) = loaded
         .iter()
         .find_map(|(range, source)| match source {
-            Source::Made {
-                what: "start info",
-                bytes,
-            } => Some((*range, bytes)),
+            Source::Made { what: "start info", bytes } => Some((*range, bytes)),
             _ => None,
         })
         .expect("is there");
@@ -129,89 +93,44 @@ fn the_start_info_points_to_what_was_placed() {
     let modules = usize::try_from(u64_at(16) - info.start()).expect("in the block");
     assert_eq!((u64_at(modules), u64_at(modules + 8)), (0x4a0_0000, 5000));
     assert_eq!(u64_at(32), ACPI_BASE);
-    let context = steps
-        .iter()
-        .find(|step| matches!(step, Step::Context { .. }));
-    assert_eq!(
-        context,
-        Some(&Step::Context {
-            vcpus: 1,
-            entry: 0x100_0850,
-            start_info: 0x4a0_2000
-        })
-    );
+    let context = steps.iter().find(|step| matches!(step, Step::Context { .. }));
+    assert_eq!(context, Some(&Step::Context { vcpus: 1, entry: 0x100_0850, start_info: 0x4a0_2000 }));
 }
 
 #[test]
 fn what_does_not_fit_is_named() {
-    let error = |spec: &GuestSpec, ramdisk| {
-        plan(spec, &kernel(), ramdisk, &HOST)
-            .expect_err("does not fit")
-            .to_string()
-    };
+    let error =
+        |spec: &GuestSpec, ramdisk| plan(spec, &kernel(), ramdisk, &HOST).expect_err("does not fit").to_string();
     let kernel_out = error(&spec(64), 0);
     assert!(
-        kernel_out.contains("kernel")
-            && kernel_out.contains("has 64 MiB below 4 GiB; raise memory="),
+        kernel_out.contains("kernel") && kernel_out.contains("has 64 MiB below 4 GiB; raise memory="),
         "{kernel_out}"
     );
     let ramdisk_out = error(&spec(80), 10 << 20);
-    assert!(
-        ramdisk_out.contains("initrd") && ramdisk_out.contains("raise memory="),
-        "{ramdisk_out}"
-    );
+    assert!(ramdisk_out.contains("initrd") && ramdisk_out.contains("raise memory="), "{ramdisk_out}");
     let mut many = spec(256);
     many.max_vcpus = 129;
-    assert_eq!(
-        plan(&many, &kernel(), 0, &HOST),
-        Err(PlanError::Vcpus {
-            online: 1,
-            most: 129
-        })
-    );
+    assert_eq!(plan(&many, &kernel(), 0, &HOST), Err(PlanError::Vcpus { online: 1, most: 129 }));
     let mut odd = spec(256);
     odd.memory_kib = 1026;
-    assert!(matches!(
-        plan(&odd, &kernel(), 0, &HOST),
-        Err(PlanError::Memory { .. })
-    ));
+    assert!(matches!(plan(&odd, &kernel(), 0, &HOST), Err(PlanError::Memory { .. })));
     let mut no_note = kernel();
     no_note.notes.phys32_entry = None;
-    assert!(
-        plan(&spec(256), &no_note, 0, &HOST)
-            .is_err_and(|error| error.to_string().contains("PHYS32_ENTRY"))
-    );
+    assert!(plan(&spec(256), &no_note, 0, &HOST).is_err_and(|error| error.to_string().contains("PHYS32_ENTRY")));
 }
 
 #[test]
 fn affinities_and_scheduling_appear_only_when_asked_for() {
     let plain = made(&spec(256), 0);
-    assert!(
-        !plain
-            .iter()
-            .any(|step| matches!(step, Step::Affinity { .. } | Step::Scheduling { .. }))
-    );
+    assert!(!plain.iter().any(|step| matches!(step, Step::Affinity { .. } | Step::Scheduling { .. })));
     let mut pinned = spec(256);
     pinned.max_vcpus = 3;
     pinned.hard_affinity = vec![vec![], vec![2, 3]];
     pinned.weight = Some(512);
     let steps = made(&pinned, 0);
-    let affinities: Vec<_> = steps
-        .iter()
-        .filter(|step| matches!(step, Step::Affinity { .. }))
-        .collect();
-    assert_eq!(
-        affinities,
-        [&Step::Affinity {
-            vcpu: 1,
-            hard: vec![2, 3],
-            soft: vec![]
-        }]
-    );
-    assert!(steps.contains(&Step::Scheduling {
-        weight: Some(512),
-        cap: None
-    }));
+    let affinities: Vec<_> = steps.iter().filter(|step| matches!(step, Step::Affinity { .. })).collect();
+    assert_eq!(affinities, [&Step::Affinity { vcpu: 1, hard: vec![2, 3], soft: vec![] }]);
+    assert!(steps.contains(&Step::Scheduling { weight: Some(512), cap: None }));
 }
 
 #[test]
@@ -220,10 +139,7 @@ fn an_old_kernel_finds_an_rsdp_below_one_mebibyte() {
     old.notes.supported_features = None;
     let copies = |kernel: &Kernel<'_>| {
         let steps = plan(&spec(256), kernel, 0, &HOST).expect("fits").steps;
-        loads(&steps)
-            .iter()
-            .filter(|(range, _)| range.start() == LEGACY_RSDP)
-            .count()
+        loads(&steps).iter().filter(|(range, _)| range.start() == LEGACY_RSDP).count()
     };
     assert_eq!((copies(&old), copies(&kernel())), (1, 0));
 }

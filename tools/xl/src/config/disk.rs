@@ -84,11 +84,7 @@ impl Disk {
         let mut rest = text.trim_start_matches([' ', '\t', '\n']);
         while !rest.is_empty() {
             if let Some(target) = rest.strip_prefix("target=") {
-                set_once(
-                    &mut draft.target,
-                    "target",
-                    target.strip_suffix(',').unwrap_or(target),
-                )?;
+                set_once(&mut draft.target, "target", target.strip_suffix(',').unwrap_or(target))?;
                 break;
             }
             if let Some(after) = draft.prefix(rest)? {
@@ -106,24 +102,17 @@ impl Disk {
 impl Draft {
     /// Takes a deprecated prefix (`phy:/…`, `qcow2:/…`); only an absolute path makes it one. Gives what follows it.
     fn prefix<'a>(&mut self, rest: &'a str) -> Result<Option<&'a str>, String> {
-        let Some((prefix, path)) = rest
-            .split_once(':')
-            .filter(|(_, path)| path.starts_with('/'))
-        else {
+        let Some((prefix, path)) = rest.split_once(':').filter(|(_, path)| path.starts_with('/')) else {
             return Ok(None);
         };
         let is_word = prefix.starts_with(|c: char| c.is_ascii_lowercase())
-            && prefix
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         if !is_word {
             return Ok(None);
         }
         match prefix {
             "raw" | "qcow" | "qcow2" | "vhd" => self.set_format(prefix)?,
-            "iscsi" | "nbd" | "enbd" | "drbd" => {
-                set_once(&mut self.script, "script", &format!("block-{prefix}"))?
-            }
+            "iscsi" | "nbd" | "enbd" | "drbd" => set_once(&mut self.script, "script", &format!("block-{prefix}"))?,
             "tapdisk" | "tap" | "tap2" | "aio" | "ioemu" | "file" | "phy" => {}
             _ => return Err(format!("unknown prefix `{prefix}:'")),
         }
@@ -162,29 +151,18 @@ impl Draft {
                     "qdisk" => Backend::Qdisk,
                     "standalone" => Backend::Standalone,
                     "tap" => {
-                        return Err(
-                            "backendtype=tap needs blktap, which Linux no longer has; leave it out"
-                                .into(),
-                        );
+                        return Err("backendtype=tap needs blktap, which Linux no longer has; leave it out".into());
                     }
                     _ => {
-                        return Err(format!(
-                            "backendtype `{value}' is unknown; there are phy, qdisk and standalone"
-                        ));
+                        return Err(format!("backendtype `{value}' is unknown; there are phy, qdisk and standalone"));
                     }
                 });
                 Ok(())
             }
             "specification" if value == "xen" => Ok(()),
-            "specification" => Err(format!(
-                "specification `{value}' is not supported; there is only xen"
-            )),
-            "devtype" => Err(format!(
-                "devtype `{value}' is unknown; there are disk and cdrom"
-            )),
-            _ => Err(format!(
-                "unknown parameter `{key}'; see xl-disk-configuration(5)"
-            )),
+            "specification" => Err(format!("specification `{value}' is not supported; there is only xen")),
+            "devtype" => Err(format!("devtype `{value}' is unknown; there are disk and cdrom")),
+            _ => Err(format!("unknown parameter `{key}'; see xl-disk-configuration(5)")),
         }
     }
 
@@ -219,9 +197,7 @@ impl Draft {
             "cdrom" => true,
             "disk" => self.cdrom && !part.contains(':'),
             _ => {
-                return Err(format!(
-                    "device type `{kind}' is unknown; there are disk and cdrom"
-                ));
+                return Err(format!("device type `{kind}' is unknown; there are disk and cdrom"));
             }
         };
         set_once(&mut self.vdev, "vdev", vdev)
@@ -236,9 +212,7 @@ impl Draft {
             "qed" => Format::Qed,
             "empty" => Format::Empty,
             _ => {
-                return Err(format!(
-                    "format `{value}' is unknown; there are raw, qcow2, qcow, vhd, qed and empty"
-                ));
+                return Err(format!("format `{value}' is unknown; there are raw, qcow2, qcow, vhd, qed and empty"));
             }
         };
         match self.format {
@@ -262,20 +236,12 @@ impl Draft {
     fn finish(self) -> Result<Disk, String> {
         let target = self.target.filter(|target| !target.is_empty());
         let Some(vdev) = self.vdev.filter(|vdev| !vdev.is_empty()) else {
-            return Err(
-                "no vdev, the device's name in the guest, is given (for example xvda)".into(),
-            );
+            return Err("no vdev, the device's name in the guest, is given (for example xvda)".into());
         };
         if target.is_none() && !self.cdrom {
-            return Err(
-                "no target, the file or device, is given; only a cdrom can be empty".into(),
-            );
+            return Err("no target, the file or device, is given; only a cdrom can be empty".into());
         }
-        let format = if self.cdrom && target.is_none() {
-            Format::Empty
-        } else {
-            self.format.unwrap_or(Format::Raw)
-        };
+        let format = if self.cdrom && target.is_none() { Format::Empty } else { self.format.unwrap_or(Format::Raw) };
         Ok(Disk {
             format,
             target,
@@ -330,20 +296,14 @@ mod tests {
             assert_eq!(disk(text), cdrom, "{text}");
         }
         let empty = disk(",hdc:cdrom,r");
-        assert_eq!(
-            (empty.format, empty.target, empty.cdrom),
-            (Format::Empty, None, true)
-        );
+        assert_eq!((empty.format, empty.target, empty.cdrom), (Format::Empty, None, true));
     }
 
     #[test]
     fn a_named_target_takes_the_rest() {
         let disk = disk("vdev=xvda,target=/a,b=c,");
         assert_eq!(disk.target.as_deref(), Some("/a,b=c"));
-        assert_eq!(
-            super::Disk::parse("phy:/dev/x,xvda,r").map(|disk| disk.writable),
-            Ok(false)
-        );
+        assert_eq!(super::Disk::parse("phy:/dev/x,xvda,r").map(|disk| disk.writable), Ok(false));
     }
 
     #[test]
@@ -358,10 +318,7 @@ mod tests {
             ("/a,raw,xvda,format=qcow2", "twice"),
             ("/a,raw,xvda,brand=new", "brand"),
         ] {
-            assert!(
-                Disk::parse(text).is_err_and(|error| error.contains(word)),
-                "{text}"
-            );
+            assert!(Disk::parse(text).is_err_and(|error| error.contains(word)), "{text}");
         }
     }
 }

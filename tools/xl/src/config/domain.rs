@@ -51,10 +51,7 @@ impl Action {
 
     /// Its name in the configuration language.
     pub fn name(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(action, _)| *action == self)
-            .map_or("", |(_, name)| name)
+        Self::NAMES.iter().find(|(action, _)| *action == self).map_or("", |(_, name)| name)
     }
 }
 
@@ -99,11 +96,8 @@ pub enum TscMode {
 
 impl TscMode {
     /// Every mode with its name in the configuration language.
-    pub const NAMES: [(TscMode, &'static str); 3] = [
-        (TscMode::Default, "default"),
-        (TscMode::AlwaysEmulate, "always_emulate"),
-        (TscMode::Native, "native"),
-    ];
+    pub const NAMES: [(TscMode, &'static str); 3] =
+        [(TscMode::Default, "default"), (TscMode::AlwaysEmulate, "always_emulate"), (TscMode::Native, "native")];
 }
 
 /// How missed ticks of emulated timers are made up for; the numbers are those of `HVM_PARAM_TIMER_MODE`.
@@ -123,10 +117,7 @@ impl TimerMode {
     /// Every mode with its name in the configuration language.
     pub const NAMES: [(TimerMode, &'static str); 4] = [
         (TimerMode::DelayForMissedTicks, "delay_for_missed_ticks"),
-        (
-            TimerMode::NoDelayForMissedTicks,
-            "no_delay_for_missed_ticks",
-        ),
+        (TimerMode::NoDelayForMissedTicks, "no_delay_for_missed_ticks"),
         (TimerMode::NoMissedTicksPending, "no_missed_ticks_pending"),
         (TimerMode::OneMissedTickPending, "one_missed_tick_pending"),
     ];
@@ -243,8 +234,7 @@ impl DomainConfig {
 
     /// Memory at start in KiB.
     pub fn memory_kib(&self) -> u64 {
-        self.memory_mib
-            .map_or_else(|| self.max_memory_kib(), |mib| mib << 10)
+        self.memory_mib.map_or_else(|| self.max_memory_kib(), |mib| mib << 10)
     }
 
     /// The kernel's command line: `cmdline`, or else `root` and `extra` put together as xl does.

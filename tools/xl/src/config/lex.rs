@@ -45,13 +45,7 @@ pub struct Token {
 
 /// Splits `text` into tokens. Everything that is no token is reported, so one pass finds all lexical errors.
 pub fn lex(text: &Text, report: &mut Report) -> Vec<Token> {
-    let mut lexer = Lexer {
-        text,
-        at: 0,
-        line: 1,
-        line_start: 0,
-        report,
-    };
+    let mut lexer = Lexer { text, at: 0, line: 1, line_start: 0, report };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next() {
         tokens.push(token);
@@ -77,8 +71,7 @@ impl Lexer<'_> {
 
     fn place(&self) -> Place {
         let column = self.at.saturating_sub(self.line_start).saturating_add(1);
-        self.text
-            .place(self.line, u32::try_from(column).unwrap_or(u32::MAX))
+        self.text.place(self.line, u32::try_from(column).unwrap_or(u32::MAX))
     }
 
     fn next(&mut self) -> Option<Token> {
@@ -89,16 +82,10 @@ impl Lexer<'_> {
         let kind = match self.peek()? {
             b'\n' => self.newline(),
             b'#' => self.comment(),
-            b'a'..=b'z' => {
-                Kind::Word(self.run(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_')))
-            }
-            b'0'..=b'9' => {
-                Kind::Number(self.run(|b| matches!(b, b'a'..=b'f' | b'0'..=b'9' | b'x')))
-            }
+            b'a'..=b'z' => Kind::Word(self.run(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_'))),
+            b'0'..=b'9' => Kind::Number(self.run(|b| matches!(b, b'a'..=b'f' | b'0'..=b'9' | b'x'))),
             quote @ (b'\'' | b'"') => self.string(quote, &place),
-            b'+' if self.text.bytes().get(self.at + 1) == Some(&b'=') => {
-                self.punctuation(2, Kind::Append)
-            }
+            b'+' if self.text.bytes().get(self.at + 1) == Some(&b'=') => self.punctuation(2, Kind::Append),
             b'=' => self.punctuation(1, Kind::Assign),
             b',' => self.punctuation(1, Kind::Comma),
             b'[' => self.punctuation(1, Kind::Open),
@@ -147,8 +134,7 @@ impl Lexer<'_> {
         loop {
             match self.peek() {
                 None | Some(b'\n') => {
-                    self.report
-                        .error(start, "the string has no closing quote on its line");
+                    self.report.error(start, "the string has no closing quote on its line");
                     return Kind::Bad;
                 }
                 Some(byte) if byte == quote => break,
@@ -157,8 +143,7 @@ impl Lexer<'_> {
                     None => good = false,
                 },
                 Some(0) => {
-                    self.report
-                        .error(&self.place(), "a string cannot hold a zero byte");
+                    self.report.error(&self.place(), "a string cannot hold a zero byte");
                     self.at += 1;
                     good = false;
                 }
@@ -205,30 +190,18 @@ impl Lexer<'_> {
                 return self.numeric_escape(8, 1, 3, &place);
             }
             _ => {
-                self.report.error(
-                    &place,
-                    "unknown escape: after a backslash come \" ' \\ a b f n r t v x or a digit",
-                );
+                self.report.error(&place, "unknown escape: after a backslash come \" ' \\ a b f n r t v x or a digit");
                 return None;
             }
         };
         Some(byte)
     }
 
-    fn numeric_escape(
-        &mut self,
-        radix: u32,
-        least: usize,
-        most: usize,
-        place: &Place,
-    ) -> Option<u8> {
+    fn numeric_escape(&mut self, radix: u32, least: usize, most: usize, place: &Place) -> Option<u8> {
         let mut value = 0;
         let mut digits = 0;
         while digits < most {
-            let Some(digit) = self
-                .peek()
-                .and_then(|byte| char::from(byte).to_digit(radix))
-            else {
+            let Some(digit) = self.peek().and_then(|byte| char::from(byte).to_digit(radix)) else {
                 break;
             };
             value = value * radix + digit;
@@ -238,7 +211,10 @@ impl Lexer<'_> {
         match u8::try_from(value) {
             Ok(byte) if digits >= least && byte != 0 => Some(byte),
             _ => {
-                self.report.error(place, "a numeric escape is \\x and two hexadecimal digits or up to three octal digits, 1 to 255");
+                self.report.error(
+                    place,
+                    "a numeric escape is \\x and two hexadecimal digits or up to three octal digits, 1 to 255",
+                );
                 None
             }
         }
@@ -252,11 +228,16 @@ impl Lexer<'_> {
         }
         let found = String::from_utf8_lossy(&self.text.bytes()[start..self.at]).into_owned();
         let message = match byte {
-            b'\r' => "carriage return: the file has DOS line ends; convert it, for example with `sed -i 's/\\r$//'`".into(),
+            b'\r' => {
+                "carriage return: the file has DOS line ends; convert it, for example with `sed -i 's/\\r$//'`".into()
+            }
             b'-' => format!("`{}': a negative number must stand in quotes", found.escape_debug()),
             b'A'..=b'Z' => format!("`{}': keys are lower-case words, and strings need quotes", found.escape_debug()),
             b'(' | b')' | b'{' | b'}' | b':' | b'.' | b'+' | b'%' | b'*' => {
-                format!("`{}': expressions are not part of the language, only strings, numbers and lists", found.escape_debug())
+                format!(
+                    "`{}': expressions are not part of the language, only strings, numbers and lists",
+                    found.escape_debug()
+                )
             }
             _ => format!("`{}' is no part of the language", found.escape_debug()),
         };

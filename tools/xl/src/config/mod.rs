@@ -24,11 +24,20 @@ use text::Text;
 ///
 /// The configuration is worth using only if the report has no errors.
 pub fn read(file: &str, content: &[u8], overrides: &[String]) -> (DomainConfig, Report) {
+    read_text(&Text::new(file, content, overrides))
+}
+
+/// The same, from a text that is put together already.
+pub fn read_text(text: &Text) -> (DomainConfig, Report) {
     let mut report = Report::default();
-    let text = Text::new(file, content, overrides);
-    let settings = parse::parse(&text, &mut report);
-    let config = schema::apply(&settings, &text, &mut report);
+    let settings = parse::parse(text, &mut report);
+    let config = schema::apply(&settings, text, &mut report);
     (config, report)
+}
+
+/// Reads a UUID in the form that `uuid=` takes.
+pub fn uuid(text: &str) -> Result<[u8; 16], String> {
+    schema::uuid(text)
 }
 
 #[cfg(test)]

@@ -51,12 +51,7 @@ impl Settings {
     }
 
     fn assign(&mut self, key: String, place: Place, value: Value) {
-        let setting = Setting {
-            key,
-            place,
-            value,
-            appended: false,
-        };
+        let setting = Setting { key, place, value, appended: false };
         match self.settings.iter_mut().find(|old| old.key == setting.key) {
             Some(old) => *old = setting,
             None => self.settings.push(setting),
@@ -66,37 +61,20 @@ impl Settings {
     /// Joins `value` to the key's: strings are concatenated, lists lengthened. Without an earlier value it is assigned.
     fn append(&mut self, key: String, place: Place, value: Value, report: &mut Report) {
         let Some(old) = self.settings.iter_mut().find(|old| old.key == key) else {
-            self.settings.push(Setting {
-                key,
-                place,
-                value,
-                appended: true,
-            });
+            self.settings.push(Setting { key, place, value, appended: true });
             return;
         };
         match (&mut old.value.content, value.content) {
-            (
-                Content::Atom { text, quoted },
-                Content::Atom {
-                    text: more,
-                    quoted: more_quoted,
-                },
-            ) => {
+            (Content::Atom { text, quoted }, Content::Atom { text: more, quoted: more_quoted }) => {
                 text.push_str(&more);
                 *quoted |= more_quoted;
             }
             (Content::List(values), Content::List(more)) => values.extend(more),
             (Content::Atom { .. }, Content::List(_)) => {
-                report.error(
-                    &place,
-                    format!("{key}: a list cannot be added to a single value"),
-                );
+                report.error(&place, format!("{key}: a list cannot be added to a single value"));
             }
             (Content::List(_), Content::Atom { .. }) => {
-                report.error(
-                    &place,
-                    format!("{key}: a single value cannot be added to a list; put it in brackets"),
-                );
+                report.error(&place, format!("{key}: a single value cannot be added to a list; put it in brackets"));
             }
         }
         old.place = place;
@@ -107,13 +85,7 @@ impl Settings {
 /// Prints the settings as a configuration that reads back as the same settings.
 impl std::fmt::Display for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for Setting {
-            key,
-            value,
-            appended,
-            ..
-        } in &self.settings
-        {
+        for Setting { key, value, appended, .. } in &self.settings {
             let operator = if *appended { "+=" } else { "=" };
             writeln!(f, "{key} {operator} {value}")?;
         }
@@ -124,13 +96,7 @@ impl std::fmt::Display for Settings {
 /// Reads a whole configuration. Errors go into `report`; what could be read is returned even so, for further checks.
 pub fn parse(text: &Text, report: &mut Report) -> Settings {
     let tokens = lex(text, report);
-    let mut parser = Parser {
-        tokens: &tokens,
-        at: 0,
-        end: text.place(1, 1),
-        in_list: false,
-        report,
-    };
+    let mut parser = Parser { tokens: &tokens, at: 0, end: text.place(1, 1), in_list: false, report };
     if let Some(last) = tokens.last() {
         parser.end = last.place.clone();
     }
@@ -162,9 +128,7 @@ impl<'a> Parser<'a> {
     }
 
     fn place(&self) -> Place {
-        self.tokens
-            .get(self.at)
-            .map_or_else(|| self.end.clone(), |token| token.place.clone())
+        self.tokens.get(self.at).map_or_else(|| self.end.clone(), |token| token.place.clone())
     }
 
     fn statement(&mut self, settings: &mut Settings) -> Parsed<()> {
@@ -201,22 +165,12 @@ impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Parsed<Value> {
         let place = self.place();
         let content = match self.peek() {
-            Some(Kind::Quoted(text)) => Content::Atom {
-                text: text.clone(),
-                quoted: true,
-            },
-            Some(Kind::Number(text)) => Content::Atom {
-                text: text.clone(),
-                quoted: false,
-            },
+            Some(Kind::Quoted(text)) => Content::Atom { text: text.clone(), quoted: true },
+            Some(Kind::Number(text)) => Content::Atom { text: text.clone(), quoted: false },
             Some(Kind::Open) => return self.list(depth, place),
             Some(Kind::Word(word)) => {
-                self.report.error(
-                    &place,
-                    format!(
-                        "`{word}': a value is a number, a list, or a string in quotes: \"{word}\""
-                    ),
-                );
+                self.report
+                    .error(&place, format!("`{word}': a value is a number, a list, or a string in quotes: \"{word}\""));
                 return None;
             }
             _ => return self.unexpected("a value"),
@@ -228,8 +182,7 @@ impl<'a> Parser<'a> {
     /// A list; the next token is its `[`.
     fn list(&mut self, depth: usize, place: Place) -> Parsed<Value> {
         if depth >= MAX_DEPTH {
-            self.report
-                .error(&place, format!("lists nest deeper than {MAX_DEPTH}"));
+            self.report.error(&place, format!("lists nest deeper than {MAX_DEPTH}"));
             return None;
         }
         self.at += 1;
@@ -253,10 +206,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.at += 1;
-        Some(Value {
-            content: Content::List(values),
-            place,
-        })
+        Some(Value { content: Content::List(values), place })
     }
 
     fn unclosed<T>(&mut self, open: &Place) -> Parsed<T> {
@@ -267,10 +217,7 @@ impl<'a> Parser<'a> {
     /// Whether the next tokens are a key and `=` or `+=`: inside a list that means that its `]` is missing.
     fn at_statement(&self) -> bool {
         let next = self.tokens.get(self.at + 1).map(|token| &token.kind);
-        matches!(
-            (self.peek(), next),
-            (Some(Kind::Word(_)), Some(Kind::Assign | Kind::Append))
-        )
+        matches!((self.peek(), next), (Some(Kind::Word(_)), Some(Kind::Assign | Kind::Append)))
     }
 
     fn skip_newlines(&mut self) {
@@ -313,8 +260,7 @@ impl<'a> Parser<'a> {
             Some(Kind::Newline) => "the end of the line".into(),
             None => "the end of the file".into(),
         };
-        self.report
-            .error(&self.place(), format!("{found} where {expected} should be"));
+        self.report.error(&self.place(), format!("{found} where {expected} should be"));
         None
     }
 }

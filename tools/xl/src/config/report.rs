@@ -81,11 +81,7 @@ impl Report {
     }
 
     fn push(&mut self, severity: Severity, place: Option<Place>, message: String) {
-        self.findings.push(Diagnostic {
-            severity,
-            place,
-            message,
-        });
+        self.findings.push(Diagnostic { severity, place, message });
     }
 
     /// All findings.
@@ -95,8 +91,6 @@ impl Report {
 
     /// Whether at least one finding is an error.
     pub fn has_errors(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.severity == Severity::Error)
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 }

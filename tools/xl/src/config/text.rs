@@ -26,10 +26,7 @@ struct Part {
 impl Text {
     /// The text of `file`, whose content is `content`, with the command-line settings appended.
     pub fn new(file: &str, content: &[u8], overrides: &[String]) -> Text {
-        let mut text = Text {
-            bytes: Vec::with_capacity(content.len() + 1),
-            parts: Vec::new(),
-        };
+        let mut text = Text { bytes: Vec::with_capacity(content.len() + 1), parts: Vec::new() };
         text.append(file, content);
         for setting in overrides {
             text.append(&format!("command line `{setting}'"), setting.as_bytes());
@@ -40,10 +37,7 @@ impl Text {
     /// Appends a part, which always ends its last line: a comment on the last line of a file needs no newline of its own.
     fn append(&mut self, name: &str, content: &[u8]) {
         let first_line = count_lines(&self.bytes).saturating_add(1);
-        self.parts.push(Part {
-            name: name.into(),
-            first_line,
-        });
+        self.parts.push(Part { name: name.into(), first_line });
         self.bytes.extend_from_slice(content);
         if !content.ends_with(b"\n") {
             self.bytes.push(b'\n');
@@ -59,16 +53,8 @@ impl Text {
     pub fn place(&self, line: u32, column: u32) -> Place {
         let part = self.parts.iter().rev().find(|part| part.first_line <= line);
         match part {
-            Some(part) => Place {
-                source: part.name.clone(),
-                line: line - part.first_line + 1,
-                column,
-            },
-            None => Place {
-                source: "".into(),
-                line,
-                column,
-            },
+            Some(part) => Place { source: part.name.clone(), line: line - part.first_line + 1, column },
+            None => Place { source: "".into(), line, column },
         }
     }
 

@@ -35,9 +35,7 @@ pub enum Content {
 impl PartialEq for Value {
     fn eq(&self, other: &Value) -> bool {
         match (&self.content, &other.content) {
-            (Content::Atom { text: a, quoted: p }, Content::Atom { text: b, quoted: q }) => {
-                a == b && p == q
-            }
+            (Content::Atom { text: a, quoted: p }, Content::Atom { text: b, quoted: q }) => a == b && p == q,
             (Content::List(a), Content::List(b)) => a == b,
             _ => false,
         }
@@ -74,10 +72,7 @@ impl Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.content {
-            Content::Atom {
-                text,
-                quoted: false,
-            } => f.write_str(text),
+            Content::Atom { text, quoted: false } => f.write_str(text),
             Content::Atom { text, quoted: true } => write_quoted(f, text),
             Content::List(values) => {
                 f.write_str("[ ")?;
@@ -125,9 +120,7 @@ pub fn number(text: &str) -> Result<i64, NotANumber> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let hexadecimal = digits
-        .strip_prefix("0x")
-        .or_else(|| digits.strip_prefix("0X"));
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
     let (radix, digits) = match hexadecimal {
         Some(rest) => (16, rest),
         None if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
@@ -140,25 +133,14 @@ pub fn number(text: &str) -> Result<i64, NotANumber> {
     let mut overflow = false;
     for c in digits.chars() {
         let digit = c.to_digit(radix).ok_or(NotANumber::Malformed)?;
-        let signed = if negative {
-            -i64::from(digit)
-        } else {
-            i64::from(digit)
-        };
-        match value
-            .checked_mul(i64::from(radix))
-            .and_then(|value| value.checked_add(signed))
-        {
+        let signed = if negative { -i64::from(digit) } else { i64::from(digit) };
+        match value.checked_mul(i64::from(radix)).and_then(|value| value.checked_add(signed)) {
             Some(next) => value = next,
             // Keep looking: a malformed tail is the better thing to report.
             None => overflow = true,
         }
     }
-    if overflow {
-        Err(NotANumber::TooLarge)
-    } else {
-        Ok(value)
-    }
+    if overflow { Err(NotANumber::TooLarge) } else { Ok(value) }
 }
 
 #[cfg(test)]

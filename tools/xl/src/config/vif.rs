@@ -51,11 +51,7 @@ impl Vif {
     /// Reads an entry such as `mac=00:16:3e:00:00:01,bridge=br0`. An empty entry is an interface with all defaults.
     pub fn parse(text: &str) -> Result<Vif, String> {
         let mut vif = Vif::default();
-        for part in text
-            .split(',')
-            .map(|part| part.trim_start_matches(' '))
-            .filter(|part| !part.is_empty())
-        {
+        for part in text.split(',').map(|part| part.trim_start_matches(' ')).filter(|part| !part.is_empty()) {
             vif.parameter(part)?;
         }
         Ok(vif)
@@ -82,9 +78,7 @@ impl Vif {
                     "vif" => VifType::Vif,
                     "ioemu" => VifType::Ioemu,
                     _ => {
-                        return Err(format!(
-                            "type `{value}' is unknown; there are vif and ioemu"
-                        ));
+                        return Err(format!("type `{value}' is unknown; there are vif and ioemu"));
                     }
                 });
             }
@@ -97,27 +91,15 @@ impl Vif {
             "vifname" => self.name = value.into(),
             "model" => self.model = value.into(),
             "rate" => self.rate = Some(parse_rate(value)?),
-            "mtu" => {
-                self.mtu = Some(
-                    value
-                        .parse()
-                        .map_err(|_| format!("mtu `{value}' is not a number"))?,
-                )
-            }
+            "mtu" => self.mtu = Some(value.parse().map_err(|_| format!("mtu `{value}' is not a number"))?),
             "devid" | "accel" => {
-                return Err(format!(
-                    "`{key}=' is chosen by the toolstack and cannot be given"
-                ));
+                return Err(format!("`{key}=' is chosen by the toolstack and cannot be given"));
             }
             _ if key.starts_with("colo") || key == "forwarddev" => {
-                return Err(format!(
-                    "`{key}' belongs to COLO replication, which this toolstack does not have"
-                ));
+                return Err(format!("`{key}' belongs to COLO replication, which this toolstack does not have"));
             }
             _ => {
-                return Err(format!(
-                    "unknown parameter `{key}'; see xl-network-configuration(5)"
-                ));
+                return Err(format!("unknown parameter `{key}'; see xl-network-configuration(5)"));
             }
         }
         Ok(())
@@ -129,19 +111,14 @@ fn parse_mac(text: &str) -> Result<[u8; 6], String> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        let part = parts
-            .next()
-            .filter(|part| matches!(part.len(), 1 | 2))
-            .ok_or_else(malformed)?;
+        let part = parts.next().filter(|part| matches!(part.len(), 1 | 2)).ok_or_else(malformed)?;
         *byte = u8::from_str_radix(part, 16).map_err(|_| malformed())?;
     }
     if parts.next().is_some() {
         return Err(malformed());
     }
     if mac[0] & 1 != 0 {
-        return Err(format!(
-            "mac `{text}' is a multicast address (the lowest bit of its first byte is set)"
-        ));
+        return Err(format!("mac `{text}' is a multicast address (the lowest bit of its first byte is set)"));
     }
     Ok(mac)
 }
@@ -153,10 +130,9 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
         .ok_or_else(|| format!("rate `{rate}' is not of the form 10Mb/s, 250KB/s or 1GB/s"))?;
     let interval_us = parse_interval(interval)
         .ok_or_else(|| format!("interval `{interval}' is not of the form 20ms, 500us or 1s"))?;
-    let bytes = bytes_per_second
-        .checked_mul(u64::from(interval_us))
-        .ok_or_else(|| format!("rate `{text}' is too large"))?
-        / 1_000_000;
+    let bytes =
+        bytes_per_second.checked_mul(u64::from(interval_us)).ok_or_else(|| format!("rate `{text}' is too large"))?
+            / 1_000_000;
     Ok(Rate { bytes, interval_us })
 }
 
@@ -186,16 +162,11 @@ fn parse_interval(text: &str) -> Option<u32> {
         "s" | "" => 1_000_000,
         _ => return None,
     };
-    number
-        .checked_mul(factor)
-        .and_then(|us| u32::try_from(us).ok())
-        .filter(|&us| us != 0)
+    number.checked_mul(factor).and_then(|us| u32::try_from(us).ok()).filter(|&us| us != 0)
 }
 
 fn split_number(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     Some((digits.parse().ok()?, unit))
 }
@@ -206,17 +177,10 @@ mod tests {
 
     #[test]
     fn reads_an_entry() {
-        let vif = Vif::parse("mac=00:16:3e:00:00:01, bridge=br0,rate=10Mb/s@20ms")
-            .expect("is well formed");
+        let vif = Vif::parse("mac=00:16:3e:00:00:01, bridge=br0,rate=10Mb/s@20ms").expect("is well formed");
         assert_eq!(vif.mac, Some([0, 0x16, 0x3e, 0, 0, 1]));
         assert_eq!(vif.bridge, "br0");
-        assert_eq!(
-            vif.rate,
-            Some(Rate {
-                bytes: 25_000,
-                interval_us: 20_000
-            })
-        );
+        assert_eq!(vif.rate, Some(Rate { bytes: 25_000, interval_us: 20_000 }));
         assert_eq!(Vif::parse(""), Ok(Vif::default()));
     }
 

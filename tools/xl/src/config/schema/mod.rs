@@ -9,6 +9,8 @@ mod later;
 mod read;
 mod relations;
 
+pub(super) use read::uuid;
+
 use super::domain::DomainConfig;
 use super::parse::{Setting, Settings};
 use super::report::{Place, Report};
@@ -86,12 +88,8 @@ fn apply_key(key: &Key, setting: &Setting, config: &mut DomainConfig, report: &m
             Some(text) => set(config, text),
             None => Err("it is a list but should be a string".into()),
         },
-        Use::Number(least, most, set) => {
-            read_number(setting, least, most).map(|number| set(config, number))
-        }
-        Use::Flag(set) => {
-            read_number(setting, i64::MIN, i64::MAX).and_then(|number| set(config, number != 0))
-        }
+        Use::Number(least, most, set) => read_number(setting, least, most).map(|number| set(config, number)),
+        Use::Flag(set) => read_number(setting, i64::MIN, i64::MAX).and_then(|number| set(config, number != 0)),
         Use::EachText(set) => return each_text(name, value, set, config, report),
         Use::Own(set) => set(config, value),
         Use::NoEffect(why) => {
@@ -132,10 +130,7 @@ fn each_text(
     report: &mut Report,
 ) {
     let Some(values) = value.list() else {
-        report.error(
-            &value.place,
-            format!("{name}: it is a single value but should be a list: {name} = [ {value} ]"),
-        );
+        report.error(&value.place, format!("{name}: it is a single value but should be a list: {name} = [ {value} ]"));
         return;
     };
     for element in values {
@@ -153,10 +148,7 @@ fn read_number(setting: &Setting, least: i64, most: i64) -> Result<i64, String> 
     if setting.appended {
         return Err("`+=' cannot be used with a number".into());
     }
-    let text = setting
-        .value
-        .text()
-        .ok_or("it is a list but should be a number")?;
+    let text = setting.value.text().ok_or("it is a list but should be a number")?;
     let number = number(text).map_err(|error| match error {
         NotANumber::Malformed => format!("`{}' is not a number", text.escape_debug()),
         NotANumber::TooLarge => format!("{text} is too large for a number"),
@@ -172,16 +164,12 @@ fn read_number(setting: &Setting, least: i64, most: i64) -> Result<i64, String> 
 
 /// The message for a key that is not in the schema, with the nearest one that is.
 fn unknown(key: &str) -> String {
-    let nearest = keys()
-        .map(|row| (strsim::damerau_levenshtein(key, row.name), row))
-        .min_by_key(|(distance, _)| *distance);
+    let nearest =
+        keys().map(|row| (strsim::damerau_levenshtein(key, row.name), row)).min_by_key(|(distance, _)| *distance);
     match nearest {
         // A third of the letters wrong is still a slip; more is another word.
         Some((distance, row)) if distance * 3 <= key.len().max(3) => {
-            format!(
-                "{key}: unknown key; did you mean `{}' ({})?",
-                row.name, row.purpose
-            )
+            format!("{key}: unknown key; did you mean `{}' ({})?", row.name, row.purpose)
         }
         _ => format!("{key}: unknown key; xl.cfg(5) has the list"),
     }

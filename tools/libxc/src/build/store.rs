@@ -1,0 +1,82 @@
+//! The xenstore side of building: symbolic nodes become paths and values, written in one transaction.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Builder;
+use crate::error::Result;
+use crate::plan::Step;
+use crate::plan::nodes::{Base, Node, NodeValue, Path, Permissions, Who, format_uuid, roots};
+use crate::trap::Trap;
+use crate::xenstore::{Permission, Tx};
+
+impl<T: Trap> Builder<'_, T> {
+    /// Removes what is at `clear` and writes `nodes`, all or nothing.
+    pub(super) fn write_nodes(&self, clear: &[Path], nodes: &[Node]) -> Result<()> {
+        let domid = self.domid()?;
+        let now = now();
+        self.store.transaction(|tx| {
+            clear.iter().try_for_each(|path| self.store.remove(tx, &self.path(path, domid)))?;
+            nodes.iter().try_for_each(|node| self.write_node(tx, node, domid, &now))
+        })
+    }
+
+    fn write_node(&self, tx: Tx, node: &Node, domid: u16, now: &str) -> Result<()> {
+        let path = self.path(&node.path, domid);
+        match &node.value {
+            NodeValue::Empty => self.store.mkdir(tx, &path)?,
+            NodeValue::Text(text) => self.store.write(tx, &path, text)?,
+            NodeValue::Domid => self.store.write(tx, &path, &domid.to_string())?,
+            NodeValue::Port(channel) => self.store.write(tx, &path, &self.port(*channel).to_string())?,
+            NodeValue::Path(target) => self.store.write(tx, &path, &self.path(target, domid))?,
+            NodeValue::Now => self.store.write(tx, &path, now)?,
+        }
+        match node.permissions {
+            None => Ok(()),
+            Some(permissions) => self.store.set_permissions(tx, &path, &entries(permissions, domid)),
+        }
+    }
+
+    fn path(&self, path: &Path, domid: u16) -> String {
+        let base = match path.base {
+            Base::Domain => format!("/local/domain/{domid}"),
+            Base::Vm => format!("/vm/{}", format_uuid(&self.plan.uuid)),
+            Base::Libxl => format!("/libxl/{domid}"),
+            Base::ConsoleBackend(backend) => {
+                format!("/local/domain/{backend}/backend/console/{domid}/0")
+            }
+        };
+        if path.rest.is_empty() { base } else { format!("{base}/{}", path.rest) }
+    }
+
+    /// Removes all nodes of the plan.
+    pub(super) fn remove_nodes(&self) -> Result<()> {
+        let domid = self.domid()?;
+        let written = self.plan.steps.iter().flat_map(|step| match step {
+            Step::Store { nodes, .. } => nodes.as_slice(),
+            _ => &[],
+        });
+        let backend = written.map(|node| node.path.base).find(|base| matches!(base, Base::ConsoleBackend(_)));
+        let roots: Vec<String> = roots().iter().map(|path| self.path(path, domid)).collect();
+        self.store.transaction(|tx| {
+            roots.iter().try_for_each(|path| self.store.remove_with_empty_parents(tx, path))?;
+            let backend = backend.map(|base| self.path(&Path::new(base, ""), domid));
+            backend.map_or(Ok(()), |path| self.store.remove_with_empty_parents(tx, &path))
+        })
+    }
+}
+
+fn entries(permissions: Permissions, domid: u16) -> Vec<Permission> {
+    let domain = |who| match who {
+        Who::Guest => domid,
+        Who::Domain(domain) => domain,
+    };
+    let mut entries = vec![Permission { domain: domain(permissions.owner), letter: 'n' }];
+    entries.extend(permissions.reader.map(|reader| Permission { domain: domain(reader), letter: 'r' }));
+    entries
+}
+
+/// Seconds since 1970 with two decimals.
+fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{:02}", now.as_secs(), now.subsec_millis() / 10)
+}

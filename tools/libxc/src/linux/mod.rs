@@ -1,0 +1,166 @@
+//! The trap on Linux: hypercalls and mappings by /dev/xen/privcmd, buffers by /dev/xen/hypercall, event channels by
+//! /dev/xen/evtchn.
+//!
+//! `raw` holds the unsafe of this crate; here is what it is used for. Request layouts: Linux,
+//! include/uapi/xen/privcmd.h and include/uapi/xen/evtchn.h.
+
+mod raw;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+
+use public_abi::Errno;
+use public_abi::memory::Resource;
+use public_abi::virq::Virq;
+use raw::Mapping;
+
+use crate::error::{Error, Result};
+use crate::trap::{Buf, Events, Foreign, Trap};
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// The trap on Linux.
+pub struct Privcmd {
+    privcmd: File,
+    /// Memory that the kernel keeps in place for hypercalls; kernels before 4.18 have no such device.
+    hypercall: Option<File>,
+}
+
+impl Privcmd {
+    /// Opens the devices. They exist in a control domain whose kernel has the module xen-privcmd.
+    pub fn open() -> Result<Privcmd> {
+        let privcmd = open("/dev/xen/privcmd").map_err(|source| {
+            Error::system("opening /dev/xen/privcmd (is this a Xen control domain, with the module xen-privcmd, and are you root?)", source)
+        })?;
+        Ok(Privcmd { privcmd, hypercall: open("/dev/xen/hypercall").ok() })
+    }
+}
+
+fn open(path: &str) -> std::io::Result<File> {
+    // std opens with O_CLOEXEC: the descriptors do not reach hotplug scripts.
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+impl Trap for Privcmd {
+    type Buf = HypercallBuf;
+    type Foreign = ForeignPages;
+    type Events = Evtchn;
+
+    fn alloc(&self, bytes: usize) -> Result<HypercallBuf> {
+        let length = bytes.max(1).next_multiple_of(PAGE);
+        let mapping = match &self.hypercall {
+            Some(device) => Mapping::shared(device, length),
+            None => Mapping::locked(length),
+        };
+        mapping.map(HypercallBuf).map_err(|error| Error::system("mapping memory for hypercalls", error))
+    }
+
+    fn hypercall(&self, number: u64, arguments: [u64; 5]) -> std::result::Result<u64, Errno> {
+        let result = raw::hypercall(&self.privcmd, number, arguments);
+        // The error numbers of Linux on x86 are Xen's.
+        result.map_err(|error| Errno::try_from(error.raw_os_error()).unwrap_or(Errno::EIO))
+    }
+
+    fn foreign(&self, domain: u16, gfns: &[u64]) -> Result<ForeignPages> {
+        let failed = |error| Error::system(format!("mapping {} pages of domain {domain}", gfns.len()), error);
+        let mapping = Mapping::shared(&self.privcmd, gfns.len() * PAGE).map_err(failed)?;
+        let mut results = vec![0; gfns.len()];
+        raw::map_batch(&self.privcmd, domain, &mapping, gfns, &mut results).map_err(failed)?;
+        match results.iter().zip(gfns).find(|(result, _)| **result != 0) {
+            None => Ok(ForeignPages(mapping)),
+            Some((result, gfn)) => {
+                let error = std::io::Error::from_raw_os_error(-result);
+                Err(Error::system(format!("mapping page {gfn:#x} of domain {domain}"), error))
+            }
+        }
+    }
+
+    fn resource(&self, domain: u16, kind: Resource, id: u32, frame: u64, frames: usize) -> Result<ForeignPages> {
+        let failed = |error| Error::system(format!("mapping resource {} of domain {domain}", kind.name()), error);
+        let mapping = Mapping::shared(&self.privcmd, frames * PAGE).map_err(failed)?;
+        raw::map_resource(&self.privcmd, domain, &mapping, kind.number(), id, frame).map_err(failed)?;
+        Ok(ForeignPages(mapping))
+    }
+
+    fn events(&self) -> Result<Evtchn> {
+        let device = open("/dev/xen/evtchn").map_err(|source| Error::system("opening /dev/xen/evtchn", source))?;
+        Ok(Evtchn { device })
+    }
+}
+
+/// Memory for hypercall arguments.
+pub struct HypercallBuf(Mapping);
+
+impl Buf for HypercallBuf {
+    fn address(&self) -> u64 {
+        self.0.address()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: usize, bytes: &mut [u8]) {
+        self.0.read_at(offset, bytes);
+    }
+
+    fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        self.0.write_at(offset, bytes);
+    }
+}
+
+/// Mapped pages of another domain.
+pub struct ForeignPages(Mapping);
+
+impl Foreign for ForeignPages {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: usize, bytes: &mut [u8]) {
+        self.0.read_at(offset, bytes);
+    }
+
+    fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        self.0.write_at(offset, bytes);
+    }
+
+    fn clear_at(&mut self, offset: usize, length: usize) {
+        self.0.clear_at(offset, length);
+    }
+}
+
+/// Event channels by /dev/xen/evtchn.
+pub struct Evtchn {
+    device: File,
+}
+
+impl Events for Evtchn {
+    fn bind_interdomain(&self, domain: u16, remote_port: u32) -> Result<u32> {
+        raw::evtchn_bind_interdomain(&self.device, domain.into(), remote_port)
+            .map_err(|error| Error::system(format!("binding to port {remote_port} of domain {domain}"), error))
+    }
+
+    fn bind_virq(&self, virq: Virq) -> Result<u32> {
+        raw::evtchn_bind_virq(&self.device, virq.number())
+            .map_err(|error| Error::system(format!("binding to VIRQ {}", virq.name()), error))
+    }
+
+    fn unbind(&self, port: u32) -> Result<()> {
+        raw::evtchn_unbind(&self.device, port).map_err(|error| Error::system(format!("closing port {port}"), error))
+    }
+
+    fn notify(&self, port: u32) -> Result<()> {
+        raw::evtchn_notify(&self.device, port).map_err(|error| Error::system(format!("notifying port {port}"), error))
+    }
+
+    fn wait(&self) -> Result<u32> {
+        let failed = |source| Error::system("waiting for an event", source);
+        let mut port = [0; 4];
+        (&self.device).read_exact(&mut port).map_err(failed)?;
+        // Writing a port unmasks it: its next event is delivered again.
+        (&self.device).write_all(&port).map_err(failed)?;
+        Ok(u32::from_ne_bytes(port))
+    }
+}

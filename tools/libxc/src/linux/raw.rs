@@ -1,0 +1,254 @@
+//! The unsafe of this crate: mappings and ioctls of the Xen devices, each wrapped so that its caller needs none.
+//!
+//! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
+//! made: bytes are copied between it and ordinary memory. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
+#![expect(unsafe_code, reason = "mappings and ioctls of /dev/xen; every block says why it is sound")]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::ptr;
+
+use rustix::io::{Errno, Result};
+use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
+use rustix::mm::{self, MapFlags, ProtFlags};
+
+/// Mapped memory, unmapped when dropped.
+pub(super) struct Mapping {
+    address: *mut c_void,
+    length: usize,
+}
+
+impl Mapping {
+    /// A shared, writable mapping of a device. `length` is a multiple of the page size and not zero.
+    pub(super) fn shared(device: &File, length: usize) -> Result<Mapping> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
+        let address = unsafe { mm::mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, device, 0) }?;
+        Ok(Mapping { address, length })
+    }
+
+    /// Anonymous memory that is locked, for kernels without /dev/xen/hypercall.
+    pub(super) fn locked(length: usize) -> Result<Mapping> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::LOCKED | MapFlags::POPULATE;
+        // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
+        let address = unsafe { mm::mmap_anonymous(ptr::null_mut(), length, protection, flags) }?;
+        Ok(Mapping { address, length })
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address.addr() as u64
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The pointer to `count` bytes at `offset`; panics unless they lie in the mapping.
+    fn at(&self, offset: usize, count: usize) -> *mut u8 {
+        let end = offset.checked_add(count);
+        assert!(end.is_some_and(|end| end <= self.length), "{count} bytes at {offset} lie outside of the mapping");
+        self.address.cast::<u8>().wrapping_add(offset)
+    }
+
+    pub(super) fn read_at(&self, offset: usize, bytes: &mut [u8]) {
+        let from = self.at(offset, bytes.len());
+        // SAFETY: `from` is valid for that many bytes of this mapping (checked by `at`), and `bytes` is ours alone, so
+        // the two do not overlap. Others may write the mapping meanwhile; the bytes are taken as they come.
+        unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    pub(super) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        let to = self.at(offset, bytes.len());
+        // SAFETY: `to` is valid for that many bytes of this mapping (checked by `at`), which is writable; `bytes` is
+        // ordinary memory, so the two do not overlap.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    pub(super) fn clear_at(&mut self, offset: usize, length: usize) {
+        let to = self.at(offset, length);
+        // SAFETY: `to` is valid for that many bytes of this mapping (checked by `at`), which is writable.
+        unsafe { ptr::write_bytes(to, 0, length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: The range was mapped by the constructor and belongs to nobody else; no pointer into it outlives `self`.
+        let result = unsafe { mm::munmap(self.address, self.length) };
+        debug_assert!(result.is_ok(), "munmap of our own mapping fails only for a wrong range");
+    }
+}
+
+/// `_IOC(_IOC_NONE, kind, number, size_of::<T>())`.
+const fn opcode<T>(kind: u8, number: u8) -> Opcode {
+    (size_of::<T>() as Opcode) << 16 | (kind as Opcode) << 8 | number as Opcode
+}
+
+/// An ioctl that takes a pointer to `T` and returns a number that is not negative.
+struct Call<'a, T> {
+    opcode: Opcode,
+    argument: &'a mut T,
+}
+
+// SAFETY: `as_ptr` gives a pointer that is valid for reading and writing a `T` while the ioctl runs, which is what all
+// requests of this file take; what `T` itself points to is the business of the function that makes the `Call`.
+unsafe impl<T> Ioctl for Call<'_, T> {
+    type Output = IoctlOutput;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        ptr::from_mut(self.argument).cast()
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _argument: *mut c_void) -> Result<Self::Output> {
+        Ok(out)
+    }
+}
+
+fn unsigned(value: IoctlOutput) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[repr(C)]
+struct PrivcmdHypercall {
+    number: u64,
+    arguments: [u64; 5],
+}
+
+/// `IOCTL_PRIVCMD_HYPERCALL`
+pub(super) fn hypercall(device: &File, number: u64, arguments: [u64; 5]) -> Result<u64> {
+    let mut argument = PrivcmdHypercall { number, arguments };
+    let call = Call { opcode: opcode::<PrivcmdHypercall>(b'P', 0), argument: &mut argument };
+    // SAFETY: The kernel reads the structure only. The hypercall may write memory at addresses among its arguments:
+    // callers pass addresses of a `Buf` with enough room, as `Handle` guarantees.
+    unsafe { ioctl::ioctl(device.as_fd(), call) }.map(unsigned)
+}
+
+#[repr(C)]
+struct PrivcmdMapBatch {
+    count: u32,
+    domain: u16,
+    address: u64,
+    gfns: *const u64,
+    results: *mut i32,
+}
+
+/// `IOCTL_PRIVCMD_MMAPBATCH_V2`: fills `mapping`, a fresh mapping of the same device, with pages of a domain.
+pub(super) fn map_batch(
+    device: &File,
+    domain: u16,
+    mapping: &Mapping,
+    gfns: &[u64],
+    results: &mut [i32],
+) -> Result<()> {
+    let pages = mapping.len() / super::PAGE;
+    if gfns.len() != pages || results.len() != pages {
+        return Err(Errno::INVAL);
+    }
+    let count = u32::try_from(pages).map_err(|_| Errno::INVAL)?;
+    let address = mapping.address();
+    let mut argument = PrivcmdMapBatch { count, domain, address, gfns: gfns.as_ptr(), results: results.as_mut_ptr() };
+    let call = Call { opcode: opcode::<PrivcmdMapBatch>(b'P', 4), argument: &mut argument };
+    // SAFETY: The kernel reads `count` frame numbers and writes `count` results, which is how long both slices are, and
+    // changes page tables of `mapping` only, whose memory is never referenced.
+    let result = unsafe { ioctl::ioctl(device.as_fd(), call) };
+    match result {
+        // Single pages failed: the results say which.
+        Err(Errno::NOENT) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+#[repr(C)]
+struct PrivcmdMapResource {
+    domain: u16,
+    kind: u32,
+    id: u32,
+    frame: u32,
+    frames: u64,
+    address: u64,
+}
+
+/// `IOCTL_PRIVCMD_MMAP_RESOURCE`: fills `mapping`, a fresh mapping of the same device, with frames of a resource.
+pub(super) fn map_resource(
+    device: &File,
+    domain: u16,
+    mapping: &Mapping,
+    kind: u32,
+    id: u32,
+    frame: u64,
+) -> Result<()> {
+    let frame = u32::try_from(frame).map_err(|_| Errno::INVAL)?;
+    let frames = (mapping.len() / super::PAGE) as u64;
+    let mut argument = PrivcmdMapResource { domain, kind, id, frame, frames, address: mapping.address() };
+    let call = Call { opcode: opcode::<PrivcmdMapResource>(b'P', 7), argument: &mut argument };
+    // SAFETY: The kernel reads the structure and changes page tables of `mapping` only, whose memory is never referenced.
+    unsafe { ioctl::ioctl(device.as_fd(), call) }.map(|_| ())
+}
+
+/// `IOCTL_EVTCHN_BIND_VIRQ`
+pub(super) fn evtchn_bind_virq(device: &File, virq: u32) -> Result<u32> {
+    evtchn(device, 0, virq)
+}
+
+/// `IOCTL_EVTCHN_BIND_INTERDOMAIN`
+pub(super) fn evtchn_bind_interdomain(device: &File, domain: u32, port: u32) -> Result<u32> {
+    evtchn(device, 1, [domain, port])
+}
+
+/// `IOCTL_EVTCHN_UNBIND`
+pub(super) fn evtchn_unbind(device: &File, port: u32) -> Result<()> {
+    evtchn(device, 3, port).map(|_| ())
+}
+
+/// `IOCTL_EVTCHN_NOTIFY`
+pub(super) fn evtchn_notify(device: &File, port: u32) -> Result<()> {
+    evtchn(device, 4, port).map(|_| ())
+}
+
+/// A request of /dev/xen/evtchn; all take 32-bit numbers and return a port or 0.
+fn evtchn<T>(device: &File, number: u8, mut argument: T) -> Result<u32> {
+    let call = Call { opcode: opcode::<T>(b'E', number), argument: &mut argument };
+    // SAFETY: The kernel reads the numbers, whose count the opcode carries, and touches no other memory of ours.
+    let result = unsafe { ioctl::ioctl(device.as_fd(), call) }?;
+    u32::try_from(result).map_err(|_| Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers that Linux's headers give on x86-64.
+    #[test]
+    fn opcodes_are_linuxs() {
+        assert_eq!(opcode::<PrivcmdHypercall>(b'P', 0), 0x0030_5000);
+        assert_eq!(opcode::<PrivcmdMapBatch>(b'P', 4), 0x0020_5004);
+        assert_eq!(opcode::<PrivcmdMapResource>(b'P', 7), 0x0020_5007);
+        assert_eq!(opcode::<[u32; 2]>(b'E', 1), 0x0008_4501);
+    }
+
+    #[test]
+    fn mappings_copy_in_and_out() {
+        let mut mapping = Mapping::locked(8192).expect("memory for two pages");
+        mapping.write_at(4090, b"abcdefghij");
+        let mut bytes = [0; 10];
+        mapping.read_at(4090, &mut bytes);
+        assert_eq!(&bytes, b"abcdefghij");
+        mapping.clear_at(4091, 8);
+        mapping.read_at(4090, &mut bytes);
+        assert_eq!(&bytes, b"a\0\0\0\0\0\0\0\0j");
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of the mapping")]
+    fn nothing_is_written_outside() {
+        let mut mapping = Mapping::locked(4096).expect("memory for a page");
+        mapping.write_at(4090, b"abcdefghij");
+    }
+}

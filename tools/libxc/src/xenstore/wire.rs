@@ -1,0 +1,83 @@
+//! The bytes of the xenstore protocol: messages out, messages in (public/io/xs_wire.h).
+//!
+//! Pure: the client moves the bytes.
+
+use public_abi::Errno;
+use public_abi::io::xs_wire::{PAYLOAD_MAX, XsMessage, XsdSockmsg};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Bytes of a header.
+const HEADER: usize = size_of::<XsdSockmsg>();
+
+/// A message from xenstored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) kind: XsMessage,
+    /// The request it answers.
+    pub(super) request: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+/// A request as bytes; `None` if it is longer than the protocol allows.
+pub(super) fn encode(kind: XsMessage, request: u32, tx: u32, parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let payload = parts.concat();
+    let len = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= PAYLOAD_MAX)?;
+    let header = XsdSockmsg { kind: kind.number(), req_id: request, tx_id: tx, len };
+    Some([header.as_bytes(), &payload].concat())
+}
+
+/// Bytes on their way in, until they are whole messages.
+#[derive(Default)]
+pub(super) struct Reader {
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    /// Adds bytes that were read.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether a whole message is there.
+    pub(super) fn has_message(&self) -> bool {
+        self.header().is_some_and(|header| self.bytes.len() - HEADER >= header.len as usize)
+    }
+
+    fn header(&self) -> Option<XsdSockmsg> {
+        XsdSockmsg::read_from_prefix(&self.bytes).ok().map(|(header, _)| header)
+    }
+
+    /// Takes the next message, if it is whole. An error is final: where the next message starts is not known.
+    pub(super) fn take(&mut self) -> Result<Option<Message>, String> {
+        let Some(header) = self.header() else {
+            return Ok(None);
+        };
+        let length = header.len as usize;
+        if length > PAYLOAD_MAX {
+            return Err(format!("xenstored sent a message of {length} bytes; the most is {PAYLOAD_MAX}"));
+        }
+        let kind =
+            XsMessage::try_from(header.kind).map_err(|error| format!("xenstored sent an unknown message: {error}"))?;
+        if self.bytes.len() < HEADER + length {
+            return Ok(None);
+        }
+        let payload = self.bytes[HEADER..HEADER + length].to_vec();
+        self.bytes.drain(..HEADER + length);
+        Ok(Some(Message { kind, request: header.req_id, payload }))
+    }
+}
+
+/// The strings of a payload, each ended by a zero.
+pub(super) fn strings(payload: &[u8]) -> Vec<String> {
+    let payload = payload.strip_suffix(b"\0").unwrap_or(payload);
+    if payload.is_empty() {
+        return Vec::new();
+    }
+    payload.split(|&byte| byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+}
+
+/// The error that an ERROR message names; one that Xen does not define is an I/O error.
+pub(super) fn errno(payload: &[u8]) -> Errno {
+    let name = strings(payload).concat();
+    Errno::ALL.iter().copied().find(|errno| errno.name() == name).unwrap_or(Errno::EIO)
+}

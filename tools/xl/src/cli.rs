@@ -1,0 +1,244 @@
+//! The commands and their options, declared once: parsing, help, and later man pages and completions come from here.
+//!
+//! Names, options and their meaning are those of xl(1). After this, [`crate::commands`] does what was asked for.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Xen management tool, based on Oxen's libxc
+#[derive(Debug, Parser)]
+#[command(name = "xl", version, disable_version_flag = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Be verbose: `create` says how it builds the domain
+    #[arg(short, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Dry run: do not actually execute the command
+    #[arg(short = 'N')]
+    pub dry_run: bool,
+    /// Accepted for compatibility: there is no progress to be shown
+    #[arg(short = 't')]
+    pub tty_progress: bool,
+    /// Accepted for compatibility: messages carry no time stamps
+    #[arg(short = 'T')]
+    pub timestamps: bool,
+    /// Accepted for compatibility: nothing is refused that this would force
+    #[arg(short = 'f')]
+    pub force: bool,
+    /// The command
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a domain from config file <filename>
+    Create(Create),
+    /// List information about all/some domains
+    List(List),
+    /// Attach to domain's console
+    Console(Console),
+    /// Get information about Xen host
+    Info(Info),
+    /// Read and/or clear dmesg buffer
+    Dmesg(Dmesg),
+    /// Pause execution of a domain
+    Pause(OneDomain),
+    /// Unpause a paused domain
+    Unpause(OneDomain),
+    /// Issue a shutdown signal to a domain
+    Shutdown(Shutdown),
+    /// Issue a reboot signal to a domain
+    Reboot(Shutdown),
+    /// Terminate a domain immediately
+    Destroy(Destroy),
+    /// List the VCPUs for all/some domains
+    VcpuList(VcpuList),
+    /// Convert a domain name to domain id
+    Domid(Name),
+    /// Convert a domain id to domain name
+    Domname(Id),
+    /// Send debug keys to Xen
+    DebugKeys(Keys),
+    /// Watch over a domain; `create` starts it
+    #[command(hide = true, name = crate::domain::monitor::COMMAND)]
+    Monitor(Monitor),
+}
+
+/// `xl create`
+#[derive(Args, Debug, Default)]
+pub struct Create {
+    /// The config file, and settings KEY=VALUE that are appended to it
+    #[arg(value_name = "CONFIGFILE|KEY=VALUE")]
+    pub arguments: Vec<String>,
+    /// Connect to the console after the domain is created
+    #[arg(short = 'c')]
+    pub console: bool,
+    /// Enable debug messages
+    #[arg(short = 'd')]
+    pub debug: bool,
+    /// Do not wait in the background for the death of the domain
+    #[arg(short = 'e')]
+    pub exit: bool,
+    /// Run in foreground until death of the domain
+    #[arg(short = 'F', conflicts_with = "exit")]
+    pub foreground: bool,
+    /// Use the given configuration file
+    #[arg(short = 'f', long = "defconfig", value_name = "FILE")]
+    pub file: Option<String>,
+    /// Dry run - prints the resulting configuration
+    #[arg(short = 'n', long = "dryrun")]
+    pub dry_run: bool,
+    /// Print how the domain would be built, step by step, and do not build it
+    #[arg(long)]
+    pub plan: bool,
+    /// Leave the domain paused after it is created
+    #[arg(short = 'p')]
+    pub paused: bool,
+    /// Quiet
+    #[arg(short = 'q', long = "quiet")]
+    pub quiet: bool,
+}
+
+/// `xl list`
+#[derive(Args, Debug)]
+pub struct List {
+    /// The domain, by name or id; all without it
+    pub domain: Option<String>,
+    /// Output all VM details
+    #[arg(short, long)]
+    pub long: bool,
+    /// Prints out UUIDs and security context
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Prints out security context
+    #[arg(short = 'Z', long)]
+    pub context: bool,
+    /// Prints the cpupool the domain is in
+    #[arg(short, long)]
+    pub cpupool: bool,
+}
+
+/// `xl console`
+#[derive(Args, Debug)]
+pub struct Console {
+    /// The domain, by name or id
+    pub domain: String,
+    /// Console type: pv is the only one
+    #[arg(short = 't', value_name = "TYPE", value_parser = ["pv"])]
+    pub kind: Option<String>,
+    /// Console number: 0 is the only one
+    #[arg(short = 'n', value_name = "NUM", value_parser = clap::value_parser!(u32).range(0..=0))]
+    pub number: Option<u32>,
+}
+
+/// `xl info`
+#[derive(Args, Debug)]
+pub struct Info {
+    /// List host NUMA topology information
+    #[arg(short, long)]
+    pub numa: bool,
+    /// Print only the value of this line
+    pub name: Option<String>,
+}
+
+/// `xl dmesg`
+#[derive(Args, Debug)]
+pub struct Dmesg {
+    /// Clear dmesg buffer after printing
+    #[arg(short, long)]
+    pub clear: bool,
+}
+
+/// A command on one domain without options.
+#[derive(Args, Debug)]
+pub struct OneDomain {
+    /// The domain, by name or id
+    pub domain: String,
+}
+
+/// `xl shutdown` and `xl reboot`
+#[derive(Args, Debug)]
+pub struct Shutdown {
+    /// The domain, by name or id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub domain: Option<String>,
+    /// All guest domains
+    #[arg(short, long)]
+    pub all: bool,
+    /// Wait for guest(s) to shut down; given twice, to be destroyed
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub wait: u8,
+    /// Fallback to ACPI power event for HVM guests with no PV drivers
+    #[arg(short = 'F')]
+    pub fallback: bool,
+}
+
+/// `xl destroy`
+#[derive(Args, Debug)]
+pub struct Destroy {
+    /// The domain, by name or id
+    pub domain: String,
+    /// Permit destroying domain 0
+    #[arg(short)]
+    pub force: bool,
+}
+
+/// `xl vcpu-list`
+#[derive(Args, Debug)]
+pub struct VcpuList {
+    /// The domains, by name or id; all without one
+    pub domains: Vec<String>,
+}
+
+/// `xl domid`
+#[derive(Args, Debug)]
+pub struct Name {
+    /// The domain's name
+    pub name: String,
+}
+
+/// `xl domname`
+#[derive(Args, Debug)]
+pub struct Id {
+    /// The domain's id
+    pub id: String,
+}
+
+/// `xl debug-keys`
+#[derive(Args, Debug)]
+pub struct Keys {
+    /// The keys, as typed at the hypervisor's serial console
+    pub keys: String,
+}
+
+/// The monitor, which `xl create` starts; the configuration comes on its standard input.
+#[derive(Args, Debug)]
+pub struct Monitor {
+    /// The domain's id
+    pub domid: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declarations_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_where_xl_takes_them() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let Ok(Command::Create(create)) = parse("xl -vvv create -c g.cfg memory=5 -p") else { panic!("is a create") };
+        assert!(create.console && create.paused);
+        assert_eq!(create.arguments, ["g.cfg", "memory=5"]);
+        let Ok(Command::Shutdown(shutdown)) = parse("xl shutdown -wwa") else { panic!("is a shutdown") };
+        assert_eq!((shutdown.wait, shutdown.all), (2, true));
+        assert!(parse("xl shutdown").is_err());
+        assert!(parse("xl list -l -v g").is_ok());
+        assert!(parse("xl create -eF g.cfg").is_err());
+    }
+}

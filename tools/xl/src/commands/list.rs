@@ -1,0 +1,164 @@
+//! `xl list`: the domains, as a table or with everything as JSON.
+
+use std::fmt::Write;
+
+use libxc::plan::nodes::format_uuid;
+use libxc::verbs::domain::DomainInfo;
+use libxc::xenstore::Tx;
+use public_abi::domctl_domain::DomainInfoFlags;
+use serde_json::{Value, json};
+
+use crate::cli::List;
+use crate::failure::Outcome;
+use crate::json;
+use crate::output::{line, note, print};
+use crate::session::Session;
+use crate::userdata::{CONFIGURATION, UserData};
+
+/// A letter per shutdown reason; the first stands for none and for power-off.
+const REASONS: [char; 6] = ['-', 'r', 's', 'c', 'w', 'S'];
+
+pub(super) fn run(options: &List) -> Outcome {
+    let session = Session::open()?;
+    let domains = match &options.domain {
+        Some(domain) => vec![session.info(domain)?],
+        None => session.handle.domains()?,
+    };
+    if options.long { details(&session, &domains) } else { table(&session, options, &domains) }
+}
+
+fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {
+    let mut text = String::from("Name                                        ID   Mem VCPUs\tState\tTime(s)");
+    if options.verbose {
+        text.push_str("   UUID                            Reason-Code\tSecurity Label");
+    } else if options.context {
+        text.push_str("   Security Label");
+    }
+    if options.cpupool {
+        text.push_str("         Cpupool");
+    }
+    text.push('\n');
+    for info in domains {
+        text.push_str(&row(&session.name(info.domid)?, info));
+        let mut add = |part: std::fmt::Arguments<'_>| text.write_fmt(part);
+        let mut columns = || -> std::fmt::Result {
+            if options.verbose {
+                add(format_args!(" {}", format_uuid(&info.uuid)))?;
+                match info.shutdown() {
+                    Some(_) => add(format_args!(" {:8x}", info.shutdown_code))?,
+                    None => add(format_args!(" {:>8}", "-"))?,
+                }
+            }
+            if options.verbose || options.context {
+                add(format_args!(" {:>16}", "-"))?;
+            }
+            Ok(())
+        };
+        // Writing to a string does not fail.
+        columns().map_err(|error| crate::failure::Failure::new(error.to_string()))?;
+        if options.cpupool {
+            let pool = session.store.read(Tx::NONE, &format!("/local/pool/{}/name", info.cpu_pool))?;
+            text.push_str(&format!("{:>16}", pool.unwrap_or_else(|| format!("Pool-{}", info.cpu_pool))));
+        }
+        text.push('\n');
+    }
+    print(text)
+}
+
+/// The columns that every table has.
+fn row(name: &str, info: &DomainInfo) -> String {
+    let flag = |flag: DomainInfoFlags, letter: char| if info.flags.contains(flag) { letter } else { '-' };
+    let reason = match info.shutdown() {
+        None => '-',
+        Some(_) => REASONS.get(usize::from(info.shutdown_code)).copied().unwrap_or('?'),
+    };
+    format!(
+        "{name:<40} {:5} {:5} {:5}     {}{}{}{}{reason}{}  {:8.1}",
+        info.domid,
+        (info.pages + info.outstanding_pages) * 4 / 1024,
+        info.online_vcpus,
+        flag(DomainInfoFlags::RUNNING, 'r'),
+        flag(DomainInfoFlags::BLOCKED, 'b'),
+        flag(DomainInfoFlags::PAUSED, 'p'),
+        flag(DomainInfoFlags::SHUTDOWN, 's'),
+        flag(DomainInfoFlags::DYING, 'd'),
+        std::time::Duration::from_nanos(info.cpu_time).as_secs_f64(),
+    )
+}
+
+fn details(session: &Session, domains: &[DomainInfo]) -> Outcome {
+    let mut all = Vec::new();
+    for info in domains {
+        let stored = UserData::new(info.domid, &info.uuid).read(CONFIGURATION)?;
+        // A domain that no toolstack of this kind made has no configuration to show.
+        let Some(stored) = stored else { continue };
+        match json::from_text(&stored) {
+            Ok(config) => all.push(json!({ "domid": info.domid, "config": present(session, info, config)? })),
+            Err(error) => {
+                note(format_args!("xl: warning: the stored configuration of domain {} is no JSON: {error}", info.domid))
+            }
+        }
+    }
+    // xl ends it with an empty line.
+    line(format_args!("{}", json::to_text(&Value::Array(all))))
+}
+
+/// The stored configuration with what can change put to its present value.
+fn present(session: &Session, info: &DomainInfo, mut config: Value) -> Outcome<Value> {
+    let domain = format!("/local/domain/{}", info.domid);
+    let number = |node: &str| -> Outcome<Option<u64>> {
+        Ok(session.store.read(Tx::NONE, &format!("{domain}/{node}"))?.and_then(|text| text.parse().ok()))
+    };
+    let stored_list = config["b_info"].get("avail_vcpus").is_some();
+    let mut put = |part: &str, key: &str, value: Option<Value>| {
+        if let (Some(object), Some(value)) = (config.get_mut(part).and_then(Value::as_object_mut), value) {
+            object.insert(key.into(), value);
+        }
+    };
+    put("c_info", "name", Some(session.name(info.domid)?.into()));
+    put("b_info", "max_memkb", number("memory/static-max")?.map(Value::from));
+    let target = number("memory/target")?.map(|kib| kib + number("memory/videoram").ok().flatten().unwrap_or(0));
+    put("b_info", "target_memkb", target.map(Value::from));
+    let mut online = Vec::new();
+    for vcpu in 0..info.max_vcpus {
+        let state = session.store.read(Tx::NONE, &format!("{domain}/cpu/{vcpu}/availability"))?;
+        if state.as_deref() == Some("online") {
+            online.push(vcpu);
+        }
+    }
+    // Without `vcpus=` the list is not stored, and means vCPU 0 alone.
+    let worth_saying = !online.is_empty() && (stored_list || online != [0]);
+    put("b_info", "avail_vcpus", worth_saying.then(|| json!(online)));
+    if let Ok(scheduler) = session.handle.scheduler()?
+        && let Ok(params) = session.handle.domain_scheduling(info.domid, scheduler)
+    {
+        let name = scheduler.name().to_lowercase();
+        put("b_info", "sched_params", Some(json!({ "sched": name, "weight": params.weight, "cap": params.cap })));
+    }
+    Ok(json::in_order(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_looks_like_xls() {
+        let info = DomainInfo {
+            domid: 1,
+            uuid: [0; 16],
+            flags: DomainInfoFlags::SHUTDOWN | DomainInfoFlags::PAUSED,
+            shutdown_code: 3,
+            pages: 65536,
+            max_pages: 65536,
+            paged_pages: 0,
+            shared_pages: 0,
+            outstanding_pages: 0,
+            cpu_time: 1_250_000_000,
+            online_vcpus: 1,
+            max_vcpus: 2,
+            cpu_pool: 0,
+        };
+        assert_eq!(row("g", &info), "g                                            1   256     1     --psc-       1.2");
+    }
+}

@@ -1,0 +1,86 @@
+//! Creating a domain: checks, plan, build, user data, console. What `xl create` and the monitor's restart share.
+
+use libxc::build::{Payloads, build};
+use libxc::plan::pvh::plan;
+
+use super::destroy::destroy;
+use super::guest::{self, Images};
+use crate::config::domain::DomainConfig;
+use crate::console;
+use crate::failure::{Failure, Outcome};
+use crate::json;
+use crate::session::Session;
+use crate::userdata::{CONFIGURATION, UserData};
+
+/// Creates a domain and leaves it paused, with its console ready. Its id. Nothing is left behind by a failure.
+pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome<u16> {
+    refuse_devices(config)?;
+    if let Some(other) = session.by_name(&config.name)? {
+        return Err(Failure::new(format!("name: domain {other} is already named \"{}\"", config.name)));
+    }
+    let nodes = guest::nodes_of_cpus(session)?;
+    let pool = guest::cpu_pool(session, config)?;
+    let spec = guest::specification(config, uuid, &nodes, pool)?;
+    check_memory(session, spec.memory_kib + spec.paging_pool())?;
+    let kernel = images.kernel()?;
+    let host = guest::host_facts(session)?;
+    let plan = plan(&spec, &kernel, images.ramdisk.len() as u64, &host)
+        .map_err(|error| Failure::new(format!("planning domain \"{}\": {error}", config.name)))?;
+    let payloads = Payloads { kernel: &kernel, ramdisk: &images.ramdisk };
+    let built = build(&plan, &payloads, &session.handle, &session.store)
+        .map_err(|error| Failure::new(format!("building domain \"{}\": {error}", config.name)))?;
+    match finish(session, config, uuid, built.domid, &nodes) {
+        Ok(()) => Ok(built.domid),
+        Err(failure) => match destroy(session, built.domid) {
+            Ok(()) => Err(failure),
+            Err(second) => Err(Failure::new(format!("{failure}; destroying the domain failed, too: {second}"))),
+        },
+    }
+}
+
+/// Devices need backends and hotplug, which are not there yet.
+fn refuse_devices(config: &DomainConfig) -> Outcome {
+    let lists = [("disk", config.disks.len()), ("vif", config.vifs.len()), ("p9", config.p9s.len())];
+    match lists.iter().find(|(_, count)| *count > 0) {
+        None => Ok(()),
+        Some((key, _)) => Err(Failure::new(format!(
+            "{key}: this xl does not set up such devices yet; the guest can run from its ramdisk without them"
+        ))),
+    }
+}
+
+/// Says at once and in numbers what a build would only find out half-way.
+fn check_memory(session: &Session, needed_kib: u64) -> Outcome {
+    let info = session.handle.phys_info()?;
+    let free_kib = (info.free_pages + info.scrub_pages).saturating_sub(info.outstanding_pages) * 4;
+    if free_kib >= needed_kib {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "memory: the domain needs {} MiB (its page tables included), but the hypervisor has {} MiB free; \
+         dom0_mem= on the hypervisor's command line leaves more to guests",
+        needed_kib.div_ceil(1024),
+        free_kib / 1024
+    )))
+}
+
+fn finish(session: &Session, config: &DomainConfig, uuid: [u8; 16], domid: u16, nodes: &[Option<u32>]) -> Outcome {
+    let context = json::Context { uuid, node_of_cpu: nodes };
+    let description = json::stored_config(&json::domain_config(config, &context));
+    // libxl stores the terminating zero, too.
+    let mut text = json::to_text(&description).into_bytes();
+    text.push(0);
+    UserData::new(domid, &uuid).store(CONFIGURATION, &text)?;
+    console::wait_for_tty(&session.store, domid).map(|_| ())
+}
+
+/// A fresh UUID, random (version 4).
+pub fn fresh_uuid() -> Outcome<[u8; 16]> {
+    use std::io::Read;
+    let failed = |error| Failure::new(format!("making a UUID: /dev/urandom: {error}"));
+    let mut uuid = [0; 16];
+    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut uuid)).map_err(failed)?;
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    Ok(uuid)
+}

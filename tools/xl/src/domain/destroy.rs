@@ -1,0 +1,39 @@
+//! Destroying a domain with all that toolstacks keep about it: devices, nodes, user data, and the domain itself.
+//!
+//! The order is libxl's (`libxl__destroy_domid`): when the domain goes, nothing must point to it any more, because its id
+//! may be given to another one.
+
+use libxc::xenstore::Tx;
+
+use super::{devices, history};
+use crate::failure::{Failure, Outcome};
+use crate::session::Session;
+use crate::userdata::UserData;
+
+/// Destroys a domain, whichever toolstack made it.
+pub fn destroy(session: &Session, domid: u16) -> Outcome {
+    let info = session.handle.domain_info(domid)?;
+    let Some(info) = info else { return Err(Failure::new(format!("there is no domain {domid}"))) };
+    if !info.is_dying() {
+        session.handle.domain_pause(domid)?;
+    }
+    devices::remove_all(session, domid)?;
+    remove_nodes(session, domid)?;
+    UserData::new(domid, &info.uuid).remove_all()?;
+    history::note(domid)?;
+    Ok(session.handle.domain_destroy(domid)?)
+}
+
+fn remove_nodes(session: &Session, domid: u16) -> Outcome {
+    let store = &session.store;
+    let domain = format!("/local/domain/{domid}");
+    store.transaction(|tx| {
+        if let Some(vm) = store.read(tx, &format!("{domain}/vm"))?.filter(|vm| vm.starts_with("/vm/")) {
+            store.remove_with_empty_parents(tx, &vm)?;
+        }
+        store.remove(tx, &domain)?;
+        store.remove_with_empty_parents(tx, &format!("/libxl/{domid}"))
+    })?;
+    debug_assert_eq!(store.read(Tx::NONE, &domain).ok().flatten(), None);
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Life of a domain: its images and specification, creating it, watching over it, destroying it.
+
+pub mod create;
+pub mod destroy;
+mod devices;
+pub mod guest;
+mod history;
+pub mod monitor;
+mod preserve;
