@@ -11,6 +11,8 @@ pub mod domctl;
 pub mod event;
 pub mod hvm;
 pub mod memory;
+#[cfg(test)]
+mod memory_tests;
 mod memory_info;
 mod memory_physmap;
 pub mod named;
