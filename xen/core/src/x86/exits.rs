@@ -227,3 +227,7 @@ fn shut_down(domain: &Domain, reason: ShutdownReason) {
         log!(Info, "{}: shut down: {}", domain.id, reason.name());
     }
 }
+
+#[cfg(test)]
+#[path = "exits_tests.rs"]
+mod tests;
