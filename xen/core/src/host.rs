@@ -4,7 +4,7 @@ use crate::domain::Domain;
 use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use machine::DomId;
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::lock::{Lock, Shared, rank};
@@ -41,6 +41,8 @@ pub struct DomainTable {
     numbers: Vec<AtomicU16>,
     /// Held while domains are created or removed.
     pub change: Lock<DomainNumbers, { rank::DOMAIN_LIST }>,
+    /// Pages that claims of all domains have set aside (memory::claim).
+    pub claimed_pages: AtomicU64,
 }
 
 const NO_DOMAIN: u16 = u16::MAX;
@@ -64,7 +66,7 @@ impl DomainTable {
             slots.push(Shared::new(None));
             numbers.push(AtomicU16::new(NO_DOMAIN));
         }
-        Ok(Self { slots, numbers, change: Lock::new(DomainNumbers { next: 1 }) })
+        Ok(Self { slots, numbers, change: Lock::new(DomainNumbers { next: 1 }), claimed_pages: AtomicU64::new(0) })
     }
 
     /// The domain with this number.

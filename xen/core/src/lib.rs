@@ -15,6 +15,7 @@ extern crate std;
 pub mod boot;
 pub mod domain;
 pub mod event;
+pub mod fault;
 pub mod grant;
 pub mod guest_mem;
 pub mod host;

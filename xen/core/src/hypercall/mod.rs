@@ -4,11 +4,17 @@
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
 pub mod event;
-pub mod named;
+pub mod grant;
+pub mod memory;
+mod memory_info;
+mod memory_physmap;
 pub mod sched;
+pub mod target;
 pub mod vcpu;
 mod vcpu_initialise;
 pub mod vm_assist;
+
+pub use target::{Need, Target, target};
 
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;

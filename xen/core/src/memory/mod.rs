@@ -1,25 +1,29 @@
 //! Memory verbs: check both sides, then apply both.
+//!
+//! `hypercall::memory` decodes and checks who may ask; the verbs here decide what happens to frames, and `p2m` writes it
+//! down. In the order in which a domain meets them: `identity` (the control domain's own pages), `populate`, `map` (pages
+//! of the hypervisor, of other domains, granted ones), `remove` (ballooning), `claim`, `account`, and `destroy`.
 
-use core::sync::atomic::AtomicU64;
+mod account;
+mod claim;
+mod destroy;
+mod identity;
+mod map;
+mod populate;
+mod remove;
+mod replace;
+pub mod special;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_model;
 
-/// How much memory a domain has and may have.
-#[derive(Debug)]
-pub struct Accounting {
-    /// Pages it has.
-    pub pages: AtomicU64,
-    /// Pages it may have.
-    pub max_pages: AtomicU64,
-}
-
-impl Accounting {
-    /// None, and none allowed.
-    pub const fn new() -> Self {
-        Self { pages: AtomicU64::new(0), max_pages: AtomicU64::new(0) }
-    }
-}
-
-impl Default for Accounting {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub use account::Accounting;
+pub use claim::claim;
+pub use destroy::relinquish;
+pub use identity::{adopt, map_device, mark_emulated};
+pub use map::{foreign_page, map_foreign, map_grant, map_shared, move_frame, remove_from_physmap, unmap_grant};
+pub use populate::{MAX_ORDER, populate};
+pub use remove::decrease;

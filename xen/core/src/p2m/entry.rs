@@ -48,6 +48,8 @@ pub enum Kind {
     MmioDm = 17,
     /// A page of the hypervisor that the domain shares with it: shared_info, grant table.
     SharedPage = 18,
+    /// A page of another domain that may not be written.
+    ForeignRo = 19,
 }
 
 bitflags::bitflags! {
@@ -65,7 +67,7 @@ bitflags::bitflags! {
 
 impl Kind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Hole,
         Self::RamRw,
         Self::RamLogDirty,
@@ -85,6 +87,7 @@ impl Kind {
         Self::Reserved,
         Self::MmioDm,
         Self::SharedPage,
+        Self::ForeignRo,
     ];
 
     /// The number in table entries, below 32.
@@ -115,6 +118,7 @@ impl Kind {
             16 => Self::Reserved,
             17 => Self::MmioDm,
             18 => Self::SharedPage,
+            19 => Self::ForeignRo,
             _ => Self::Hole,
         }
     }
@@ -128,7 +132,7 @@ impl Kind {
                 Rights::READ.union(Rights::EXECUTE)
             }
             Self::Foreign | Self::GrantRw | Self::IdentityRdm | Self::SharedPage => Rights::READ.union(Rights::WRITE),
-            Self::GrantRo => Rights::READ,
+            Self::GrantRo | Self::ForeignRo => Rights::READ,
             Self::Hole
             | Self::Paged
             | Self::PagingIn
@@ -157,6 +161,7 @@ impl Kind {
                 | Self::PagingOut
                 | Self::CopyOnWrite
                 | Self::Foreign
+                | Self::ForeignRo
                 | Self::GrantRw
                 | Self::GrantRo
                 | Self::Broken
@@ -171,11 +176,16 @@ impl Kind {
         matches!(self, Self::RamRw | Self::RamLogDirty | Self::RamRo | Self::PagingOut)
     }
 
+    /// Whether it is a page of another domain.
+    #[inline]
+    pub const fn is_of_others(self) -> bool {
+        matches!(self, Self::Foreign | Self::ForeignRo | Self::GrantRw | Self::GrantRo)
+    }
+
     /// Whether the hypervisor can read it for the domain or others.
     #[inline]
     pub const fn is_readable_ram(self) -> bool {
-        self.is_own_ram()
-            || matches!(self, Self::CopyOnWrite | Self::Foreign | Self::GrantRw | Self::GrantRo | Self::SharedPage)
+        self.is_own_ram() || self.is_of_others() || matches!(self, Self::CopyOnWrite | Self::SharedPage)
     }
 
     /// Whether the hypervisor may write it for the domain. A write to `RamLogDirty` marks the frame dirty.

@@ -83,6 +83,8 @@ pub struct DomainP2m {
     mapped_end: AtomicU64,
     /// Flushes that were dropped instead of completed: bugs.
     lost_flushes: AtomicU64,
+    /// Pages of device memory that were mapped by faults.
+    device_pages: AtomicU64,
     /// Writes by the hypervisor that marked a frame dirty; the dirty log will stand here.
     marked: AtomicU64,
 }
@@ -102,6 +104,7 @@ impl DomainP2m {
             epoch: Epoch::new(),
             mapped_end: AtomicU64::new(0),
             lost_flushes: AtomicU64::new(0),
+            device_pages: AtomicU64::new(0),
             marked: AtomicU64::new(0),
         })
     }
@@ -202,6 +205,11 @@ impl DomainP2m {
     #[inline]
     pub fn begin_removal(&self) -> P2mTxn<'_> {
         P2mTxn { p2m: self, locked: self.locked.lock(), flush: Flush::new(self) }
+    }
+
+    /// Counts one more page of device memory that a fault has mapped; gives how many there were.
+    pub fn count_device_page(&self) -> u64 {
+        self.device_pages.fetch_add(1, Ordering::Relaxed)
     }
 
     fn note_mapped(&self, gfn: Gfn, order: u32) {

@@ -4,7 +4,7 @@
 //! to flush, as a value; [`Flush::complete`] flushes, waits, and then drops references and frees tables (INV-2). So no page
 //! can reach a new owner while any CPU could still reach it through an old translation.
 
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
 use super::update::{ChangeError, Spares};
 use super::{DomainP2m, HostFormat};
@@ -175,11 +175,33 @@ impl<'p> P2mTxn<'p> {
         if old.kind.holds_reference() != kind.holds_reference() || old.order != order {
             return Err(ChangeError::WrongTarget(old.mfn));
         }
-        let new = Entry { kind, ..old };
+        self.rewrite(gfn, &old, Entry { kind, ..old })?;
+        Ok(old)
+    }
+
+    /// Narrows or widens what introspection leaves of a frame's rights. Splits a larger entry. Gives the old entry.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing has changed. `PinnedByDevices` for what belongs to a device.
+    pub fn restrict(&mut self, gfn: Gfn, order: u32, access: MemoryAccess) -> Result<Entry, ChangeError> {
+        let old = self.entry(gfn).part_covering(gfn, order);
+        if old.kind.is_pinned_by_devices() {
+            return Err(ChangeError::PinnedByDevices);
+        }
+        if old.order != order {
+            return Err(ChangeError::BadFrame);
+        }
+        self.rewrite(gfn, &old, Entry { access, ..old })?;
+        Ok(old)
+    }
+
+    /// Writes an entry whose machine frame stays.
+    #[inline]
+    fn rewrite(&mut self, gfn: Gfn, old: &Entry, new: Entry) -> Result<(), ChangeError> {
         let Locked { tree, spares } = &mut *self.locked;
         tree.retype(gfn, &new, spares)?;
-        self.note_change(gfn, &old, &new);
-        Ok(old)
+        self.note_change(gfn, old, &new);
+        Ok(())
     }
 
     fn note_change(&mut self, gfn: Gfn, old: &Entry, new: &Entry) {

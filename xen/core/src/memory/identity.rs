@@ -1,0 +1,124 @@
+//! The 1:1 domain: its RAM, its devices, and what is emulated for it.
+//!
+//! Without an IOMMU the control domain's devices use machine addresses, so its guest addresses are the same ones
+//! (architecture.md, decision 4). Its RAM is adopted where it lies; device memory is mapped when it is first touched, but
+//! never what the hypervisor emulates or keeps for itself.
+
+use super::replace::errno;
+use crate::domain::Domain;
+use crate::p2m::entry::{ORDER_1G, ORDER_2M, ORDER_4K};
+use crate::p2m::{ChangeError, Entry, Kind};
+use machine::{Gfn, Mfn, frame, log};
+use public_abi::Errno;
+
+/// Makes `count` reserved machine pages from `start` on the RAM of a 1:1 domain, in the largest entries that fit. Their
+/// content is kept. Pages that are not reserved RAM are left out. Gives how many pages it got.
+///
+/// # Errors
+/// `ENOMEM` without memory for tables; the pages so far are the domain's. `EINVAL`, if the domain is not mapped 1:1.
+pub fn adopt(domain: &Domain, start: Mfn, count: u64) -> Result<u64, Errno> {
+    if !domain.p2m.is_identity() {
+        return Err(Errno::EINVAL);
+    }
+    let end = start.saturating_add(count);
+    let mut page = start;
+    let mut adopted = 0;
+    while page < end {
+        let fits = |order: &u32| page.is_aligned(*order) && page.saturating_add(1 << order) <= end;
+        let is_whole = |order: &u32| (0..1u64 << order).all(|offset| is_reserved(page.saturating_add(offset)));
+        let order = [ORDER_1G, ORDER_2M, ORDER_4K].into_iter().filter(fits).find(is_whole);
+        if let Some(order) = order {
+            adopt_block(domain, page, order)?;
+            adopted += 1u64 << order;
+        }
+        page = page.saturating_add(1 << order.unwrap_or(ORDER_4K));
+    }
+    Ok(adopted)
+}
+
+fn is_reserved(mfn: Mfn) -> bool {
+    frame::state(mfn).is_some_and(|state| state.kind == frame::Kind::Reserved)
+}
+
+fn adopt_block(domain: &Domain, mfn: Mfn, order: u32) -> Result<(), Errno> {
+    let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
+    for page in 0..1u64 << order {
+        if !frame::adopt(mfn.saturating_add(page), domain.id) {
+            // Somebody else took it since it was looked at, which boot does not do.
+            return Err(Errno::EBUSY);
+        }
+    }
+    domain.accounting.charge_always(1 << order);
+    txn.set(Gfn::new(mfn.number()), Entry::with_frame(Kind::RamRw, order, mfn)).map_err(errno)?;
+    txn.commit().complete();
+    Ok(())
+}
+
+/// Marks guest frames as emulated device memory: accesses are emulated for ever, nothing is mapped there by a fault. For
+/// interrupt controllers, PCI configuration space, and whatever else the hypervisor keeps from the domain.
+///
+/// # Errors
+/// `EBUSY`, if something is mapped there; `ENOMEM`; `EINVAL` for bad frame numbers. Frames before that one are marked.
+pub fn mark_emulated(domain: &Domain, start: Gfn, count: u64) -> Result<(), Errno> {
+    let end = start.checked_add(count).ok_or(Errno::EINVAL)?;
+    let mut gfn = start;
+    while gfn < end {
+        let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
+        while gfn < end && txn.has_room() {
+            let left = end.number().saturating_sub(gfn.number());
+            let order = if gfn.is_aligned(ORDER_2M) && left >= 1 << ORDER_2M { ORDER_2M } else { ORDER_4K };
+            let order = match put_emulated(&mut txn, gfn, order) {
+                // Smaller entries are there: go through them one by one.
+                Err(ChangeError::Occupied) if order > ORDER_4K => {
+                    put_emulated(&mut txn, gfn, ORDER_4K).map_err(errno)?;
+                    ORDER_4K
+                }
+                result => {
+                    result.map_err(errno)?;
+                    order
+                }
+            };
+            gfn = gfn.saturating_add(1 << order);
+        }
+        txn.commit().complete();
+    }
+    Ok(())
+}
+
+fn put_emulated(txn: &mut crate::p2m::P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<(), ChangeError> {
+    match txn.entry(gfn).kind {
+        Kind::Hole | Kind::MmioDm | Kind::MmioDirect => {
+            txn.set(gfn, Entry::without_frame(Kind::MmioDm, order)).map(drop)
+        }
+        _ => Err(ChangeError::Occupied),
+    }
+}
+
+/// Device pages that are mapped by faults and logged at the most.
+const LOGGED: u64 = 8;
+
+/// Maps device memory at its own address for the 1:1 domain, which has just touched it. Only what is no RAM of the machine.
+///
+/// # Errors
+/// `EPERM` for RAM, or in a domain that is not 1:1; `EBUSY`, if something is mapped there; `ENOMEM`; `EINVAL` beyond the
+/// addresses that tables translate.
+pub fn map_device(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
+    let mfn = Mfn::new(gfn.number());
+    if !domain.p2m.is_identity() || frame::state(mfn).is_some() {
+        return Err(Errno::EPERM);
+    }
+    let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
+    match txn.entry(gfn).kind {
+        // Another vCPU was faster.
+        Kind::MmioDirect => return Ok(()),
+        Kind::Hole => {}
+        _ => return Err(Errno::EBUSY),
+    }
+    txn.set(gfn, Entry::with_frame(Kind::MmioDirect, ORDER_4K, mfn)).map_err(errno)?;
+    txn.commit().complete();
+    let number = domain.p2m.count_device_page();
+    if number < LOGGED {
+        log!(Info, "{}: device memory at {:#x} is mapped 1:1 at its first use", domain.id, mfn.address().number());
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Putting something else at a guest frame: what may be replaced, what becomes of the old page, and the account.
+//!
+//! In a 1:1 domain a frame of its own never leaves: when something else takes its guest frame, or nothing does, the frame's
+//! reference stays behind, and the frame comes back at the same number (architecture.md, decision 4).
+
+use crate::domain::Domain;
+use crate::p2m::{ChangeError, Entry, Kind, P2mTxn};
+use machine::frame::Pin;
+use machine::{Gfn, Mfn};
+use public_abi::Errno;
+
+/// Whether new memory may take the place of what is there.
+///
+/// # Errors
+/// `EBUSY` for what belongs to devices, real or emulated; `EPERM` for device memory; `EINVAL` for pages of other domains,
+/// which must be unmapped in the way in which they were mapped.
+pub(super) fn check_replaceable(kind: Kind) -> Result<(), Errno> {
+    match kind {
+        Kind::IdentityRdm | Kind::RdmHole | Kind::MmioDm => Err(Errno::EBUSY),
+        Kind::MmioDirect => Err(Errno::EPERM),
+        Kind::Foreign | Kind::ForeignRo | Kind::GrantRw | Kind::GrantRo => Err(Errno::EINVAL),
+        Kind::Hole
+        | Kind::RamRw
+        | Kind::RamLogDirty
+        | Kind::RamRo
+        | Kind::PagingOut
+        | Kind::Paged
+        | Kind::PagingIn
+        | Kind::PopulateOnDemand
+        | Kind::CopyOnWrite
+        | Kind::Broken
+        | Kind::Reserved
+        | Kind::SharedPage => Ok(()),
+    }
+}
+
+/// The error that the ABI has for a change that was refused.
+pub(super) fn errno(error: ChangeError) -> Errno {
+    match error {
+        ChangeError::BadFrame | ChangeError::WrongTarget(_) => Errno::EINVAL,
+        ChangeError::NoRoom => Errno::ENOMEM,
+        ChangeError::Occupied | ChangeError::PinnedByDevices => Errno::EBUSY,
+    }
+}
+
+/// Sets an entry and settles the account of own RAM that it replaces. The references of `new` go over to the table.
+///
+/// # Errors
+/// [`ChangeError`]; nothing has changed, and the references stay the caller's.
+#[inline]
+pub(super) fn replace(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, new: Entry) -> Result<(), ChangeError> {
+    let kept = if domain.p2m.is_identity() { keep_identity_frame(domain, txn, gfn, &new)? } else { 0 };
+    match txn.set(gfn, new) {
+        Ok(old) => {
+            if old.kind.is_own_ram() {
+                domain.accounting.discharge(1 << old.order);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            drop_references(Mfn::new(gfn.number()), kept);
+            Err(error)
+        }
+    }
+}
+
+/// Lets the reference of a 1:1 domain's own frame outlive its entry: takes one more for each page, because `set` drops the
+/// entry's. Gives how many.
+fn keep_identity_frame(domain: &Domain, txn: &P2mTxn<'_>, gfn: Gfn, new: &Entry) -> Result<u64, ChangeError> {
+    let old = txn.entry(gfn).part_covering(gfn, new.order);
+    if old.order != new.order || !old.kind.holds_reference() || old.mfn.number() != gfn.number() {
+        return Ok(0);
+    }
+    for page in 0..1u64 << old.order {
+        match Pin::take(old.mfn.saturating_add(page), domain.id) {
+            Some(pin) => {
+                pin.into_entry();
+            }
+            None => {
+                drop_references(old.mfn, page);
+                return Err(ChangeError::WrongTarget(old.mfn));
+            }
+        }
+    }
+    Ok(1 << old.order)
+}
+
+/// Drops one reference of each of `count` pages.
+pub(super) fn drop_references(mfn: Mfn, count: u64) {
+    for page in 0..count {
+        drop(Pin::from_entry(mfn.saturating_add(page)));
+    }
+}
+
+/// Leaves nothing at `1 << order` guest frames: a hole, or in a 1:1 domain a reserved one that keeps the frame.
+///
+/// # Errors
+/// [`ChangeError`]; nothing has changed.
+#[inline]
+pub(super) fn vacate(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<(), ChangeError> {
+    let p2m = &domain.p2m;
+    let old = txn.entry(gfn).part_covering(gfn, order);
+    if p2m.is_identity() && old.kind.holds_reference() && old.mfn.number() == gfn.number() {
+        txn.retype(gfn, order, Kind::Reserved)?;
+    } else if order == 0 && p2m.owns_identity_frame(gfn) {
+        // The frame's reference stayed behind when something else was put here.
+        txn.set(gfn, Entry::with_frame(Kind::Reserved, 0, Mfn::new(gfn.number())))?;
+    } else {
+        txn.set(gfn, Entry::hole(order))?;
+    }
+    if old.kind.is_own_ram() {
+        domain.accounting.discharge(1 << order);
+    }
+    Ok(())
+}
