@@ -9,13 +9,13 @@ pub mod bitmaps;
 pub mod console_io;
 pub mod domctl;
 pub mod event;
+pub mod grant;
 pub mod hvm;
 pub mod memory;
-#[cfg(test)]
-mod memory_tests;
 mod memory_info;
 mod memory_physmap;
-pub mod named;
+#[cfg(test)]
+mod memory_tests;
 pub mod neighbours;
 pub mod physdev;
 pub mod platform;

@@ -15,7 +15,6 @@ use machine::{CpuId, Gfn};
 use public_abi::Errno;
 use public_abi::domctl_domain::{PFINFO_BROKEN, PFINFO_XTAB};
 use public_abi::hvm_op::MemType;
-use public_abi::hvm_save::SaveCode;
 
 // ---- time --------------------------------------------------------------------------------------------------------
 
@@ -37,11 +36,12 @@ pub fn shared_info_gfn(_domain: &Domain) -> Option<u64> {
 
 // ---- the steps of a domain's end ---------------------------------------------------------------------------------
 
-/// Gives back grants that others gave. Owner grant: `domain.grants.relinquish(host, domain)`.
+/// Gives back grants that others gave.
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.
-pub fn relinquish_grants(_host: &Host, _domain: &Domain) -> Reply {
+pub fn relinquish_grants(host: &Host, domain: &Domain) -> Reply {
+    crate::grant::relinquish(host, domain)?;
     Ok(0)
 }
 
@@ -109,29 +109,6 @@ pub fn flush_translations(domain: &Domain) {
 }
 
 // ---- x86 ---------------------------------------------------------------------------------------------------------
-
-/// Bytes that a record of this kind has at the most; 0 if a PVH guest has no such record. Owner x86: `x86::save`.
-#[must_use]
-pub fn record_room(_domain: &Domain, _code: SaveCode) -> usize {
-    0
-}
-
-/// Writes the contents of a vCPU's record to the front of `out`, which has the room for it, and gives their length; `None`
-/// if there is nothing to record. The vCPU is off its CPU. Owner x86: `x86::save`.
-///
-/// # Errors
-/// `ENODATA` if the state cannot be had.
-pub fn save_record(_domain: &Domain, _vcpu: &Vcpu, _code: SaveCode, _out: &mut [u8]) -> Result<Option<usize>, Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
-
-/// Checks and takes the contents of a vCPU's record. The vCPU is off its CPU. Owner x86: `x86::save`.
-///
-/// # Errors
-/// `EINVAL` for bad contents.
-pub fn load_record(_domain: &Domain, _vcpu: &Vcpu, _code: SaveCode, _contents: &[u8]) -> Result<(), Errno> {
-    Err(Errno::EOPNOTSUPP)
-}
 
 /// Makes an NMI pending and sees that it is delivered.
 pub fn inject_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) {

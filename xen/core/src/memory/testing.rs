@@ -40,10 +40,10 @@ pub(crate) fn control_settings() -> Settings {
 pub(crate) fn host() -> Host {
     Host {
         console: crate::domain::console::Console::new(),
-        clock: crate::time::Clock::start(),
-        virq_handlers: crate::event::VirqHandlers::new(),
         domains: DomainTable::try_new().unwrap(),
         cpus: Vec::new(),
+        clock: crate::time::Clock::new(0, 1_000_000, 0),
+        virq_handlers: crate::event::VirqHandlers::new(),
         platform: Platform { command_line: machine::boot_info::CommandLine::new() },
     }
 }

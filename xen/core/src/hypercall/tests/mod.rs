@@ -2,6 +2,7 @@
 
 mod access;
 mod console;
+mod contexts;
 mod hvm;
 mod life;
 mod models;

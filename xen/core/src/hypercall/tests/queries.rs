@@ -7,7 +7,7 @@ use machine::DomId;
 use public_abi::bitmap::Bitmap;
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::domctl_domain::{
-    GetPageFrameInfo3, HvmContext, HypercallInit, NodeAffinity, SchedulerOp, SetTimeOffset, SetVirqHandler, TscInfo,
+    GetPageFrameInfo3, HypercallInit, NodeAffinity, SchedulerOp, SetTimeOffset, SetVirqHandler, TscInfo,
 };
 use public_abi::domctl_vcpu::{SendTrigger, VcpuAffinity, VcpuContext};
 use public_abi::platform::{PcpuInfo, PlatformOp, PlatformRequest, Settime64};
@@ -274,26 +274,6 @@ fn clocks_are_remembered() {
         assert_eq!(set(0, 0, 0), Some(Stop::Error(Errno::EINVAL)));
         let info = world.domctl(DomctlOp::GetTscInfo, GUEST.0, TscInfo::default()).unwrap();
         assert_eq!((info.tsc_mode, info.gtsc_khz, info.incarnation), (0, 2_000_000, 1));
-    });
-}
-
-#[test]
-fn contexts_have_a_size_and_a_frame() {
-    with_world(|world| {
-        let ask = |operation, id, size, buffer| {
-            world.domctl(operation, id, HvmContext { size, buffer, ..HvmContext::default() })
-        };
-        let size = ask(DomctlOp::GetHvmContext, GUEST.0, 0, GuestPtr::NULL).unwrap().size;
-        assert!(size >= 40, "at least header and end");
-        let buffer = room::<u8>(size as usize, 0xee);
-        assert_eq!(ask(DomctlOp::GetHvmContext, GUEST.0, size - 1, buffer), Err(Stop::Error(Errno::ENOSPC)));
-        assert_eq!(ask(DomctlOp::GetHvmContext, 0, 0, GuestPtr::NULL), Err(Stop::Error(Errno::EINVAL)));
-        let got = ask(DomctlOp::GetHvmContext, GUEST.0, size, buffer).unwrap();
-        assert!(got.size <= size);
-        assert_eq!(take_array(buffer, 12), [1, 0, 0, 0, 24, 0, 0, 0, 0x86, 0x12, 0x38, 0x54], "header and magic");
-        assert_eq!(ask(DomctlOp::SetHvmContext, GUEST.0, 20, buffer), Err(Stop::Error(Errno::ENODATA)));
-        assert_eq!(ask(DomctlOp::SetHvmContext, GUEST.0, u32::MAX, buffer), Err(Stop::Error(Errno::ENOMEM)));
-        assert_eq!(ask(DomctlOp::SetHvmContext, 0, got.size, buffer), Err(Stop::Error(Errno::EINVAL)));
     });
 }
 
