@@ -66,12 +66,7 @@ impl DomainTable {
             slots.push(Shared::new(None));
             numbers.push(AtomicU16::new(NO_DOMAIN));
         }
-        Ok(Self {
-            slots,
-            numbers,
-            change: Lock::new(DomainNumbers { next: 1 }),
-            claimed_pages: AtomicU64::new(0),
-        })
+        Ok(Self { slots, numbers, change: Lock::new(DomainNumbers { next: 1 }), claimed_pages: AtomicU64::new(0) })
     }
 
     /// The domain with this number.

@@ -7,8 +7,8 @@
 
 pub mod keys;
 
+use crate::event;
 use crate::host::Host;
-use crate::hypercall::neighbours;
 use core::sync::atomic::{AtomicU64, Ordering};
 use machine::console::{self, RING_BYTES};
 use machine::lock::{Lock, rank};
@@ -101,6 +101,15 @@ impl Input {
     }
 }
 
+impl Input {
+    /// Puts bytes that could not be handed over back to the front; those that no longer fit are lost.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().rev() {
+            self.queue.push_front(*byte).ok();
+        }
+    }
+}
+
 impl Default for Input {
     fn default() -> Self {
         Self::new()
@@ -151,7 +160,7 @@ pub fn drain(host: &Host) {
         let effect = host.console.input.lock().feed(byte);
         match effect {
             Effect::None => {}
-            Effect::Input => neighbours::raise_global(host, Virq::Console),
+            Effect::Input => event::send_global_virq(host, Virq::Console),
             Effect::Switched(listener) => announce_listener(listener),
             Effect::Key(held_back, key) => {
                 for _ in 0..held_back {
@@ -177,7 +186,7 @@ pub fn announce_listener(listener: Listener) {
 pub fn announce_output(host: &Host) {
     let end = console::produced();
     if host.console.announced.swap(end, Ordering::AcqRel) != end {
-        neighbours::raise_global(host, Virq::ConRing);
+        event::send_global_virq(host, Virq::ConRing);
     }
 }
 
@@ -217,6 +226,18 @@ mod tests {
         assert_eq!(input.feed(b'a'), Effect::Input);
         assert_eq!(taken(&mut input), [1, 1, b'a']);
         assert_eq!(taken(&mut input), []);
+    }
+
+    #[test]
+    fn what_was_given_back_comes_first() {
+        let mut input = Input::new();
+        for byte in *b"abc" {
+            input.feed(byte);
+        }
+        let mut two = [0; 2];
+        assert_eq!(input.take(&mut two), 2);
+        input.give_back(&two);
+        assert_eq!(taken(&mut input), b"abc");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::{Domain, Role, Settings};
 use crate::host::Host;
 use crate::hypercall::neighbours;
+use crate::time;
 use crate::vcpu::Vcpu;
 use alloc::vec::Vec;
 use machine::boxed::Boxed;
@@ -31,10 +32,6 @@ pub const DEFAULT_WEIGHT: u16 = 256;
 pub struct Records {
     /// The domain was unpaused for the first time: its CPU policy is fixed.
     pub creation_finished: bool,
-    /// NUMA nodes that the toolstack chose, one bit each; `None` follows the CPUs.
-    pub nodes: Option<u64>,
-    /// Port of the control domain that is raised when this domain suspends; 0 for none.
-    pub suspend_port: u32,
     /// Share against other domains.
     pub weight: u16,
     /// The createdomain flags for MSRs (`XEN_X86_MSR_RELAXED`).
@@ -52,20 +49,11 @@ pub struct Tsc {
     pub incarnation: u32,
     /// The guest's rate in kHz; 0 is the host's.
     pub khz: u32,
-    /// System time at which the guest's clock began, in nanoseconds; negative for a domain from another host.
-    pub offset: i64,
 }
 
 impl Default for Records {
     fn default() -> Self {
-        Self {
-            creation_finished: false,
-            nodes: None,
-            suspend_port: 0,
-            weight: DEFAULT_WEIGHT,
-            misc_flags: 0,
-            tsc: Tsc::default(),
-        }
+        Self { creation_finished: false, weight: DEFAULT_WEIGHT, misc_flags: 0, tsc: Tsc::default() }
     }
 }
 
@@ -245,6 +233,8 @@ pub fn allocate_vcpus(host: &Host, domain: &Domain) -> Result<(), Errno> {
     }
     neighbours::reserve_schedule(host, count)?;
     domain.vcpus.call_once(|| vcpus);
+    drop(control);
+    time::begin(host, domain);
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 use super::Domain;
 use super::lifecycle::Stage;
+use crate::event;
 use crate::host::Host;
 use crate::hypercall::neighbours;
 use crate::outcome::{Reply, Stop};
@@ -58,9 +59,7 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
 /// Everything that a domain holds goes back: grants of others first, because they keep others' pages; then its channels,
 /// because the other sides must hear of it; memory last, because the former may live in it.
 fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
-    if domain.lifecycle.stage() == Stage::Alive {
-        domain.lifecycle.advance(Stage::Dying);
-    }
+    domain.lifecycle.advance(Stage::Dying);
     neighbours::wait_until_off(host, domain);
     neighbours::relinquish_grants(host, domain)?;
     neighbours::relinquish_events(host, domain)?;
@@ -71,16 +70,17 @@ fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
 
 /// Removes a dead domain's object. Others may hold it for a moment, such as a vCPU that lists domains.
 fn remove(host: &Host, target: DomId) -> Reply {
-    let removed = {
+    let domain = {
         let _numbers = host.domains.change.lock();
-        host.domains.remove(target)
-    };
-    let Some(domain) = removed else {
-        // Somebody else's call was faster, or a reference is still held.
-        return if host.domains.get(target).is_some() { Err(Stop::Restart(None)) } else { Ok(0) };
+        // Somebody else's call may have been faster, and the number may have been given to a new domain since.
+        let is_ours = host.domains.get(target).is_some_and(|domain| domain.lifecycle.stage() == Stage::Dead);
+        if !is_ours {
+            return Ok(0);
+        }
+        host.domains.remove(target).ok_or(Stop::Restart(None))?
     };
     neighbours::release_schedule(host, domain.vcpus().len());
     drop(domain);
-    neighbours::raise_global(host, Virq::DomExc);
+    event::send_global_virq(host, Virq::DomExc);
     Ok(0)
 }

@@ -39,9 +39,8 @@ pub fn domain(domain: &Domain) -> GetDomainInfo {
     info.shared_info_frame = neighbours::shared_info_gfn(domain).unwrap_or(u64::MAX);
     info.gpaddr_bits = address_bits();
     info.arch_config = ArchDomainConfig { emulation_flags: domain.settings.emulation, misc_flags: 0 };
-    let control = domain.control.lock();
-    info.outstanding_pages = domain.accounting.claimed.load(Ordering::Acquire);
-    info.handle = control.handle;
+    info.outstanding_pages = domain.accounting.claimed.load(Ordering::Relaxed);
+    info.handle = domain.control.lock().handle;
     info.flags = flags.bits() | shutdown_bits(domain);
     info
 }

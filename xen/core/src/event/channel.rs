@@ -177,6 +177,12 @@ pub fn reset(host: &Host, domain: &Domain) -> Result<(), Stop> {
         }
         table.fifo.take()
     };
+    if fifo.is_some() {
+        // Guests of the FIFO ABI never look at the selectors; what is left there would make events look told already.
+        for vcpu in domain.vcpus() {
+            upcall::clear_selector(domain, vcpu);
+        }
+    }
     // The references to the guest's pages go without the lock.
     drop(fifo);
     Ok(())

@@ -16,8 +16,9 @@ use public_abi::event_channel::{FIFO_EVENT_WORDS_PER_PAGE, FifoControlBlock};
 /// The alignment of a control block in its page, which the header demands.
 const ALIGNMENT: usize = 8;
 
+/// Only the domain's own RAM will do: the pin outlives a mapping of somebody else's page.
 fn pin(domain: &Domain, gfn: u64) -> Result<Pin, Errno> {
-    domain.p2m.pin(Gfn::new(gfn), Access::Write).map_err(|_| Errno::EINVAL)
+    domain.p2m.pin_for_others(Gfn::new(gfn), Access::Write).map_err(|_| Errno::EINVAL)
 }
 
 /// Gives a vCPU its control block; the first one switches the domain to the FIFO ABI.

@@ -2,8 +2,10 @@
 
 use crate::domain::{Domain, Role, Settings};
 use crate::event::VirqHandlers;
+use crate::guest_mem::LinearMemory;
 use crate::host::{DomainRef, DomainTable, Host};
 use crate::hypercall::Caller;
+use crate::p2m::{Entry, Kind as RamKind};
 use crate::time::Clock;
 use crate::vcpu::Vcpu;
 use machine::boxed::Boxed;
@@ -38,6 +40,7 @@ pub fn with_host<R>(domains: u16, vcpus: u32, work: impl FnOnce(&FakeMachine, &H
     let machine = FakeMachine::builder().pages(1024).build();
     machine.on_cpu(0, || {
         let host = Host {
+            console: crate::domain::console::Console::new(),
             domains: DomainTable::try_new().unwrap(),
             cpus: Vec::new(),
             clock: Clock::new(BOOT, 1_000_000, WALL),
@@ -69,7 +72,9 @@ pub fn domain(host: &Host, id: u16) -> DomainRef<'_> {
 /// Gives a domain a page of RAM at a guest frame.
 pub fn add_page(domain: &Domain, gfn: u64) -> Mfn {
     let mfn = frame::allocate(0, Kind::Guest, domain.id, Fill::Zero).unwrap();
-    domain.p2m.add_for_test(Gfn::new(gfn), mfn);
+    let mut txn = domain.p2m.begin().unwrap();
+    txn.set(Gfn::new(gfn), Entry::with_frame(RamKind::RamRw, 0, mfn)).unwrap();
+    txn.commit().complete();
     mfn
 }
 
@@ -80,5 +85,7 @@ pub fn pin(domain: &Domain, mfn: Mfn) -> Pin {
 
 /// A vCPU of a domain as the caller of a hypercall. Addresses are guest physical addresses.
 pub fn caller<'a>(host: &'a Host, domain: &'a Domain, vcpu: u32) -> Caller<'a> {
-    Caller { host, domain, vcpu: domain.vcpu(vcpu).unwrap(), memory: crate::guest_mem::LinearMemory { domain } }
+    let vcpu = domain.vcpu(vcpu).unwrap();
+    let memory = LinearMemory::new(domain, &vcpu.hardware.try_lock().unwrap());
+    Caller { host, domain, vcpu, memory }
 }

@@ -18,9 +18,13 @@ pub mod virq;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod model_guest;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wait_tests;
 
 pub use port::{Peer, State};
 pub use upcall::{Callback, callback_line, callback_vector, upcall_pending};

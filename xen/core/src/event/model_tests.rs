@@ -4,10 +4,10 @@
 //! it to look. So an event that was raised without its vCPU being told is found missing.
 
 use super::fixture::{MAX_PORT, add_page, domain, with_host};
+use super::model_guest::{bitmap, take_fifo, take_two_level};
 use super::table::Closer;
 use super::upcall::with_info;
 use super::{channel, fifo_control, send_virq};
-use crate::domain::Domain;
 use crate::host::Host;
 use crate::outcome::Stop;
 use crate::p2m::Access;
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use public_abi::Errno;
 use public_abi::event_channel::*;
 use public_abi::virq::Virq;
-use public_abi::x86::{SharedInfo, VcpuInfo};
+use public_abi::x86::SharedInfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
@@ -27,8 +27,8 @@ use std::vec::Vec;
 const VCPUS: u32 = 2;
 const DOMAINS: u16 = 3;
 /// Guest frames of the FIFO pages.
-const CONTROL_GFN: u64 = 16;
-const ARRAY_GFN: u64 = 20;
+pub(super) const CONTROL_GFN: u64 = 16;
+pub(super) const ARRAY_GFN: u64 = 20;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -157,30 +157,7 @@ impl World<'_> {
                 let answer = channel::alloc_unbound(&domain(host, id), DomId(remote));
                 self.new_port(id, answer, Bound::Unbound(remote), 0);
             }
-            Op::Connect { domain: id, remote, choice } => {
-                // Mostly a port that waits for this domain, sometimes any.
-                let waiting = |(number, expected): (usize, &Expected)| {
-                    let remote = u16::try_from(number).unwrap();
-                    let ports = expected.ports.iter().filter(|(_, end)| end.bound == Bound::Unbound(id));
-                    ports.map(|(port, _)| (remote, *port)).collect::<Vec<_>>()
-                };
-                let all: Vec<_> = self.expected.iter().enumerate().flat_map(waiting).collect();
-                let any = (remote, self.expected[usize::from(remote)].pick(choice));
-                let (remote, far) = if choice % 4 == 0 || all.is_empty() { any } else { all[choice % all.len()] };
-                let is_good =
-                    self.expected[usize::from(remote)].ports.get(&far).map(|end| end.bound) == Some(Bound::Unbound(id));
-                match channel::bind_interdomain(host, &domain(host, id), &domain(host, remote), far) {
-                    Err(Errno::EINVAL) => assert!(!is_good),
-                    answer => {
-                        if let Some(port) = self.new_port(id, answer, Bound::Connected(remote, far), 0) {
-                            assert!(is_good);
-                            self.expected[usize::from(remote)].ports.get_mut(&far).unwrap().bound =
-                                Bound::Connected(id, port);
-                            self.expected[usize::from(id)].raise(port, 0);
-                        }
-                    }
-                }
-            }
+            Op::Connect { domain: id, remote, choice } => self.connect(id, remote, choice),
             Op::BindIpi { domain: id, vcpu } => {
                 let answer = domain(host, id).events.table().bind(super::State::Ipi, u16::try_from(vcpu).unwrap());
                 self.new_port(id, answer, Bound::Ipi, vcpu);
@@ -257,6 +234,31 @@ impl World<'_> {
                 }
             }
             Op::Reset { domain: id } => self.reset(id),
+        }
+    }
+
+    fn connect(&mut self, id: u16, remote: u16, choice: usize) {
+        let host = self.host;
+        // Mostly a port that waits for this domain, sometimes any.
+        let waiting = |(number, expected): (usize, &Expected)| {
+            let remote = u16::try_from(number).unwrap();
+            let ports = expected.ports.iter().filter(|(_, end)| end.bound == Bound::Unbound(id));
+            ports.map(|(port, _)| (remote, *port)).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = self.expected.iter().enumerate().flat_map(waiting).collect();
+        let any = (remote, self.expected[usize::from(remote)].pick(choice));
+        let (remote, far) = if choice % 4 == 0 || all.is_empty() { any } else { all[choice % all.len()] };
+        let is_good =
+            self.expected[usize::from(remote)].ports.get(&far).map(|end| end.bound) == Some(Bound::Unbound(id));
+        match channel::bind_interdomain(host, &domain(host, id), &domain(host, remote), far) {
+            Err(Errno::EINVAL) => assert!(!is_good),
+            answer => {
+                if let Some(port) = self.new_port(id, answer, Bound::Connected(remote, far), 0) {
+                    assert!(is_good);
+                    self.expected[usize::from(remote)].ports.get_mut(&far).unwrap().bound = Bound::Connected(id, port);
+                    self.expected[usize::from(id)].raise(port, 0);
+                }
+            }
         }
     }
 
@@ -368,7 +370,7 @@ impl World<'_> {
             let is_done = if self.expected[usize::from(id)].is_fifo {
                 take_fifo(&target, vcpu, left, &mut self.expected[usize::from(id)].heads, &mut taken)
             } else {
-                take_two_level(&target, vcpu, left, &self.expected[usize::from(id)], &mut taken)
+                take_two_level(&target, vcpu, left, &self.expected[usize::from(id)].pending, &mut taken)
             };
             if !is_done {
                 // It will look again, as after another upcall.
@@ -394,93 +396,8 @@ impl World<'_> {
     }
 }
 
-fn bitmap(domain: &Domain, map: usize, port: u32, act: impl FnOnce(&core::sync::atomic::AtomicU64, u64) -> u64) -> u64 {
-    let word =
-        memory::atomic::<u64>(domain.events.shared_info(), map + usize::try_from(port / 64).unwrap() * 8).unwrap();
-    act(word, 1 << (port % 64))
-}
-
-fn take_two_level(target: &Domain, vcpu: u32, most: usize, expected: &Expected, taken: &mut Vec<u32>) -> bool {
-    let place = target.vcpu(vcpu).unwrap();
-    let offset_of_selector = offset_of!(VcpuInfo, evtchn_pending_sel);
-    let selector = with_info(&target.events, place, |page, offset| {
-        memory::atomic::<u64>(page, offset + offset_of_selector).unwrap().swap(0, SeqCst)
-    })
-    .unwrap();
-    let mut left = most;
-    let mut again = 0u64;
-    for word in (0..64u32).filter(|word| selector >> word & 1 != 0) {
-        for port in word * 64..word * 64 + 64 {
-            let masked = bitmap(target, offset_of!(SharedInfo, evtchn_mask), port, |word, bit| word.load(SeqCst) & bit);
-            let pending =
-                bitmap(target, offset_of!(SharedInfo, evtchn_pending), port, |word, bit| word.load(SeqCst) & bit);
-            // Only what this vCPU was told of, so that a vCPU that was not told is noticed.
-            if masked != 0 || pending == 0 || expected.pending.get(&port).is_some_and(|told| *told != vcpu) {
-                continue;
-            }
-            if left == 0 {
-                again |= 1 << word;
-                break;
-            }
-            left -= 1;
-            bitmap(target, offset_of!(SharedInfo, evtchn_pending), port, |word, bit| word.fetch_and(!bit, SeqCst));
-            taken.push(port);
-        }
-    }
-    with_info(&target.events, place, |page, offset| {
-        memory::atomic::<u64>(page, offset + offset_of_selector).unwrap().fetch_or(again, SeqCst)
-    });
-    again == 0
-}
-
-fn take_fifo(
-    target: &Domain,
-    vcpu: u32,
-    most: usize,
-    heads: &mut BTreeMap<(u32, u32), u32>,
-    taken: &mut Vec<u32>,
-) -> bool {
-    let control = target.p2m.pin(Gfn::new(CONTROL_GFN), Access::Write).unwrap();
-    let block = usize::try_from(vcpu).unwrap() * 72;
-    let ready_word = memory::atomic::<u32>(&control, block + offset_of!(FifoControlBlock, ready)).unwrap();
-    let mut ready = ready_word.swap(0, SeqCst);
-    let mut left = most;
-    while ready != 0 {
-        let priority = ready.trailing_zeros();
-        if left == 0 {
-            ready_word.fetch_or(ready, SeqCst);
-            return false;
-        }
-        let head_place = memory::atomic::<u32>(
-            &control,
-            block + offset_of!(FifoControlBlock, head) + usize::try_from(priority).unwrap() * 4,
-        )
-        .unwrap();
-        let head = heads.entry((vcpu, priority)).or_insert(0);
-        // The guest keeps the head itself while the queue is not empty.
-        if *head == 0 {
-            *head = head_place.load(SeqCst);
-        }
-        let port = *head;
-        let array = target.p2m.pin(Gfn::new(ARRAY_GFN), Access::Write).unwrap();
-        let word = memory::atomic::<u32>(&array, usize::try_from(port).unwrap() * 4).unwrap();
-        let before = word.fetch_and(!(FIFO_LINKED | FIFO_LINK_MASK), SeqCst);
-        *head = before & FIFO_LINK_MASK;
-        if *head == 0 {
-            ready &= !(1 << priority);
-        }
-        if before & FIFO_PENDING != 0 && before & FIFO_MASKED == 0 {
-            word.fetch_and(!FIFO_PENDING, SeqCst);
-            taken.push(port);
-            left -= 1;
-        }
-        ready |= ready_word.swap(0, SeqCst);
-    }
-    true
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_event_is_lost_or_invented(ops in ops()) {
         with_host(DOMAINS, VCPUS, |_, host| {

@@ -262,6 +262,15 @@ pub fn register_info(host: &Host, domain: &Domain, vcpu: &Vcpu, page: Pin, offse
     Ok(())
 }
 
+/// Clears the selector of the two-level ABI, when the guest returns to it.
+pub(super) fn clear_selector(domain: &Domain, vcpu: &Vcpu) {
+    with_info(&domain.events, vcpu, |page, offset| {
+        if let Some(selector) = memory::atomic::<u64>(page, offset + SELECTOR) {
+            selector.store(0, Ordering::SeqCst);
+        }
+    });
+}
+
 /// Clears the upcall mask, as SCHEDOP_block does. HVM guests do not use it, but they can see it.
 pub(crate) fn clear_mask(domain: &Domain, vcpu: &Vcpu) {
     with_info(&domain.events, vcpu, |page, offset| {

@@ -5,20 +5,12 @@
 
 use super::Caller;
 use crate::domain::Domain;
-use crate::host::DomainRef;
-use core::ops::Deref;
 use machine::DomId;
 use public_abi::domctl_domain::CreateDomainFlags;
 use public_abi::domid::DOMID_SELF;
 use public_abi::{Errno, hypercall};
 
-/// The domain that a request is about.
-pub enum Target<'a> {
-    /// The caller itself.
-    Own(&'a Domain),
-    /// Another domain, kept from being removed.
-    Other(DomainRef<'a>),
-}
+pub use super::target::Target;
 
 impl Target<'_> {
     /// Whether the caller asked about itself.
@@ -33,16 +25,6 @@ impl Target<'_> {
     /// `error`, if the target is the caller.
     pub fn other_or(&self, error: Errno) -> Result<(), Errno> {
         if self.is_own() { Err(error) } else { Ok(()) }
-    }
-}
-
-impl Deref for Target<'_> {
-    type Target = Domain;
-    fn deref(&self) -> &Domain {
-        match self {
-            Self::Own(domain) => domain,
-            Self::Other(domain) => domain,
-        }
     }
 }
 

@@ -4,8 +4,6 @@
 //! zero. CPUs and nodes are at most 64 here. Comes after the families' decoding; uses the caller's memory only.
 
 use super::Caller;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use public_abi::Errno;
 use public_abi::bitmap::Bitmap;
 

@@ -4,8 +4,6 @@
 //! is what `domain::console` has collected since VIRQ_CONSOLE.
 
 use super::Caller;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::domain::console::INPUT_BYTES;
 use crate::outcome::Reply;
 use public_abi::console_io::ConsoleIoOp;
@@ -49,7 +47,7 @@ fn write(caller: &Caller<'_>, count: u32, buffer: GuestPtr<()>) -> Reply {
     Ok(0)
 }
 
-/// Hands over input: as much as there is and fits. Input that cannot be stored is lost, as in Xen.
+/// Hands over input: as much as there is and fits. Input that cannot be stored stays.
 fn read(caller: &Caller<'_>, count: u32, buffer: GuestPtr<()>) -> Reply {
     if count > i32::MAX.unsigned_abs() {
         return Err(Errno::E2BIG.into());
@@ -63,6 +61,8 @@ fn read(caller: &Caller<'_>, count: u32, buffer: GuestPtr<()>) -> Reply {
     let Some(text) = bytes.get(..taken).filter(|text| !text.is_empty()) else {
         return Ok(0);
     };
-    caller.memory.write_bytes(buffer.address(), text)?;
+    caller.memory.write_bytes(buffer.address(), text).inspect_err(|_| {
+        caller.host.console.input.lock().give_back(text);
+    })?;
     Ok(u64::try_from(taken).unwrap_or(0))
 }

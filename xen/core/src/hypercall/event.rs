@@ -1,7 +1,6 @@
 //! event_channel_op (hypercall 32, public/event_channel.h): decode, check, call a verb of `event`.
 
-use super::Caller;
-use super::named::Named;
+use super::{Caller, Need, Target, target};
 use crate::event::table::Closer;
 use crate::event::{State, channel, fifo_control};
 use crate::outcome::{Reply, Stop};
@@ -84,8 +83,7 @@ fn existing_vcpu(caller: &Caller<'_>, vcpu: u32) -> Result<u16, Errno> {
 
 fn alloc_unbound(caller: &Caller<'_>, argument: GuestPtr<AllocUnbound>) -> Result<(), Errno> {
     let mut alloc = caller.memory.read(argument)?;
-    let domain = Named::any(caller, alloc.dom)?;
-    domain.check(caller)?;
+    let domain = target(caller, alloc.dom, Need::SelfOrControl)?;
     let remote = if alloc.remote_dom == DOMID_SELF { caller.domain.id } else { DomId(alloc.remote_dom) };
     alloc.port = channel::alloc_unbound(&domain, remote)?;
     caller.memory.write(argument, &alloc)
@@ -93,7 +91,7 @@ fn alloc_unbound(caller: &Caller<'_>, argument: GuestPtr<AllocUnbound>) -> Resul
 
 fn bind_interdomain(caller: &Caller<'_>, argument: GuestPtr<BindInterdomain>) -> Result<(), Errno> {
     let mut bind = caller.memory.read(argument)?;
-    let remote = Named::any(caller, bind.remote_dom)?;
+    let remote = target(caller, bind.remote_dom, Need::Nothing)?;
     bind.local_port = channel::bind_interdomain(caller.host, caller.domain, &remote, bind.remote_port)?;
     caller.memory.write(argument, &bind)
 }
@@ -122,8 +120,7 @@ fn bind_ipi(caller: &Caller<'_>, argument: GuestPtr<BindIpi>) -> Result<(), Errn
 
 fn status(caller: &Caller<'_>, argument: GuestPtr<Status>) -> Result<(), Errno> {
     let mut status = caller.memory.read(argument)?;
-    let domain = Named::any(caller, status.dom)?;
-    domain.check(caller)?;
+    let domain = target(caller, status.dom, Need::SelfOrControl)?;
     let found = domain.events.table().status(status.port)?;
     let kind = match found.state {
         State::Free | State::Reserved => PortStatus::Closed,
@@ -148,9 +145,8 @@ fn status(caller: &Caller<'_>, argument: GuestPtr<Status>) -> Result<(), Errno> 
 
 fn reset(caller: &Caller<'_>, argument: GuestPtr<Reset>) -> Result<(), Stop> {
     let reset = caller.memory.read(argument)?;
-    let domain = Named::any(caller, reset.dom)?;
-    domain.check(caller)?;
-    if matches!(domain, Named::Other(_)) && !domain.lifecycle.is_paused_by_toolstack() {
+    let domain = target(caller, reset.dom, Need::SelfOrControl)?;
+    if matches!(domain, Target::Other(_)) && !domain.lifecycle.is_paused_by_toolstack() {
         return Err(Errno::EINVAL.into());
     }
     channel::reset(caller.host, &domain)

@@ -11,19 +11,21 @@ pub mod console_io;
 pub mod domctl;
 pub mod event;
 pub mod grant;
-pub mod guest_copy;
 pub mod hvm;
 pub mod memory;
 mod memory_info;
 mod memory_physmap;
 pub mod multicall;
-pub mod named;
+#[cfg(test)]
+mod memory_tests;
 pub mod neighbours;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
 pub mod sysctl;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod vcpu;
 mod vcpu_initialise;
 pub mod version;
@@ -63,7 +65,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply 
         Request::SchedOp { cmd, arg } => sched::sched_op(caller, cmd, arg),
         Request::VcpuOp { cmd, vcpu, arg } => vcpu::vcpu_op(caller, cmd, vcpu, arg),
         Request::MemoryOp { cmd, arg } => memory::memory_op(caller, cmd, arg),
-        Request::GrantTableOp { cmd, uop, count } => grant::call(caller, cmd, uop, count),
+        Request::GrantTableOp { cmd, uop, count } => grant::grant_table_op(caller, cmd, uop, count),
         Request::HvmOp { cmd, arg } => hvm::handle(caller, cmd, arg),
         // The cursor of a preempted multicall is in the upper half of the count's register, which `decode` drops.
         Request::Multicall { call_list, .. } => multicall::call(caller, call_list, registers),

@@ -5,8 +5,6 @@
 //! channels, which do not exist here either (arch/x86/hvm/hypercall.c of 4.17 answers `ENOSYS` then).
 
 use super::Caller;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::outcome::Reply;
 use machine::log;
 use public_abi::physdev::{DbgpOp, PciDevice, PciDeviceAdd, PciMmcfgReserved, PhysdevOp};

@@ -1,7 +1,6 @@
 //! sched_op (hypercall 29, public/sched.h): giving up the CPU, waiting for events, stopping.
 
-use super::Caller;
-use super::named::Named;
+use super::{Caller, Need, target};
 use crate::domain::shutdown;
 use crate::event::neighbours::has_deliverable_interrupt;
 use crate::event::{channel, poll, upcall};
@@ -9,6 +8,7 @@ use crate::outcome::{Reply, Stop};
 use crate::time::timers;
 use crate::timer::TimerKind;
 use crate::vcpu::Wait;
+use public_abi::domid::DOMID_SELF;
 use public_abi::sched::{SchedOp, SchedPinOverride, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog};
 use public_abi::{Errno, GuestPtr};
 
@@ -103,10 +103,10 @@ fn none_pending(caller: &Caller<'_>, request: &SchedPoll) -> Result<bool, Errno>
 
 fn remote_shutdown(caller: &Caller<'_>, argument: GuestPtr<SchedRemoteShutdown>) -> Reply {
     let request = caller.memory.read(argument)?;
-    let domain = Named::by_number(caller, request.domain_id)?;
-    if !caller.domain.is_control() {
-        return Err(Errno::EPERM.into());
+    if request.domain_id == DOMID_SELF {
+        return Err(Errno::ESRCH.into());
     }
+    let domain = target(caller, request.domain_id, Need::Control)?;
     shutdown::shutdown(caller.host, &domain, low_byte(request.reason));
     Ok(0)
 }

@@ -129,7 +129,8 @@ fn register_info(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<RegisterVc
     if !is_self(caller, vcpu) && !vcpu.wait().contains(Wait::DOWN) {
         return Err(Errno::EINVAL);
     }
-    let page = domain.p2m.pin(Gfn::new(request.mfn), Access::Write).map_err(|_| Errno::EINVAL)?;
+    // The domain's own RAM only: the pin would outlive a mapping of somebody else's page.
+    let page = domain.p2m.pin_for_others(Gfn::new(request.mfn), Access::Write).map_err(|_| Errno::EINVAL)?;
     upcall::register_info(host, domain, vcpu, page, offset)?;
     time::refresh_vcpu(host, domain, vcpu);
     Ok(())

@@ -5,8 +5,6 @@
 //! identifier are kept from them.
 
 use super::Caller;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::domain::Domain;
 use crate::outcome::Reply;
 use machine::PAGE_SIZE_U64;

@@ -26,9 +26,12 @@ pub fn shared_info(domain: &Domain) -> Result<Pin, Errno> {
 ///
 /// # Errors
 /// `EINVAL` for a frame that the table cannot have; `ENOMEM`.
-pub fn grant_frame(domain: &Domain, _frames: GrantFrames, _index: u64) -> Result<Pin, Errno> {
-    let _grants = &domain.grants;
-    Err(Errno::EINVAL)
+pub fn grant_frame(domain: &Domain, frames: GrantFrames, index: u64) -> Result<Pin, Errno> {
+    match frames {
+        GrantFrames::Shared => domain.grants.shared_frame(u32::try_from(index).map_err(|_| Errno::EINVAL)?),
+        // Version 2 is not offered.
+        GrantFrames::Status => Err(Errno::EINVAL),
+    }
 }
 
 /// Frames that the domain's grant table may have at the most.

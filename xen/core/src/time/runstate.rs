@@ -37,11 +37,6 @@ impl Account {
         self.since = now;
     }
 
-    /// What it is doing.
-    pub const fn state(&self) -> Runstate {
-        self.state
-    }
-
     /// Changes the state; false if it is the same as before. A clock that stands still or goes back adds nothing.
     fn change(&mut self, state: Runstate, now: u64) -> bool {
         if state == self.state {

@@ -218,3 +218,7 @@ pub fn triple_fault(host: &Host, domain: &Domain) {
     let reason = reason.filter(|reason| *reason != ShutdownReason::Poweroff).unwrap_or(ShutdownReason::Reboot);
     shutdown::shutdown(host, domain, u8::try_from(reason.number()).unwrap_or(u8::MAX));
 }
+
+#[cfg(test)]
+#[path = "exits_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ pub mod interrupts;
 pub mod mmio;
 pub mod msr;
 pub mod ports;
+pub mod save;
 mod startup;
 #[cfg(test)]
 mod testing;

@@ -123,7 +123,7 @@ const GENERAL: [(&str, Register); 16] = [
 ];
 
 fn domains(host: &Host) {
-    log!(Info, "now = {} ns", neighbours::system_time(host));
+    log!(Info, "now = {} ns", host.clock.now());
     each_domain(host, |domain| {
         let about = info::domain(domain);
         let flags = DomainInfoFlags::from_bits_truncate(about.flags & 0xffff);
@@ -175,24 +175,22 @@ fn memory(host: &Host) {
     log!(Info, "Physical memory: {} KiB of RAM, {} KiB free", kib(frame::total_pages()), kib(frame::free_pages()));
     log!(Info, "Highest page: {:?}", frame::last_page());
     each_domain(host, |domain| {
-        let (claimed, pool) = {
-            let control = domain.control.lock();
-            (domain.accounting.claimed.load(Ordering::Acquire), control.paging_pool_bytes)
-        };
+        let pool = domain.control.lock().paging_pool_bytes;
         log!(
             Info,
-            "{}: {} KiB of at most {} KiB, {} KiB claimed, {} KiB for page tables",
+            "{}: {} KiB of at most {} KiB, {} KiB claimed, {} KiB of {} KiB for page tables",
             domain.id,
             kib(domain.accounting.pages.load(Ordering::Relaxed)),
             kib(domain.accounting.max_pages.load(Ordering::Relaxed)),
-            kib(claimed),
+            kib(domain.accounting.claimed.load(Ordering::Relaxed)),
+            kib(domain.p2m.table_pages()),
             pool / 1024
         );
     });
 }
 
 fn queues(host: &Host) {
-    log!(Info, "now = {} ns, {} CPUs", neighbours::system_time(host), host.cpus.len());
+    log!(Info, "now = {} ns, {} CPUs", host.clock.now(), host.cpus.len());
     for (number, cpu) in host.cpus.iter().enumerate() {
         let waiting = cpu.queue.lock().len();
         let idle = neighbours::nanoseconds(neighbours::idle_time(host, number));
@@ -217,8 +215,8 @@ fn queues(host: &Host) {
 
 fn timers(host: &Host) {
     let now = machine::cpu::timestamp();
-    log!(Info, "TSC {now} at {} kHz, system time {} ns", machine::cpu::timestamp_khz(), neighbours::system_time(host));
-    let kinds = [TimerKind::Singleshot, TimerKind::Lapic, TimerKind::Poll];
+    log!(Info, "TSC {now} at {} kHz, system time {} ns", machine::cpu::timestamp_khz(), host.clock.now());
+    let kinds = [TimerKind::Singleshot, TimerKind::Lapic, TimerKind::Poll, TimerKind::Periodic, TimerKind::Watchdog];
     each_domain(host, |domain| {
         for vcpu in domain.vcpus() {
             for kind in kinds {
@@ -235,7 +233,19 @@ fn timers(host: &Host) {
 fn events(host: &Host) {
     each_domain(host, |domain| {
         log!(Info, "Event channel information for domain {}:", domain.id.0);
-        neighbours::print_events(domain);
+        let count = domain.events.table().count();
+        for number in 0..count {
+            // Copied out of the lock: others raise events meanwhile.
+            let found = {
+                let table = domain.events.table();
+                let pending = table.is_pending(domain.events.shared_info(), number).unwrap_or(false);
+                table.port(number).ok().map(|port| (port.state, port.vcpu, port.priority, pending))
+            };
+            let Some((state, vcpu, priority, pending)) = found.filter(|(state, ..)| state.is_usable()) else {
+                continue;
+            };
+            log!(Info, "    {number:4} VCPU{vcpu} priority {priority} pending={} {state:?}", u8::from(pending));
+        }
     });
 }
 

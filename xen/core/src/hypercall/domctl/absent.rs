@@ -2,6 +2,7 @@
 
 use super::{Answer, answer, find_vcpu, parameters};
 use crate::domain::lifecycle::Stage;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
 use crate::outcome::Stop;
 use public_abi::Errno;
@@ -9,10 +10,15 @@ use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::domctl_debug::{DebugOp, MonitorOp, MonitorOperation, PsrAlloc, VmEventMode, VmEventOp};
 use public_abi::domctl_domain::{SetDebugging, SetVirqHandler};
 use public_abi::domctl_vcpu::{ExtVcpuContext, VcpuExtState, VcpuMsrs};
-use public_abi::virq::{Virq, VirqScope};
+use public_abi::virq::Virq;
 
 /// Answers all commands that have no file of their own.
-pub fn perform(target: &Target<'_>, operation: DomctlOp, request: &mut Domctl) -> Result<Answer, Stop> {
+pub fn perform(
+    caller: &Caller<'_>,
+    target: &Target<'_>,
+    operation: DomctlOp,
+    request: &mut Domctl,
+) -> Result<Answer, Stop> {
     match operation {
         DomctlOp::SetDebugging => {
             let debugging: SetDebugging = parameters(request)?;
@@ -20,19 +26,17 @@ pub fn perform(target: &Target<'_>, operation: DomctlOp, request: &mut Domctl) -
             // Breakpoints are the guest's own.
             if debugging.enable == 0 { Ok(Answer::Unchanged) } else { Err(Errno::EOPNOTSUPP.into()) }
         }
-        DomctlOp::SetVirqHandler => set_virq_handler(target, &parameters(request)?),
+        DomctlOp::SetVirqHandler => set_virq_handler(caller, target, &parameters(request)?),
         DomctlOp::MonitorOp => monitor(target, request),
         other => Err(refusal(target, other, request)?.into()),
     }
 }
 
-/// The control domain receives all global virtual interrupts.
-fn set_virq_handler(target: &Target<'_>, request: &SetVirqHandler) -> Result<Answer, Stop> {
+/// Chooses who hears of a global virtual interrupt.
+fn set_virq_handler(caller: &Caller<'_>, target: &Target<'_>, request: &SetVirqHandler) -> Result<Answer, Stop> {
     let virq = Virq::try_from(request.virq).map_err(|_| Errno::EINVAL)?;
-    if virq.scope() != VirqScope::Global {
-        return Err(Errno::EINVAL.into());
-    }
-    if target.is_control() { Ok(Answer::Unchanged) } else { Err(Errno::EOPNOTSUPP.into()) }
+    caller.host.virq_handlers.set(virq, target.id)?;
+    Ok(Answer::Unchanged)
 }
 
 /// No event can be reported, and that is what the capabilities say.

@@ -79,21 +79,15 @@ pub fn get_vcpu(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) 
     Ok(Answer::Unchanged)
 }
 
-/// setnodeaffinity. With one node, the only choice is that one, which is also "all".
-pub fn set_nodes(caller: &Caller<'_>, target: &Target<'_>, request: &NodeAffinity) -> Result<Answer, Stop> {
+/// setnodeaffinity. With one node there is one choice, which is also "all": nothing needs to be remembered.
+pub fn set_nodes(caller: &Caller<'_>, request: &NodeAffinity) -> Result<Answer, Stop> {
     let nodes = bitmaps::read(caller, &request.nodemap, NODES)?;
-    if nodes == 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let all = nodes == bitmaps::first_bits(NODES);
-    target.control.lock().records.nodes = (!all).then_some(nodes);
-    Ok(Answer::Unchanged)
+    if nodes == 0 { Err(Errno::EINVAL.into()) } else { Ok(Answer::Unchanged) }
 }
 
 /// getnodeaffinity.
-pub fn get_nodes(caller: &Caller<'_>, target: &Target<'_>, request: &NodeAffinity) -> Result<Answer, Stop> {
-    let nodes = target.control.lock().records.nodes.unwrap_or(u64::MAX);
-    bitmaps::write(caller, &request.nodemap, nodes, NODES)?;
+pub fn get_nodes(caller: &Caller<'_>, request: &NodeAffinity) -> Result<Answer, Stop> {
+    bitmaps::write(caller, &request.nodemap, u64::MAX, NODES)?;
     Ok(Answer::Unchanged)
 }
 

@@ -5,10 +5,10 @@
 
 use super::{Answer, answer};
 use crate::domain::create::Tsc;
-use crate::host::Host;
 use crate::hypercall::access::Target;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
+use crate::time;
 use machine::log;
 use public_abi::Errno;
 use public_abi::domctl::Domctl;
@@ -17,7 +17,7 @@ use public_abi::domctl_domain::{SetTimeOffset, TscInfo, TscMode};
 /// settimeoffset.
 pub fn set_offset(caller: &Caller<'_>, target: &Target<'_>, request: &SetTimeOffset) -> Result<Answer, Stop> {
     target.control.lock().time_offset_seconds = request.time_offset_seconds;
-    neighbours::refresh_wall_clock(caller.host, target);
+    time::update_wall_clock(caller.host, target);
     Ok(Answer::Unchanged)
 }
 
@@ -27,29 +27,23 @@ fn host_khz() -> u32 {
 }
 
 /// settscinfo.
-pub fn set_tsc(host: &Host, target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
+pub fn set_tsc(target: &Target<'_>, request: &TscInfo) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
-    let tsc = accept(request, host_khz(), neighbours::system_time(host)).map_err(|errno| {
+    let tsc = accept(request, host_khz()).inspect_err(|_| {
         log!(Warning, "{}: TSC mode {} at {} kHz is refused", target.id, request.tsc_mode, request.gtsc_khz);
-        errno
     })?;
     target.control.lock().records.tsc = tsc;
     Ok(Answer::Unchanged)
 }
 
 /// What to remember of a request, on a host whose counter runs at `host_khz`.
-fn accept(request: &TscInfo, host_khz: u32, now: u64) -> Result<Tsc, Errno> {
+fn accept(request: &TscInfo, host_khz: u32) -> Result<Tsc, Errno> {
     match TscMode::try_from(request.tsc_mode).map_err(|_| Errno::EINVAL)? {
         TscMode::NeverEmulate => {}
         TscMode::Default if request.gtsc_khz == 0 || request.gtsc_khz == host_khz => {}
         _ => return Err(Errno::EOPNOTSUPP),
     }
-    Ok(Tsc {
-        mode: request.tsc_mode,
-        incarnation: request.incarnation.wrapping_add(1),
-        khz: request.gtsc_khz,
-        offset: now.wrapping_sub(request.elapsed_nsec).cast_signed(),
-    })
+    Ok(Tsc { mode: request.tsc_mode, incarnation: request.incarnation.wrapping_add(1), khz: request.gtsc_khz })
 }
 
 /// gettscinfo.
@@ -77,12 +71,12 @@ mod tests {
     use super::*;
 
     fn ask(tsc_mode: u32, gtsc_khz: u32) -> Result<Tsc, Errno> {
-        accept(&TscInfo { tsc_mode, gtsc_khz, elapsed_nsec: 40, ..TscInfo::default() }, 2_000_000, 100)
+        accept(&TscInfo { tsc_mode, gtsc_khz, ..TscInfo::default() }, 2_000_000)
     }
 
     #[test]
     fn only_the_hosts_own_rate_is_accepted() {
-        assert_eq!(ask(0, 0), Ok(Tsc { mode: 0, incarnation: 1, khz: 0, offset: 60 }));
+        assert_eq!(ask(0, 0), Ok(Tsc { mode: 0, incarnation: 1, khz: 0 }));
         assert!(ask(0, 2_000_000).is_ok());
         assert_eq!(ask(0, 1_000_000), Err(Errno::EOPNOTSUPP));
         assert_eq!(ask(1, 0), Err(Errno::EOPNOTSUPP));
@@ -92,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_is_never_emulated_tells_nothing() {
-        let tsc = Tsc { mode: 2, incarnation: 4, khz: 5, offset: 0 };
+        let tsc = Tsc { mode: 2, incarnation: 4, khz: 5 };
         let info = report(tsc, 2_000_000, 77);
         assert_eq!((info.tsc_mode, info.gtsc_khz, info.elapsed_nsec, info.incarnation), (2, 0, 0, 4));
         let info = report(Tsc { mode: 0, ..tsc }, 2_000_000, 77);

@@ -8,13 +8,14 @@ use super::{Answer, answer, parameters};
 use crate::domain::Domain;
 use crate::domain::destroy::Paused;
 use crate::domain::lifecycle::Stage;
+use crate::host::Host;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
-use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::{Vcpu, Wait};
+use crate::x86::save;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use machine::log;
 use machine::platform::cpuid;
 use public_abi::Errno;
@@ -84,7 +85,7 @@ pub fn set(caller: &Caller<'_>, target: &Target<'_>, request: &HvmContext) -> Re
         vcpu.add_wait(Wait::DOWN);
     }
     for record in Records::new(&bytes).skip(1) {
-        load(target, &record.map_err(|_| Errno::ENODATA)?)?;
+        load(caller.host, target, &record.map_err(|_| Errno::ENODATA)?)?;
     }
     Ok(Answer::Unchanged)
 }
@@ -103,11 +104,11 @@ pub fn get_one(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -
         return Err(Errno::ENOENT.into());
     }
     let vcpu = target.vcpu(partial.instance).ok_or(Errno::ENOENT)?;
-    let mut contents = buffer(neighbours::record_room(target, code))?;
+    let mut contents = buffer(save::record_room(target, code))?;
     contents.resize(contents.capacity(), 0);
     let length = {
         let _paused = Paused::new(caller.host, target);
-        neighbours::save_record(target, vcpu, code, &mut contents)?.ok_or(Errno::ENODATA)?
+        save::save_record(target, vcpu, code, &mut contents)?.ok_or(Errno::ENODATA)?
     };
     let bytes = contents.get(..length).ok_or(Errno::ENODATA)?;
     let length = u64::try_from(length).map_err(|_| Errno::ENODATA)?;
@@ -136,7 +137,7 @@ fn buffer(bytes: usize) -> Result<Vec<u8>, Errno> {
 fn size(domain: &Domain) -> usize {
     const DESCRIPTOR: usize = size_of::<SaveDescriptor>();
     let frame = DESCRIPTOR.saturating_mul(2).saturating_add(size_of::<HvmSaveHeader>());
-    let rooms = PER_VCPU.iter().map(|code| neighbours::record_room(domain, *code)).filter(|room| *room != 0);
+    let rooms = PER_VCPU.iter().map(|code| save::record_room(domain, *code)).filter(|room| *room != 0);
     let per_vcpu = rooms.fold(0_usize, |sum, room| sum.saturating_add(room).saturating_add(DESCRIPTOR));
     frame.saturating_add(per_vcpu.saturating_mul(domain.vcpus().len()))
 }
@@ -155,7 +156,7 @@ fn save(domain: &Domain, out: &mut Vec<u8>) -> Result<(), Errno> {
     };
     append(out, SaveCode::Header, 0, header.as_bytes())?;
     for code in PER_VCPU {
-        let room = neighbours::record_room(domain, code);
+        let room = save::record_room(domain, code);
         if room == 0 {
             continue;
         }
@@ -174,7 +175,7 @@ fn save_one(domain: &Domain, vcpu: &Vcpu, code: SaveCode, room: usize, out: &mut
     let contents = start.checked_add(size_of::<SaveDescriptor>()).ok_or(Errno::ENODATA)?;
     extend(out, contents.saturating_add(room).saturating_sub(start))?;
     let place = out.get_mut(contents..).ok_or(Errno::ENODATA)?;
-    let Some(length) = neighbours::save_record(domain, vcpu, code, place)? else {
+    let Some(length) = save::save_record(domain, vcpu, code, place)? else {
         out.truncate(start);
         return Ok(());
     };
@@ -229,16 +230,16 @@ fn check_frame(bytes: &[u8]) -> Result<HvmSaveHeader, Errno> {
     Ok(header)
 }
 
-fn load(domain: &Domain, record: &Record<'_>) -> Result<(), Errno> {
+fn load(host: &Host, domain: &Domain, record: &Record<'_>) -> Result<(), Errno> {
     let SaveDescriptor { typecode, instance, .. } = record.descriptor;
-    let result = load_one(domain, record);
+    let result = load_one(host, domain, record);
     if let Err(errno) = result {
         log!(Warning, "{}: HVM record {typecode}/{instance} is refused: {errno}", domain.id);
     }
     result
 }
 
-fn load_one(domain: &Domain, record: &Record<'_>) -> Result<(), Errno> {
+fn load_one(host: &Host, domain: &Domain, record: &Record<'_>) -> Result<(), Errno> {
     let code = SaveCode::try_from(u32::from(record.descriptor.typecode)).map_err(|_| Errno::EINVAL)?;
     if code == SaveCode::Header {
         return Err(Errno::EINVAL);
@@ -248,8 +249,9 @@ fn load_one(domain: &Domain, record: &Record<'_>) -> Result<(), Errno> {
         return Err(Errno::ENODEV);
     }
     let vcpu = domain.vcpu(u32::from(record.descriptor.instance)).ok_or(Errno::EINVAL)?;
-    neighbours::load_record(domain, vcpu, code, record.contents)?;
+    save::load_record(host, domain, vcpu, code, record.contents)?;
     if code == SaveCode::Cpu {
+        vcpu.is_initialised.store(true, Ordering::Release);
         vcpu.clear_wait(Wait::DOWN);
     }
     Ok(())

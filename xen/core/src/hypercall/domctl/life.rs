@@ -87,8 +87,8 @@ pub fn set_handle(target: &Target<'_>, request: &SetDomainHandle) -> Answer {
     Answer::Unchanged
 }
 
-/// subscribe: which port of the control domain is raised when the domain suspends.
+/// subscribe: which of the domain's own ports is raised when it suspends. The toolstack has connected it to one of its own.
 pub fn subscribe(target: &Target<'_>, request: &Subscribe) -> Answer {
-    target.control.lock().records.suspend_port = request.port;
+    target.events.set_suspend_port(request.port);
     Answer::Unchanged
 }

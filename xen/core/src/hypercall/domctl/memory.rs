@@ -3,17 +3,14 @@
 use super::{Answer, answer, parameters};
 use crate::domain::lifecycle::Stage;
 use crate::hypercall::access::Target;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use machine::{PAGE_SHIFT, PAGE_SIZE, PAGE_SIZE_U64, frame};
+use machine::{PAGE_SHIFT, PAGE_SIZE_U64, frame};
 use public_abi::domctl::Domctl;
 use public_abi::domctl_domain::{
-    GetPageFrameInfo3, HypercallInit, MaxMem, PFINFO_XTAB, PagingMempool, SHADOW_ENABLE_LOG_DIRTY,
-    SHADOW_LOGDIRTY_FINAL, ShadowOp, ShadowOperation,
+    GetPageFrameInfo3, HypercallInit, MaxMem, PagingMempool, SHADOW_ENABLE_LOG_DIRTY, SHADOW_LOGDIRTY_FINAL, ShadowOp,
+    ShadowOperation,
 };
 use public_abi::{Errno, GuestPtr};
 
@@ -98,7 +95,7 @@ pub fn frame_types(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domct
     }
     for index in 0..frames.num {
         let gfn = caller.memory.read_at(frames.array, index)?;
-        let kind = if neighbours::is_saved_memory(target, gfn)? { 0 } else { u64::from(PFINFO_XTAB) };
+        let kind = u64::from(neighbours::frame_type(target, gfn));
         caller.memory.write_at(frames.array, index, &kind)?;
         let done = index.saturating_add(1);
         if done < frames.num && machine::cpu::has_work() {
@@ -112,11 +109,6 @@ pub fn frame_types(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domct
 
 /// hypercall_init: fills a frame with the code that makes hypercalls.
 pub fn hypercall_page(target: &Target<'_>, request: &HypercallInit) -> Result<Answer, Stop> {
-    let mut content = Vec::new();
-    content.try_reserve_exact(PAGE_SIZE).map_err(|_| Errno::ENOMEM)?;
-    content.resize(PAGE_SIZE, 0);
-    let page: &mut [u8; PAGE_SIZE] = content.as_mut_slice().try_into().map_err(|_| Errno::ENOMEM)?;
-    neighbours::fill_hypercall_page(page)?;
-    neighbours::write_guest_page(target, request.gmfn, page)?;
+    neighbours::write_hypercall_page(target, request.gmfn)?;
     Ok(Answer::Unchanged)
 }

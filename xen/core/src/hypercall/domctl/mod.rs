@@ -19,8 +19,6 @@ mod vcpus;
 use super::Caller;
 use super::access::Target;
 use super::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::outcome::{Reply, Stop};
 use crate::vcpu::Vcpu;
 use public_abi::domctl::{DOMCTL_INTERFACE_VERSION, Domctl, DomctlOp};
@@ -105,8 +103,8 @@ fn perform(
         DomctlOp::GetVcpuInfo => info::vcpu(target, request),
         DomctlOp::SetVcpuAffinity => affinity::set_vcpu(caller, target, request),
         DomctlOp::GetVcpuAffinity => affinity::get_vcpu(caller, target, request),
-        DomctlOp::SetNodeAffinity => affinity::set_nodes(caller, target, &parameters(request)?),
-        DomctlOp::GetNodeAffinity => affinity::get_nodes(caller, target, &parameters(request)?),
+        DomctlOp::SetNodeAffinity => affinity::set_nodes(caller, &parameters(request)?),
+        DomctlOp::GetNodeAffinity => affinity::get_nodes(caller, &parameters(request)?),
         DomctlOp::MaxMem => Ok(memory::set_limit(target, &parameters(request)?)),
         DomctlOp::GetPagingMempoolSize => memory::get_pool(target, request),
         DomctlOp::SetPagingMempoolSize => memory::set_pool(target, &parameters(request)?),
@@ -114,7 +112,7 @@ fn perform(
         DomctlOp::GetPageFrameInfo3 => memory::frame_types(caller, target, request),
         DomctlOp::HypercallInit => memory::hypercall_page(target, &parameters(request)?),
         DomctlOp::SetTimeOffset => clock::set_offset(caller, target, &parameters(request)?),
-        DomctlOp::SetTscInfo => clock::set_tsc(caller.host, target, &parameters(request)?),
+        DomctlOp::SetTscInfo => clock::set_tsc(target, &parameters(request)?),
         DomctlOp::GetTscInfo => clock::get_tsc(target, request),
         DomctlOp::GetCpuPolicy => policy::get(caller, target, request),
         DomctlOp::SetCpuPolicy => policy::set(caller, target, request),
@@ -125,6 +123,6 @@ fn perform(
         DomctlOp::SendTrigger => vcpus::trigger(caller, target, &parameters(request)?),
         DomctlOp::GetVcpuContext => vcpus::get_registers(caller, target, &parameters(request)?),
         DomctlOp::SetVcpuContext => vcpus::set_registers(target, &parameters(request)?),
-        other => absent::perform(target, other, request),
+        other => absent::perform(caller, target, other, request),
     }
 }

@@ -33,9 +33,8 @@ pub fn perform(target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop
 
 /// Sets the weight; 0 leaves it. A limit ("cap") cannot be kept, so only "none" is accepted.
 fn put(target: &Target<'_>, wanted: DomctlSchedCredit2) -> Result<(), Errno> {
-    check_cap(target.vcpus().len(), wanted.cap).map_err(|errno| {
+    check_cap(target.vcpus().len(), wanted.cap).inspect_err(|_| {
         log!(Warning, "{}: a cap of {}% is refused: CPU time is not limited here", target.id, wanted.cap);
-        errno
     })?;
     if wanted.weight != 0 {
         target.control.lock().records.weight = wanted.weight;

@@ -3,12 +3,11 @@
 use super::{Answer, find_vcpu};
 use crate::domain::destroy::Paused;
 use crate::hypercall::access::Target;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::Wait;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::log;
 use machine::vcpu::Vcpu as Hardware;
@@ -22,7 +21,7 @@ pub fn trigger(caller: &Caller<'_>, target: &Target<'_>, request: &SendTrigger) 
     let vcpu = find_vcpu(target, request.vcpu, Errno::ESRCH)?;
     match Trigger::try_from(request.trigger) {
         Ok(Trigger::Nmi) => {
-            neighbours::inject_nmi(caller.host, target, vcpu)?;
+            neighbours::inject_nmi(caller.host, target, vcpu);
             Ok(Answer::Unchanged)
         }
         // Xen accepts these for every HVM guest and does nothing for one without emulated ACPI; this says so.
@@ -39,7 +38,7 @@ pub fn trigger(caller: &Caller<'_>, target: &Target<'_>, request: &SendTrigger) 
 pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuContext) -> Result<Answer, Stop> {
     let vcpu = find_vcpu(target, request.vcpu, Errno::EINVAL)?;
     target.other_or(Errno::EINVAL)?;
-    if vcpu.wait().contains(Wait::DOWN) {
+    if !vcpu.is_initialised.load(Ordering::Acquire) {
         return Err(Errno::ENODATA.into());
     }
     // 5 KiB: not on the stack.
@@ -51,6 +50,7 @@ pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuCon
         let paused = Paused::new(caller.host, target);
         let hardware = vcpu.hardware.try_lock().ok_or(Stop::Restart(None))?;
         fill(context, &hardware);
+        context.flags = if vcpu.wait().contains(Wait::DOWN) { 0 } else { VGCF_ONLINE };
         drop(hardware);
         drop(paused);
     }
@@ -60,7 +60,6 @@ pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuCon
 
 fn fill(context: &mut VcpuGuestContext, hardware: &Hardware) {
     let vmcb = hardware.vmcb();
-    context.flags = VGCF_ONLINE;
     context.user_regs = general(hardware);
     // CR1 and CR5 to CR7 do not exist; CR8 is the local APIC's.
     let [cr0, _, cr2, cr3, cr4, ..] = &mut context.ctrlreg;

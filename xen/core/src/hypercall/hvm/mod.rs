@@ -5,15 +5,11 @@
 
 mod params;
 
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use super::{Caller, neighbours};
+use crate::event::upcall;
 use crate::outcome::Reply;
 use public_abi::hvm_op::{EvtchnUpcallVector, GetMemType, GetTime, HvmOp, HvmParamRequest, PagetableDying};
 use public_abi::{Errno, GuestPtr};
-
-/// The lowest interrupt vector that may be used for upcalls: those below are exceptions.
-const FIRST_VECTOR: u8 = 0x10;
 
 /// Answers hvm_op.
 ///
@@ -32,12 +28,12 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
         }
         HvmOp::SetEvtchnUpcallVector => set_upcall_vector(caller, &caller.memory.read(argument.cast())?),
         HvmOp::FlushTlbs if argument.is_null() => {
-            neighbours::flush_translations(caller.host, caller.domain)?;
+            neighbours::flush_translations(caller.domain);
             Ok(0)
         }
         HvmOp::FlushTlbs => Err(Errno::EINVAL.into()),
         HvmOp::GetTime => {
-            caller.memory.write(argument.cast(), &GetTime { now: neighbours::system_time(caller.host) })?;
+            caller.memory.write(argument.cast(), &GetTime { now: caller.host.clock.now() })?;
             Ok(0)
         }
         HvmOp::GetMemType => memory_type(caller, argument.cast()),
@@ -51,11 +47,7 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
 }
 
 fn set_upcall_vector(caller: &Caller<'_>, request: &EvtchnUpcallVector) -> Reply {
-    if request.vector < FIRST_VECTOR {
-        return Err(Errno::EINVAL.into());
-    }
-    let vcpu = caller.domain.vcpu(request.vcpu).ok_or(Errno::ENOENT)?;
-    neighbours::set_upcall_vector(caller.host, caller.domain, vcpu, request.vector)?;
+    upcall::set_vector(caller.host, caller.domain, request.vcpu, request.vector)?;
     Ok(0)
 }
 
@@ -63,7 +55,7 @@ fn memory_type(caller: &Caller<'_>, pointer: GuestPtr<GetMemType>) -> Reply {
     let mut request = caller.memory.read(pointer)?;
     let target = caller.find_any(request.domid)?;
     caller.permit_own_or_control(&target)?;
-    let kind = neighbours::memory_type(&target, request.pfn)?;
+    let kind = neighbours::memory_type(&target, request.pfn);
     request.mem_type = u16::try_from(kind.number()).unwrap_or(u16::MAX);
     caller.memory.write(pointer, &request)?;
     Ok(0)

@@ -5,8 +5,9 @@
 //! before the value is stored, because an effect may not exist.
 
 use crate::domain::Domain;
+use crate::event::upcall;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
-use crate::hypercall::{Caller, neighbours};
 use crate::outcome::{Reply, Stop};
 use machine::log;
 use public_abi::Errno;
@@ -57,7 +58,7 @@ pub fn set(caller: &Caller<'_>, request: &HvmParamRequest) -> Reply {
         }
     }
     let value = check(parameter, request.value, own)?;
-    apply(caller, &target, parameter, value)?;
+    apply(caller, &target, parameter, value);
     let index = if parameter == Some(HvmParam::Vm86Tss) { place(HvmParam::Vm86TssSized.number())? } else { index };
     if let Some(stored) = target.control.lock().hvm_params.get_mut(index) {
         *stored = value;
@@ -228,15 +229,14 @@ fn task_state(value: u64, own: bool) -> Result<u64, Stop> {
 }
 
 /// What a parameter does beyond being stored.
-fn apply(caller: &Caller<'_>, domain: &Domain, parameter: Option<HvmParam>, value: u64) -> Result<(), Errno> {
+fn apply(caller: &Caller<'_>, domain: &Domain, parameter: Option<HvmParam>, value: u64) {
     if parameter == Some(HvmParam::CallbackIrq) {
         // Without an emulated 8259 pair only a vector can be delivered; Xen then stores other values and does nothing.
-        if let Some(via @ CallbackVia::Vector(vector)) = CallbackVia::from_value(value) {
+        if let Some(CallbackVia::Vector(vector)) = CallbackVia::from_value(value) {
             log!(Debug, "{}: events by vector {vector:#x}", domain.id);
-            neighbours::set_callback(caller.host, domain, via)?;
+            upcall::set_callback(caller.host, domain, value);
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,11 +5,10 @@
 
 mod cpus;
 
+use super::Caller;
 use super::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
-use super::{Caller, neighbours};
 use crate::outcome::Reply;
+use crate::time;
 use public_abi::hypercall::Caller as Who;
 use public_abi::payload::Payload;
 use public_abi::platform::{
@@ -46,14 +45,14 @@ fn perform(caller: &Caller<'_>, operation: PlatformOp, request: &mut PlatformReq
     match operation {
         PlatformOp::Settime32 => {
             let time: Settime32 = parameters(request)?;
-            set_time(caller, u64::from(time.secs), time.nsecs, time.system_time)
+            Ok(set_time(caller, u64::from(time.secs), time.nsecs, time.system_time))
         }
         PlatformOp::Settime64 => {
             let time: Settime64 = parameters(request)?;
             if time.mbz != 0 {
                 return Err(Errno::EINVAL);
             }
-            set_time(caller, time.secs, time.nsecs, time.system_time)
+            Ok(set_time(caller, time.secs, time.nsecs, time.system_time))
         }
         PlatformOp::FirmwareInfo => Err(firmware(&parameters(request)?)),
         // Not booted by UEFI.
@@ -84,9 +83,9 @@ fn perform(caller: &Caller<'_>, operation: PlatformOp, request: &mut PlatformReq
     }
 }
 
-fn set_time(caller: &Caller<'_>, seconds: u64, nanoseconds: u32, system_time: u64) -> Result<Answer, Errno> {
-    neighbours::set_wall_clock(caller.host, seconds, nanoseconds, system_time);
-    Ok(Answer::Unchanged)
+fn set_time(caller: &Caller<'_>, seconds: u64, nanoseconds: u32, system_time: u64) -> Answer {
+    time::set_wall_clock(caller.host, seconds, u64::from(nanoseconds), system_time);
+    Answer::Unchanged
 }
 
 /// What Xen answers when its boot code collected nothing.

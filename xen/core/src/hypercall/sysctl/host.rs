@@ -1,13 +1,11 @@
 //! sysctl about the host as a whole: memory, CPUs, the list of domains, debug keys.
 
-use core::sync::atomic::Ordering;
 use super::{answer, parameters};
 use crate::domain::console::keys;
 use crate::domain::{create, info};
 use crate::hypercall::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
+use core::sync::atomic::Ordering;
 use machine::platform::cpuid;
 use machine::{DomId, PAGE_SIZE_U64, frame};
 use public_abi::Errno;
@@ -33,23 +31,12 @@ pub fn physical(caller: &Caller<'_>, request: &mut Sysctl) -> Result<Answer, Err
             capabilities: capabilities.bits(),
             total_pages: frame::total_pages(),
             free_pages: frame::free_pages(),
-            outstanding_pages: claimed_pages(caller),
+            outstanding_pages: caller.host.domains.claimed_pages.load(Ordering::Relaxed),
             max_mfn: frame::last_page().number(),
             hw_cap: hardware_words(),
             ..PhysInfo::default()
         },
     )
-}
-
-/// Pages that were promised to domains and not yet taken.
-fn claimed_pages(caller: &Caller<'_>) -> u64 {
-    let mut sum = 0_u64;
-    let mut next = Some(DomId(0));
-    while let Some(domain) = next.and_then(|from| caller.host.domains.next_from(from)) {
-        sum = sum.saturating_add(domain.accounting.claimed.load(Ordering::Acquire));
-        next = domain.id.0.checked_add(1).map(DomId);
-    }
-    sum
 }
 
 /// The first eight words of the featureset, as the processor says.

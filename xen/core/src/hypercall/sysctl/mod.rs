@@ -10,12 +10,10 @@ mod policy;
 mod pool;
 mod topology;
 
-pub(super) use policy::List;
+pub(super) use policy::hand_out;
 
 use super::Caller;
 use super::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use super::guest_copy::GuestCopy as _;
 use crate::outcome::Reply;
 use public_abi::hypercall::Caller as Who;
 use public_abi::payload::Payload;

@@ -5,8 +5,6 @@
 use super::{answer, parameters};
 use crate::hypercall::Caller;
 use crate::hypercall::answer::Answer;
-#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
-use crate::hypercall::guest_copy::GuestCopy as _;
 use machine::platform::cpuid;
 use machine::{PAGE_SIZE_U64, frame};
 use public_abi::Errno;

@@ -321,7 +321,7 @@ impl CpuPolicy {
     }
 
     /// Leaf 0xd.0 EBX: bytes of an area in standard format for these components.
-    pub(super) fn standard_size(&self, states: u64) -> u32 {
+    pub(in crate::x86) fn standard_size(&self, states: u64) -> u32 {
         let components = (2..).zip(self.states.iter().skip(2)).filter(|(number, _)| states & 1 << number != 0);
         components.fold(STATE_HEADER_END, |size, (_, [bytes, offset, ..])| size.max(offset.saturating_add(*bytes)))
     }

@@ -33,7 +33,7 @@ pub fn content() -> [u8; machine::PAGE_SIZE] {
 ///
 /// # Errors
 /// [`Refused`] for another page number, or if the page is not the guest's RAM.
-pub(super) fn install(domain: &Domain, value: u64) -> Result<(), Refused> {
+pub fn install(domain: &Domain, value: u64) -> Result<(), Refused> {
     if value & 0xfff != 0 {
         return Err(Refused);
     }

@@ -17,7 +17,12 @@ const PHYSICAL_LAST: u32 = PHYSICAL_FIRST + 2 * VARIABLE as u32 - 1;
 const FIXED_64K: u32 = 0x250;
 const FIXED_16K: u32 = 0x258;
 const FIXED_4K: u32 = 0x268;
-const DEFAULT_TYPE: u32 = 0x2ff;
+/// The default-type register.
+pub const DEFAULT_TYPE: u32 = 0x2ff;
+/// The fixed-range registers, in ascending order of what they cover.
+pub const FIXED_NUMBERS: [u32; FIXED] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+/// The variable-range registers: base and mask of each.
+pub const VARIABLE_NUMBERS: core::ops::RangeInclusive<u32> = PHYSICAL_FIRST..=PHYSICAL_LAST;
 
 /// Bits of the default-type register.
 const ENABLE: u64 = 1 << 11;

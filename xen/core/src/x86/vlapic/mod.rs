@@ -199,6 +199,51 @@ impl Vlapic {
         Ok(())
     }
 
+    /// Sets the base MSR to what a save record says, whatever the mode was.
+    ///
+    /// # Errors
+    /// [`Refused`] for reserved bits, a moved page, or x2APIC mode without the APIC.
+    pub fn restore_base(&self, value: u64, has_x2apic: bool) -> Result<(), Refused> {
+        let known = base::ADDRESS | base::ENABLED | base::BOOT | if has_x2apic { base::X2APIC } else { 0 };
+        let mode = value & (base::ENABLED | base::X2APIC);
+        let is_moved = mode == base::ENABLED && value & base::ADDRESS != DEFAULT_BASE;
+        if value & !known != 0 || is_moved || mode == base::X2APIC {
+            return Err(Refused);
+        }
+        self.base.store(value, Ordering::Release);
+        if self.is_x2apic() {
+            self.logical.store(x2apic_logical(self.id), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Sets the registers that `register` gives by offset, each with the bits that it has; the timer is not among them.
+    pub fn restore_registers(&self, register: impl Fn(u16) -> u32) {
+        use registers::{LVT_BITS, offset};
+        let store = |place: &AtomicU32, value| place.store(value, Ordering::Release);
+        store(&self.task_priority, register(offset::TPR) & 0xff);
+        if !self.is_x2apic() {
+            store(&self.logical, register(offset::LDR) & 0xff00_0000);
+        }
+        store(&self.format, register(offset::DFR) | 0x0fff_ffff);
+        store(&self.spurious, register(offset::SPURIOUS) & 0x3ff);
+        store(&self.errors, register(offset::ESR) & 0xff);
+        let command = u64::from(register(offset::ICR_HIGH)) << 32 | u64::from(register(offset::ICR) & !(1 << 12));
+        self.command.store(command, Ordering::Release);
+        let mask = if register(offset::SPURIOUS) & SOFTWARE_ENABLE == 0 { lvt::MASKED } else { 0 };
+        for ((entry, bits), at) in self.lvt.iter().zip(LVT_BITS).zip((offset::LVT_TIMER..).step_by(16)) {
+            store(entry, register(at) & bits | mask);
+        }
+        for (set, first) in
+            [(&self.in_service, offset::ISR), (&self.level, offset::TMR), (&self.requested, offset::IRR)]
+        {
+            for (index, at) in (first..).step_by(16).take(8).enumerate() {
+                set.set_register(index, register(at));
+            }
+        }
+        self.may_be_pending.store(true, Ordering::Release);
+    }
+
     /// Requests a vector. True if the vCPU should be told: it takes interrupts, and this one was not requested.
     #[inline]
     pub fn request(&self, vector: u8, trigger: Trigger) -> bool {

@@ -52,7 +52,7 @@ pub const VERSION_VALUE: u32 = 0x0005_0014;
 const LVT_COMMON: u32 = lvt::MASKED | 1 << 12 | lvt::VECTOR;
 const LVT_MODE: u32 = 7 << 8;
 const LVT_PINS: u32 = LVT_COMMON | LVT_MODE | 1 << 13 | 1 << 14 | 1 << 15;
-const LVT_BITS: [u32; LVT_ENTRIES] =
+pub(super) const LVT_BITS: [u32; LVT_ENTRIES] =
     [LVT_COMMON | 1 << 17, LVT_COMMON | LVT_MODE, LVT_COMMON | LVT_MODE, LVT_PINS, LVT_PINS, LVT_COMMON];
 
 /// Bits of a command that a guest may write in x2APIC mode.

@@ -144,7 +144,7 @@ pub fn stop(host: &Host, vcpu: &Vcpu) {
 }
 
 /// Starts counting what a restored state says: a whole initial count, since when it began is not saved.
-pub(super) fn restore(host: &Host, vcpu: &Vcpu, initial: u32, divide: u32) {
+pub fn restore(host: &Host, vcpu: &Vcpu, initial: u32, divide: u32) {
     let state = &vcpu.x86.lapic.timer;
     state.divide.store(divide & 0b1011, Ordering::Release);
     state.initial.store(initial, Ordering::Release);

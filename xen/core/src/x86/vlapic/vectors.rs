@@ -34,13 +34,6 @@ impl Vectors {
         word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
-    /// Whether a vector is in.
-    #[inline]
-    pub fn contains(&self, vector: u8) -> bool {
-        let (word, bit) = self.word(vector);
-        word.load(Ordering::Acquire) & bit != 0
-    }
-
     /// The highest vector.
     #[inline]
     pub fn highest(&self) -> Option<u8> {

@@ -1,0 +1,116 @@
+//! The serial console, the log and the debug keys, through the hypercalls that reach them.
+
+use super::support::{LAST, World, error, put, room, take_array, with_world};
+use crate::domain::console::{announce_output, drain};
+use machine::{DomId, log};
+use public_abi::sysctl::{DebugKeys, ReadConsole, SysctlOp};
+use public_abi::{Errno, GuestPtr};
+
+extern crate std;
+use std::string::String;
+
+const CONTROL: DomId = DomId::CONTROL;
+
+fn read_input(world: &World, count: u32) -> String {
+    let buffer = room::<u8>(256, 0);
+    let length = world.console(CONTROL, 1, count, buffer).unwrap();
+    String::from_utf8(take_array(buffer, length)).unwrap()
+}
+
+#[test]
+fn what_is_typed_reaches_the_control_domain() {
+    with_world(|world| {
+        world.machine.type_text("root\n");
+        drain(&world.host);
+        assert_eq!(read_input(world, 2), "ro");
+        assert_eq!(read_input(world, 200), "ot\n");
+        assert_eq!(read_input(world, 200), "");
+        assert_eq!(world.console(CONTROL, 1, 0x8000_0000, room(1, 0)), error(Errno::E2BIG));
+    });
+}
+
+#[test]
+fn three_switches_and_a_key_print_help() {
+    with_world(|world| {
+        world.machine.type_text("\x01\x01\x01h\x01\x01\x01x");
+        drain(&world.host);
+        let text = world.machine.console();
+        assert!(text.contains("(XEN) *** Serial input to Xen (type 'CTRL-a' three times to switch input)\n"), "{text}");
+        assert!(text.contains("key 'q' (ascii '71') => dump domain"), "{text}");
+        assert!(text.contains("*** Serial input to DOM0"), "{text}");
+        assert_eq!(read_input(world, 200), "x");
+    });
+}
+
+#[test]
+fn output_passes_through_unchanged() {
+    with_world(|world| {
+        let text: String = ('a'..='z').cycle().take(300).collect();
+        let buffer = put(&<[u8; 300]>::try_from(text.as_bytes()).unwrap());
+        assert_eq!(world.console(CONTROL, 0, 300, buffer.cast()), Ok(0));
+        assert!(world.machine.console().contains(&text));
+        assert_eq!(world.console(CONTROL, 0, 0, buffer.cast()), Ok(0));
+        assert_eq!(world.console(CONTROL, 0, 200, GuestPtr::from_address(LAST)), error(Errno::EFAULT));
+        // Input that cannot be handed over is not lost.
+        world.machine.type_text("typed");
+        drain(&world.host);
+        assert_eq!(world.console(CONTROL, 1, 200, GuestPtr::from_address(LAST)), error(Errno::EFAULT));
+        assert_eq!(read_input(world, 200), "typed");
+    });
+}
+
+fn read_log(world: &World, clear: u8, incremental: u8, index: u32, count: u32) -> (String, u32) {
+    let buffer = room::<u8>(20_000, 0);
+    let request = ReadConsole { clear, incremental, index, buffer, count, ..ReadConsole::default() };
+    let (reply, answer) = world.sysctl(SysctlOp::ReadConsole, request);
+    assert_eq!(reply, Ok(0));
+    (String::from_utf8_lossy(&take_array(buffer, u64::from(answer.count))).into_owned(), answer.index)
+}
+
+#[test]
+fn the_log_is_read_once_again_and_in_pieces() {
+    with_world(|world| {
+        log!(Info, "a line that only this test prints");
+        let (all, index) = read_log(world, 0, 0, 0, 20_000);
+        assert!(all.contains("(XEN) a line that only this test prints\n"), "{all}");
+        log!(Info, "and one more");
+        let (more, index) = read_log(world, 0, 1, index, 20_000);
+        assert!(more.contains("(XEN) and one more\n"), "{more}");
+        assert!(!more.contains("that only this test"));
+        let (_, cleared) = read_log(world, 1, 0, 0, 20_000);
+        assert!(cleared >= index);
+        let (rest, _) = read_log(world, 0, 0, 0, 20_000);
+        assert!(!rest.contains("and one more"), "cleared: {rest}");
+        assert_eq!(read_log(world, 0, 0, 0, 0).0, "");
+    });
+}
+
+#[test]
+fn every_debug_key_prints_something_real() {
+    with_world(|world| {
+        let press = |keys: &[u8]| {
+            let request = DebugKeys {
+                keys: room::<u8>(keys.len(), keys[0]),
+                nr_keys: u32::try_from(keys.len()).unwrap(),
+                ..DebugKeys::default()
+            };
+            let before = world.machine.console().len();
+            assert_eq!(world.sysctl(SysctlOp::DebugKeys, request).0, Ok(0));
+            world.machine.console()[before..].to_owned()
+        };
+        assert!(press(b"q").contains("General information for domain 1:"));
+        assert!(press(b"q").contains("handle=01010101-0101-"));
+        assert!(press(b"m").contains("16384 KiB of RAM"), "{}", press(b"m"));
+        assert!(press(b"r").contains("CPU1: 0 vCPUs wait"));
+        assert!(press(b"d").contains("d1v1: Wait(DOWN)"));
+        assert!(press(b"0").contains("rip 000000000000fff0"), "{}", press(b"0"));
+        assert!(press(b"t").contains("2000000 kHz"));
+        assert!(press(b"e").contains("Event channel information for domain 0:"));
+        assert!(press(b"*").contains("[r: dump run queues]"));
+        assert_eq!(press(b"Z"), "", "unknown keys do nothing");
+        let long = DebugKeys { keys: room::<u8>(1, b'Z'), nr_keys: 1000, ..DebugKeys::default() };
+        assert_eq!(world.sysctl(SysctlOp::DebugKeys, long).0, error(Errno::E2BIG));
+        announce_output(&world.host);
+    });
+}
+use std::borrow::ToOwned;

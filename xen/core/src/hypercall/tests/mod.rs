@@ -1,0 +1,11 @@
+//! Tests of whole control hypercalls on the fake machine: from the structure in the caller's memory to the answer there.
+
+mod access;
+mod console;
+mod contexts;
+mod hvm;
+mod life;
+mod models;
+mod policies;
+mod queries;
+pub mod support;
