@@ -1,32 +1,168 @@
-//! The x86 that guests see: CPUID, MSRs, interrupt controllers, ports.
+//! The x86 that guests see: CPUID, MSRs, interrupt controllers, ports, device memory.
+//!
+//! In the order of an exit: `exits` (what happened) → `instruction` and `encoding` (which bytes, how long; through `walk`
+//! and `guest`) → `cpuid`, `msr`, `control`, `ports`, `mmio` (what it does) → `vlapic`, `vioapic`, `startup` (state that
+//! others change too) → `interrupts` (what the vCPU is told at its next entry). `save` turns a vCPU's state into the records
+//! of a save stream and back.
 
-use crate::domain::Settings;
+pub mod access;
+pub mod control;
+pub mod cpuid;
+pub mod encoding;
+pub mod exits;
+pub mod guest;
+pub mod instruction;
+pub mod interrupts;
+pub mod mmio;
+pub mod msr;
+pub mod ports;
+mod startup;
+#[cfg(test)]
+mod testing;
+pub mod vioapic;
+pub mod vlapic;
+pub mod walk;
+
+pub use startup::Startup;
+
+use crate::domain::{Domain, Role, Settings};
+use crate::host::Host;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use cpuid::{CpuPolicy, TimeLeaves};
+use instruction::Remembered;
 use machine::boxed::OutOfMemory;
+use machine::frame::Pin;
+use machine::lock::{Lock, ReadGuard, Shared, rank};
+use machine::platform;
+use msr::StoredMsrs;
+use ports::DomainPorts;
+use public_abi::cpu_features::CpuFeature;
+use vioapic::Vioapic;
+use vlapic::Vlapic;
+
+/// SVM features: CPUID leaf 0x8000000a EDX.
+mod svm_feature {
+    pub(super) const NEXT_RIP: u32 = 1 << 3;
+    pub(super) const DECODE_ASSISTS: u32 = 1 << 7;
+}
 
 /// A domain's share of x86 state.
 #[derive(Debug)]
-pub struct DomainX86 {}
+pub struct DomainX86 {
+    policy: Shared<CpuPolicy>,
+    /// What the time leaves of CPUID say.
+    pub time: TimeLeaves,
+    /// Which ports it has.
+    pub ports: DomainPorts,
+    /// Its I/O interrupt controller, if it has one.
+    pub vioapic: Option<Vioapic>,
+    /// Something that is not emulated was met, and logged.
+    has_complained: AtomicBool,
+    /// The processor says where the next instruction begins.
+    pub has_next_rip: bool,
+    /// The processor says which operands an instruction had.
+    pub has_decode_assists: bool,
+}
 
 impl DomainX86 {
     /// As after power-on.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn try_new(_settings: &Settings) -> Result<Self, OutOfMemory> {
-        Ok(Self {})
+    pub fn try_new(settings: &Settings) -> Result<Self, OutOfMemory> {
+        let raw = CpuPolicy::raw(platform::cpuid);
+        let [.., svm] = platform::cpuid(0x8000_000a, 0);
+        let khz = u32::try_from(machine::cpu::timestamp_khz()).unwrap_or(u32::MAX);
+        Ok(Self {
+            policy: Shared::new(CpuPolicy::default_for(&raw, settings.role)),
+            time: TimeLeaves::new(khz, raw.has(CpuFeature::Itsc), raw.has(CpuFeature::Rdtscp)),
+            ports: DomainPorts::new(settings.role),
+            vioapic: has_vioapic(settings).then(Vioapic::new),
+            has_complained: AtomicBool::new(false),
+            has_next_rip: svm & svm_feature::NEXT_RIP != 0,
+            has_decode_assists: svm & svm_feature::DECODE_ASSISTS != 0,
+        })
     }
+
+    /// What CPUID answers.
+    #[inline]
+    pub fn policy(&self) -> ReadGuard<'_, CpuPolicy> {
+        self.policy.read()
+    }
+
+    /// Replaces what CPUID answers; false if somebody is reading it now, which for a domain that does not run means: try
+    /// again.
+    #[must_use]
+    pub fn set_policy(&self, policy: CpuPolicy) -> bool {
+        self.policy.try_write().map(|mut place| *place = policy).is_some()
+    }
+
+    /// True once in a domain's life: a guest must not fill the log.
+    fn complains_first_time(&self) -> bool {
+        !self.has_complained.swap(true, Ordering::Relaxed)
+    }
+
+    /// A level-triggered interrupt has ended: its line may ask again.
+    pub fn end_of_interrupt(&self, host: &Host, domain: &Domain, vector: u8) {
+        if let Some(vioapic) = &self.vioapic {
+            vioapic.end_of_interrupt(host, domain, vector);
+        }
+    }
+}
+
+/// Whether a domain has an I/O APIC: those that were created with one (`XEN_X86_EMU_IOAPIC`), and the control domain, which
+/// gets the machine's interrupts through it.
+fn has_vioapic(settings: &Settings) -> bool {
+    const EMULATE_IOAPIC: u32 = 1 << 4;
+    settings.role == Role::Control || settings.emulation & EMULATE_IOAPIC != 0
 }
 
 /// A vCPU's share of x86 state.
 #[derive(Debug)]
-pub struct VcpuX86 {}
+pub struct VcpuX86 {
+    /// Its local interrupt controller.
+    pub lapic: Vlapic,
+    /// What others want of it: to stop, to start, to take an NMI.
+    pub startup: Startup,
+    /// MSRs that are only stored.
+    pub stored: Lock<StoredMsrs, { rank::DEVICE }>,
+    /// The p2m's epoch when `remembered` was last looked through.
+    code_epoch: AtomicU64,
+    /// Where it executed the last intercepted instructions.
+    remembered: Lock<Remembered<Pin>, { rank::VCPU_AREAS }>,
+}
 
 impl VcpuX86 {
     /// As after power-on.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn try_new(_index: u32) -> Result<Self, OutOfMemory> {
-        Ok(Self {})
+    pub fn try_new(index: u32) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            lapic: Vlapic::new(cpuid::apic_id(index), index == 0),
+            startup: Startup::new(),
+            stored: Lock::new(StoredMsrs::RESET),
+            code_epoch: AtomicU64::new(0),
+            remembered: Lock::new(Remembered::default()),
+        })
+    }
+
+    /// Gives up code pages that were remembered before this epoch of the p2m: the domain may not have them any more.
+    #[inline]
+    fn forget_code_before(&self, epoch: u64) {
+        if self.code_epoch.load(Ordering::Relaxed) != epoch {
+            self.remembered.lock().forget_before(epoch);
+            self.code_epoch.store(epoch, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up all code pages that are remembered: the vCPU leaves its CPU. While they are kept, the pages are not freed.
+    pub fn forget_code(&self) {
+        self.remembered.lock().forget();
+    }
+
+    /// The vCPU has been given registers to start with: start-up messages do not move it any more.
+    pub fn set_started(&self) {
+        self.startup.take(Startup::AWAITS_SIPI);
     }
 }

@@ -61,6 +61,7 @@ pub mod rflags {
     pub const DF: u64 = 1 << 10;
     pub const RF: u64 = 1 << 16;
     pub const VM: u64 = 1 << 17;
+    pub const AC: u64 = 1 << 18;
 }
 
 /// Bits of CR0.

@@ -1,0 +1,307 @@
+//! What a vCPU is told at its next entry: exceptions that the hypervisor raises, events whose delivery an exit interrupted,
+//! non-maskable interrupts, interrupts of the local APIC, the event-channel callback. (AMD APM volume 2, 15.20 and 15.21.)
+//!
+//! A VMCB takes one event per entry (EVENTINJ). What cannot be delivered now is waited for: with a virtual interrupt that
+//! nobody ever takes, whose window exits (V_IRQ and the VINTR intercept); and where the guest's task priority is in the
+//! way, with the intercept of CR8 writes. Not with V_IRQ's own priority: one emulator compares it with "not below" where
+//! the manual says "above", and would exit without end.
+//!
+//! EXITINTINFO says which event was being delivered when the exit came. It means that only while its VALID bit is set:
+//! QEMU keeps the other bits of an event that was delivered long ago. Then the event goes back into EVENTINJ, unless the
+//! instruction that raised it will raise it again (software interrupts, INT3, INTO: RIP is still at them). `prepare` takes
+//! EXITINTINFO away when it has looked at it, so that no exit's event is taken twice; and EVENTINJ's own VALID bit is
+//! cleared by the processor (and by `machine`) at each exit, so that a delivered event is not there any more.
+
+use super::Startup;
+use super::vlapic::Pending;
+use crate::domain::Domain;
+use crate::host::Host;
+use crate::outcome::Stop;
+use crate::vcpu::Vcpu;
+use machine::codec::registers::rflags;
+use machine::codec::vmcb::{Segment, Vmcb, event, intercept_1, v_intr};
+use machine::vcpu::Vcpu as Hardware;
+
+/// The CR8 bit of the write intercepts.
+const CR8_WRITE: u16 = 1 << 8;
+/// The IRET intercept.
+const IRET: u32 = 1 << 20;
+/// Vectors of exceptions.
+const DEBUG: u8 = 1;
+const NMI_VECTOR: u8 = 2;
+const BREAKPOINT: u8 = 3;
+const OVERFLOW: u8 = 4;
+const INVALID_OPCODE: u8 = 6;
+const DOUBLE_FAULT: u8 = 8;
+const GENERAL_PROTECTION: u8 = 13;
+const PAGE_FAULT: u8 = 14;
+
+/// What becomes of two exceptions, the second raised while the first was being delivered (APM volume 2, 8.2.9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Combined {
+    Second,
+    DoubleFault,
+    Shutdown,
+}
+
+fn combine(first: u8, second: u8) -> Combined {
+    let is_contributory = |vector| matches!(vector, 0 | 10..=13);
+    match (first, second) {
+        (DOUBLE_FAULT, second) if is_contributory(second) || second == PAGE_FAULT => Combined::Shutdown,
+        (PAGE_FAULT, PAGE_FAULT) => Combined::DoubleFault,
+        (PAGE_FAULT, second) if is_contributory(second) => Combined::DoubleFault,
+        (first, second) if is_contributory(first) && is_contributory(second) => Combined::DoubleFault,
+        _ => Combined::Second,
+    }
+}
+
+const fn pack(kind: u64, vector: u8, error_code: Option<u32>) -> u64 {
+    let error = match error_code {
+        Some(code) => event::HAS_ERROR | (code as u64) << 32,
+        None => 0,
+    };
+    event::VALID | kind & event::TYPE_MASK | vector as u64 | error
+}
+
+/// Puts an event into the slot. If one is there already it is an exception of the same instruction: a debug trap gives way,
+/// others follow the rules for two exceptions, where what would be a shutdown is a double fault again.
+pub fn queue(vmcb: &mut Vmcb, kind: u64, vector: u8, error_code: Option<u32>) {
+    let old = vmcb.event_injection;
+    let both_exceptions =
+        old & event::VALID != 0 && old & event::TYPE_MASK == event::EXCEPTION && kind == event::EXCEPTION;
+    let first = (old & event::VECTOR_MASK) as u8;
+    vmcb.event_injection = match combine(first, vector) {
+        Combined::DoubleFault | Combined::Shutdown if both_exceptions && first != DEBUG => {
+            pack(event::EXCEPTION, DOUBLE_FAULT, Some(0))
+        }
+        _ => pack(kind, vector, error_code),
+    };
+}
+
+/// Raises #UD.
+pub fn raise_invalid_opcode(vmcb: &mut Vmcb) {
+    queue(vmcb, event::EXCEPTION, INVALID_OPCODE, None);
+}
+
+/// Raises #GP(0).
+pub fn raise_general_protection(vmcb: &mut Vmcb) {
+    queue(vmcb, event::EXCEPTION, GENERAL_PROTECTION, Some(0));
+}
+
+/// Raises #PF.
+pub fn raise_page_fault(vmcb: &mut Vmcb, fault: super::walk::PageFault) {
+    vmcb.cr2 = fault.address;
+    queue(vmcb, event::EXCEPTION, PAGE_FAULT, Some(fault.error_code));
+}
+
+/// Raises an exception that was intercepted, again.
+pub fn raise_again(vmcb: &mut Vmcb, vector: u8, error_code: Option<u32>) {
+    queue(vmcb, event::EXCEPTION, vector, error_code);
+}
+
+/// Sets the task priority that the processor keeps: CR8, the upper half of the local APIC's register.
+#[inline]
+pub fn set_task_priority(vmcb: &mut Vmcb, class: u64) {
+    vmcb.v_intr = vmcb.v_intr & !v_intr::TPR_MASK | class & 0xf;
+}
+
+/// Sends the vCPU's upcall vector again if events are pending: the local APIC has dropped it while it was off.
+pub fn repeat_upcall(_host: &Host, _domain: &Domain, _vcpu: &Vcpu) {}
+
+/// Puts an event whose delivery the last exit interrupted back into the slot.
+///
+/// # Errors
+/// The unit value: three faults in a row, the guest shuts down.
+fn requeue(vmcb: &mut Vmcb) -> Result<(), ()> {
+    let interrupted = core::mem::take(&mut vmcb.exit_int_info);
+    if interrupted & event::VALID == 0 {
+        return Ok(());
+    }
+    let vector = (interrupted & event::VECTOR_MASK) as u8;
+    let is_exception = |event_bits: u64| event_bits & event::TYPE_MASK == event::EXCEPTION;
+    let is_raised_again = match interrupted & event::TYPE_MASK {
+        event::SOFTWARE => true,
+        event::EXCEPTION => matches!(vector, BREAKPOINT | OVERFLOW),
+        _ => false,
+    };
+    if is_raised_again {
+        return Ok(());
+    }
+    let new = vmcb.event_injection;
+    if new & event::VALID == 0 {
+        vmcb.event_injection = interrupted;
+    } else if is_exception(interrupted) && is_exception(new) {
+        match combine(vector, (new & event::VECTOR_MASK) as u8) {
+            Combined::Second => {}
+            Combined::DoubleFault => vmcb.event_injection = pack(event::EXCEPTION, DOUBLE_FAULT, Some(0)),
+            Combined::Shutdown => return Err(()),
+        }
+    }
+    Ok(())
+}
+
+/// What is to be delivered, from where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Nothing,
+    Nmi,
+    /// The domain's callback: no local APIC takes part.
+    Callback(u8),
+    Lapic(u8),
+    /// Of the local APIC, but the task priority is too high.
+    LapicBlocked,
+}
+
+#[inline]
+fn source(domain: &Domain, vcpu: &Vcpu) -> Source {
+    if vcpu.x86.startup.nmi_is_due() {
+        return Source::Nmi;
+    }
+    if let Some(vector) = callback_vector(domain, vcpu) {
+        return Source::Callback(vector);
+    }
+    match vcpu.x86.lapic.pending() {
+        Pending::Nothing => Source::Nothing,
+        Pending::Vector(vector) => Source::Lapic(vector),
+        Pending::Blocked(_) => Source::LapicBlocked,
+    }
+}
+
+#[inline]
+fn callback_vector(domain: &Domain, vcpu: &Vcpu) -> Option<u8> {
+    crate::event::callback_vector(domain, vcpu)
+}
+
+/// Whether something waits that would end HLT with interrupts on. The run loop asks after it has marked a vCPU as blocked,
+/// so that what came in between is not lost.
+pub fn is_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
+    vcpu.x86.startup.is_urgent() || !matches!(source(domain, vcpu), Source::Nothing | Source::LapicBlocked)
+}
+
+/// Makes the VMCB ready for entry. The last step before `run`, with the vCPU loaded.
+///
+/// # Errors
+/// [`Stop::Crash`] or another end of the domain after a triple fault; [`Stop::Yield`] if the vCPU must not run after all.
+#[inline]
+pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Result<(), Stop> {
+    if vcpu.x86.startup.is_urgent() {
+        start(host, vcpu, hardware);
+    }
+    vcpu.x86.forget_code_before(domain.p2m.epoch());
+    let vmcb = hardware.vmcb_mut();
+    if vmcb.exit_int_info & event::VALID != 0 && requeue(vmcb).is_err() {
+        super::exits::triple_fault(host, domain);
+        return Err(Stop::Yield(0));
+    }
+    // CR8 may have been written without an exit. In the lower half of the register the guest has nothing to say then.
+    let class = (vmcb.v_intr & 0xf) as u8;
+    if vcpu.x86.lapic.task_priority() >> 4 != class {
+        vcpu.x86.lapic.set_task_priority(class << 4);
+    }
+    let source = source(domain, vcpu);
+    if source == Source::Nothing {
+        if vmcb.v_intr & v_intr::IRQ != 0 || vmcb.intercept_cr_write & CR8_WRITE != 0 {
+            close_window(vmcb);
+        }
+        return Ok(());
+    }
+    offer(domain, vcpu, vmcb, source);
+    Ok(())
+}
+
+/// Delivers what `source` says, or asks for an exit when that becomes possible.
+fn offer(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb, source: Source) {
+    let is_free = vmcb.event_injection & event::VALID == 0 && vmcb.interrupt_shadow & 1 == 0;
+    let takes_interrupts = is_free && vmcb.rflags & rflags::IF != 0;
+    close_window(vmcb);
+    match source {
+        Source::Nmi if is_free => {
+            vmcb.event_injection = pack(event::NMI, NMI_VECTOR, None);
+            vcpu.x86.startup.take(Startup::NMI);
+            vcpu.x86.startup.note(Startup::NMI_BLOCKED);
+            vmcb.intercept_1 |= IRET;
+        }
+        Source::Callback(vector) if takes_interrupts => {
+            vmcb.event_injection = pack(event::INTERRUPT, vector, None);
+        }
+        Source::Lapic(vector) if takes_interrupts => {
+            vcpu.x86.lapic.accept(vector);
+            vmcb.event_injection = pack(event::INTERRUPT, vector, None);
+        }
+        Source::Nmi | Source::Callback(_) | Source::Lapic(_) => open_window(vmcb),
+        Source::LapicBlocked => vmcb.intercept_cr_write |= CR8_WRITE,
+        Source::Nothing => {}
+    }
+    // More may be waiting behind what was just delivered: then the guest must be asked again soon. The callback is no
+    // more, for it stays pending until the guest has handled it.
+    let more = match self::source(domain, vcpu) {
+        Source::Callback(_) => !matches!(source, Source::Callback(_)),
+        Source::Lapic(_) => true,
+        Source::Nothing | Source::Nmi | Source::LapicBlocked => false,
+    };
+    if more {
+        open_window(vmcb);
+    }
+}
+
+/// Asks for an exit as soon as the guest takes interrupts.
+fn open_window(vmcb: &mut Vmcb) {
+    let priority = 0xf << v_intr::PRIORITY_SHIFT;
+    vmcb.v_intr |= v_intr::IRQ | v_intr::IGNORE_TPR | priority;
+    vmcb.intercept_1 |= intercept_1::VINTR;
+}
+
+/// Asks for no such exit any more.
+fn close_window(vmcb: &mut Vmcb) {
+    let priority = 0xf << v_intr::PRIORITY_SHIFT;
+    vmcb.v_intr &= !(v_intr::IRQ | v_intr::IGNORE_TPR | priority);
+    vmcb.intercept_1 &= !intercept_1::VINTR;
+    vmcb.intercept_cr_write &= !CR8_WRITE;
+}
+
+/// The guest returns from an NMI: the next one may come, after the IRET itself.
+pub fn iret(vcpu: &Vcpu, vmcb: &mut Vmcb) {
+    vcpu.x86.startup.take(Startup::NMI_BLOCKED);
+    vmcb.intercept_1 &= !IRET;
+    // The shadow keeps interrupts away for one instruction, which is the IRET.
+    vmcb.interrupt_shadow |= 1;
+}
+
+/// Acts on INIT and start-up messages.
+#[cold]
+fn start(host: &Host, vcpu: &Vcpu, hardware: &mut Hardware) {
+    let (is_reset, begin) = vcpu.x86.startup.take_start();
+    if is_reset {
+        reset_loaded(hardware);
+        vcpu.x86.lapic.init();
+        vcpu.x86.startup.take(Startup::NMI | Startup::NMI_BLOCKED);
+        super::vlapic::timer::stop(host, vcpu);
+        let vmcb = hardware.vmcb_mut();
+        close_window(vmcb);
+        vmcb.intercept_1 &= !IRET;
+        set_task_priority(vmcb, 0);
+    }
+    if let Some(vector) = begin {
+        reset_loaded(hardware);
+        begin_at(hardware, vector);
+    }
+}
+
+/// Resets the registers of a vCPU whose vector registers are on the CPU.
+fn reset_loaded(hardware: &mut Hardware) {
+    hardware.save();
+    hardware.reset();
+    hardware.load();
+}
+
+/// Lets a vCPU that was just reset begin in real mode at `vector` × 4096.
+fn begin_at(hardware: &mut Hardware, vector: u8) {
+    let vmcb = hardware.vmcb_mut();
+    let selector = u16::from(vector) << 8;
+    vmcb.cs = Segment { selector, attributes: 0x9b, limit: 0xffff, base: u64::from(selector) << 4 };
+    vmcb.rip = 0;
+}
+
+#[cfg(test)]
+#[path = "interrupts_tests.rs"]
+mod tests;
