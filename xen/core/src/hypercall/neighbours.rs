@@ -6,8 +6,8 @@
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::outcome::Reply;
-use crate::{event, memory, sched, time};
 use crate::vcpu::Vcpu;
+use crate::{event, memory, sched, time};
 use core::sync::atomic::Ordering;
 use machine::CpuId;
 use public_abi::Errno;
@@ -33,7 +33,7 @@ pub fn system_time(host: &Host) -> u64 {
     host.clock.now()
 }
 
-/// Sets the wall clock of the host: UTC at a system time. 
+/// Sets the wall clock of the host: UTC at a system time.
 pub fn set_wall_clock(host: &Host, seconds: u64, nanoseconds: u32, system_time: u64) {
     time::set_wall_clock(host, seconds, u64::from(nanoseconds), system_time);
 }
@@ -88,7 +88,7 @@ pub fn relinquish_grants(host: &Host, domain: &Domain) -> Reply {
     crate::grant::relinquish(host, domain).map(|()| 0)
 }
 
-/// Closes event channels. 
+/// Closes event channels.
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.
@@ -96,7 +96,7 @@ pub fn relinquish_events(host: &Host, domain: &Domain) -> Reply {
     event::channel::relinquish(host, domain).map(|()| 0)
 }
 
-/// Frees memory. 
+/// Frees memory.
 ///
 /// # Errors
 /// `Stop::Restart` when there is more to do.

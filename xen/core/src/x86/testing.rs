@@ -1,15 +1,10 @@
 //! A host with one domain on a fake machine, for the tests of this module.
 
-use crate::boot::Platform;
 use crate::domain::{Domain, Role, Settings};
-use crate::host::{Cpu, DomainTable, Host};
-use crate::sched::CpuQueue;
-use crate::timer::CpuTimers;
+use crate::host::Host;
 use crate::vcpu::Vcpu;
 use machine::DomId;
-use machine::boot_info::CommandLine;
 use machine::fake::FakeMachine;
-use machine::lock::Lock;
 use std::vec::Vec;
 
 /// What a domain of the test has.
@@ -31,12 +26,7 @@ pub fn settings(role: Role, max_vcpus: u32) -> Settings {
 pub fn with_domain(role: Role, vcpus: u32, work: impl FnOnce(&FakeMachine, &Host, &Domain)) {
     let machine = FakeMachine::builder().build();
     machine.on_cpu(0, || {
-        let cpu = Cpu { queue: Lock::new(CpuQueue::default()), timers: Lock::new(CpuTimers::default()) };
-        let host = Host {
-            domains: DomainTable::try_new().unwrap(),
-            cpus: Vec::from([cpu]),
-            platform: Platform { command_line: CommandLine::new() },
-        };
+        let host = crate::host::testing::host(1, 64, crate::time::Clock::start());
         let domain = Domain::try_new(DomId(3), settings(role, vcpus)).unwrap();
         let root = domain.p2m.root();
         domain
