@@ -14,6 +14,8 @@ pub mod grant;
 pub mod guest_copy;
 pub mod hvm;
 pub mod memory;
+#[cfg(test)]
+mod memory_tests;
 mod memory_info;
 mod memory_physmap;
 pub mod multicall;
