@@ -77,12 +77,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`BuildError`]; nothing has been freed then.
-pub fn reserve_memory(
-    info: &BootInfo,
-    options: &Options<'_>,
-    acpi: &Acpi,
-    cpus: usize,
-) -> Result<Prepared, BuildError> {
+pub fn reserve_memory(info: &BootInfo, options: &Options<'_>, acpi: &Acpi, cpus: usize) -> Result<Prepared, BuildError> {
     let bytes = options.dom0_memory.choose(memory::available_bytes(info));
     let (least, most) = options.dom0_vcpus;
     let vcpus = u32::try_from(cpus).unwrap_or(1).clamp(least, most).clamp(1, 64);

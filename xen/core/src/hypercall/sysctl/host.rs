@@ -1,5 +1,6 @@
 //! sysctl about the host as a whole: memory, CPUs, the list of domains, debug keys.
 
+use core::sync::atomic::Ordering;
 use super::{answer, parameters};
 use crate::domain::console::keys;
 use crate::domain::{create, info};
@@ -7,7 +8,6 @@ use crate::hypercall::answer::Answer;
 #[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
 use crate::hypercall::guest_copy::GuestCopy as _;
 use crate::hypercall::{Caller, neighbours};
-use core::sync::atomic::Ordering;
 use machine::platform::cpuid;
 use machine::{DomId, PAGE_SIZE_U64, frame};
 use public_abi::Errno;
