@@ -5,9 +5,9 @@ use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use machine::{CpuId, DomId};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::lock::{Lock, Shared, rank};
+use machine::{CpuId, DomId};
 
 /// Domains at the most, the control domain included.
 pub const MAX_DOMAINS: usize = 512;
@@ -183,6 +183,52 @@ impl Host {
     pub fn request_switch(&self, cpu: CpuId) {
         if let Some(cpu) = self.cpus.get(cpu.index()) {
             cpu.switch.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Hosts for tests, so that a new field is filled in one place.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Cpu, DomainTable, Host};
+    use crate::boot::Platform;
+    use crate::domain::console::Console;
+    use crate::event::VirqHandlers;
+    use crate::sched::CpuQueue;
+    use crate::time::Clock;
+    use crate::timer::CpuTimers;
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicBool, AtomicU64};
+    use machine::lock::Lock;
+
+    /// A host without domains, with so many CPUs, each with room for the queues and timers of `vcpus` vCPUs. To be called on
+    /// a CPU of the fake machine.
+    pub(crate) fn host(cpus: u32, vcpus: usize, clock: Clock) -> Host {
+        let cpu = |apic_id| {
+            let (mut queue, mut timers) = (CpuQueue::new(), CpuTimers::new());
+            queue.reserve(vcpus).unwrap();
+            timers.reserve(vcpus).unwrap();
+            Cpu {
+                queue: Lock::new(queue),
+                apic_id,
+                idle_time: AtomicU64::new(0),
+                switch: AtomicBool::new(false),
+                timers: Lock::new(timers),
+            }
+        };
+        Host {
+            domains: DomainTable::try_new().unwrap(),
+            cpus: (0..cpus).map(cpu).collect::<Vec<_>>(),
+            idle: AtomicU64::new(0),
+            clock,
+            virq_handlers: VirqHandlers::new(),
+            platform: Platform {
+                command_line: machine::boot_info::CommandLine::new(),
+                acpi: crate::boot::acpi::Acpi::default(),
+                start_timestamp: 0,
+                total_pages: machine::frame::total_pages(),
+            },
+            console: Console::new(),
         }
     }
 }

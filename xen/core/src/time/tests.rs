@@ -191,3 +191,48 @@ fn timers_that_come_raise_their_event() {
         assert_eq!(control.id, DomId(0));
     });
 }
+
+#[test]
+fn deadlines_come_at_their_time() {
+    with_host(1, 1, |machine, host| {
+        let control = domain(host, 0);
+        let guest = caller(host, &control, 0);
+        control.events.table().bind_virq(Virq::Timer, 0).unwrap();
+        let word = || {
+            let offset = offset_of!(SharedInfo, evtchn_pending);
+            let word = memory::atomic::<u64>(control.events.shared_info(), offset).unwrap();
+            word.swap(0, core::sync::atomic::Ordering::SeqCst)
+        };
+        let run = |ticks| {
+            machine.advance(ticks);
+            crate::timer::run_due(host, machine::CpuId(0));
+            word() != 0
+        };
+        assert_eq!(set_timer_op(&guest, 5_000), Ok(0));
+        assert!(!run(4_999));
+        assert!(run(1), "to the nanosecond");
+        assert!(!run(SECOND), "once");
+        time::timers::set_periodic(host, guest.vcpu, 2_000_000).unwrap();
+        assert!(!run(1_999_999));
+        assert!(run(1));
+        assert!(run(2_000_000), "again and again");
+        time::timers::stop_periodic(host, guest.vcpu);
+        assert!(!run(SECOND));
+        // A time that is too far away to be meant comes soon.
+        assert_eq!(set_timer_op(&guest, i64::MAX), Ok(0));
+        assert!(!run(99_999_999));
+        assert!(run(1));
+        assert_eq!(set_timer_op(&guest, -5), Ok(0));
+        assert!(run(100_000_000));
+        // The watchdog ends the machine of a control domain; here it is asked for another domain.
+        crate::event::fixture::add_domain(host, 1, 1);
+        let other = domain(host, 1);
+        assert_eq!(crate::domain::shutdown::set_watchdog(host, &other, 0, 3), Ok(1));
+        run(2 * SECOND);
+        assert_eq!(crate::domain::shutdown::set_watchdog(host, &other, 1, 3), Ok(0), "served");
+        run(2 * SECOND);
+        assert_eq!(other.lifecycle.shutdown_reason(), None);
+        run(SECOND);
+        assert_eq!(other.lifecycle.shutdown_reason(), Some(4));
+    });
+}
