@@ -153,6 +153,10 @@ pub struct Host {
     pub domains: DomainTable,
     /// All processors, by number.
     pub cpus: Vec<Cpu>,
+    /// System time and the wall clock.
+    pub clock: crate::time::Clock,
+    /// Which domain hears of each global virtual interrupt.
+    pub virq_handlers: crate::event::VirqHandlers,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
 }

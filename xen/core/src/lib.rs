@@ -24,6 +24,7 @@ pub mod memory;
 pub mod outcome;
 pub mod p2m;
 pub mod sched;
+pub mod time;
 pub mod timer;
 pub mod vcpu;
 pub mod x86;

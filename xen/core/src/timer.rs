@@ -14,6 +14,10 @@ pub enum TimerKind {
     Lapic = 1,
     /// SCHEDOP_poll's time-out.
     Poll = 2,
+    /// VCPUOP_set_periodic_timer: sends VIRQ_TIMER again and again.
+    Periodic = 3,
+    /// SCHEDOP_watchdog, the domain's earliest; on vCPU 0 only.
+    Watchdog = 4,
 }
 
 /// No deadline.
@@ -22,22 +26,24 @@ const NEVER: u64 = u64::MAX;
 /// A vCPU's deadlines, in ticks of the time stamp counter.
 #[derive(Debug)]
 pub struct VcpuTimers {
-    deadlines: [AtomicU64; 3],
+    deadlines: [AtomicU64; 5],
 }
 
 impl VcpuTimers {
     /// None set.
     pub const fn new() -> Self {
-        Self { deadlines: [const { AtomicU64::new(NEVER) }; 3] }
+        Self { deadlines: [const { AtomicU64::new(NEVER) }; 5] }
     }
 
     /// The deadline of a timer, if it is set.
     pub fn deadline(&self, kind: TimerKind) -> Option<u64> {
-        let [singleshot, lapic, poll] = &self.deadlines;
+        let [singleshot, lapic, poll, periodic, watchdog] = &self.deadlines;
         let place = match kind {
             TimerKind::Singleshot => singleshot,
             TimerKind::Lapic => lapic,
             TimerKind::Poll => poll,
+            TimerKind::Periodic => periodic,
+            TimerKind::Watchdog => watchdog,
         };
         Some(place.load(Ordering::Acquire)).filter(|deadline| *deadline != NEVER)
     }

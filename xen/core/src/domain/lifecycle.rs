@@ -1,5 +1,6 @@
 //! Whether a domain runs: pause counts, shutdown, the steps of dying.
 
+use super::shutdown::Watchdogs;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Why a domain stopped (public/sched.h, SHUTDOWN_*).
@@ -28,6 +29,10 @@ pub struct Lifecycle {
     /// Pauses by the toolstack.
     toolstack_pauses: AtomicU32,
     shutdown: AtomicU32,
+    /// The reason that the guest announced for its next shutdown (SCHEDOP_shutdown_code).
+    announced: AtomicU32,
+    /// The guest's watchdog timers.
+    pub watchdogs: Watchdogs,
     stage: AtomicU8,
 }
 
@@ -38,6 +43,8 @@ impl Lifecycle {
             system_pauses: AtomicU32::new(0),
             toolstack_pauses: AtomicU32::new(1),
             shutdown: AtomicU32::new(RUNNING),
+            announced: AtomicU32::new(RUNNING),
+            watchdogs: Watchdogs::new(),
             stage: AtomicU8::new(Stage::Alive as u8),
         }
     }
@@ -90,8 +97,16 @@ impl Lifecycle {
         u8::try_from(self.shutdown.load(Ordering::Acquire)).ok()
     }
 
+    /// Announces the reason of the next shutdown; the first announcement stays, and is what any later shutdown reports.
+    pub fn announce(&self, reason: ShutdownReason) -> ShutdownReason {
+        let reason = u32::from(reason);
+        let before = self.announced.compare_exchange(RUNNING, reason, Ordering::AcqRel, Ordering::Acquire);
+        u8::try_from(before.err().unwrap_or(reason)).unwrap_or(u8::MAX)
+    }
+
     /// Undoes a shutdown (resume after suspend).
     pub fn clear_shutdown(&self) {
+        self.announced.store(RUNNING, Ordering::Release);
         self.shutdown.store(RUNNING, Ordering::Release);
     }
 

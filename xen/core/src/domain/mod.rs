@@ -4,6 +4,7 @@
 //! lock ranks (`machine::lock::rank`).
 
 pub mod lifecycle;
+pub mod shutdown;
 
 use crate::event::DomainEvents;
 use crate::grant::DomainGrants;

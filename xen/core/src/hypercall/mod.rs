@@ -3,10 +3,16 @@
 //! `public-abi` decodes the registers into a `Request`, `dispatch` hands it to the family's file, and that decodes and checks
 //! the sub-operation and calls a verb. Policy is in the verbs.
 
+pub mod event;
+pub mod grant;
 pub mod memory;
 mod memory_info;
 mod memory_physmap;
+pub mod sched;
 pub mod target;
+pub mod vcpu;
+mod vcpu_initialise;
+pub mod vm_assist;
 
 pub use target::{Need, Target, target};
 

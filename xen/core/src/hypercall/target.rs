@@ -14,6 +14,8 @@ use public_abi::domid::DOMID_SELF;
 /// Who may make a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Need {
+    /// Everybody may: the request itself says what is allowed, such as a grant (`XSM_HOOK`).
+    Nothing,
     /// A domain for itself, and the control domain for all (`XSM_TARGET`).
     SelfOrControl,
     /// The control domain alone (`XSM_PRIV`).
@@ -47,7 +49,7 @@ impl Deref for Target<'_> {
 pub fn target<'a>(caller: &Caller<'a>, domid: u16, need: Need) -> Result<Target<'a>, Errno> {
     let found = find(caller, domid)?;
     let is_allowed = match (&found, need) {
-        (Target::Own(_), Need::SelfOrControl) => true,
+        (_, Need::Nothing) | (Target::Own(_), Need::SelfOrControl) => true,
         _ => caller.domain.is_control(),
     };
     if is_allowed { Ok(found) } else { Err(Errno::EPERM) }

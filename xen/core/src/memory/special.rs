@@ -19,17 +19,19 @@ pub enum GrantFrames {
 /// # Errors
 /// `EINVAL`, if it has none.
 pub fn shared_info(domain: &Domain) -> Result<Pin, Errno> {
-    let _events = &domain.events;
-    Err(Errno::EINVAL)
+    Pin::take(domain.events.shared_info_mfn(), domain.id).ok_or(Errno::EINVAL)
 }
 
 /// A frame of the domain's grant table; the table grows to it if it may.
 ///
 /// # Errors
 /// `EINVAL` for a frame that the table cannot have; `ENOMEM`.
-pub fn grant_frame(domain: &Domain, _frames: GrantFrames, _index: u64) -> Result<Pin, Errno> {
-    let _grants = &domain.grants;
-    Err(Errno::EINVAL)
+pub fn grant_frame(domain: &Domain, frames: GrantFrames, index: u64) -> Result<Pin, Errno> {
+    match frames {
+        GrantFrames::Shared => domain.grants.shared_frame(u32::try_from(index).map_err(|_| Errno::EINVAL)?),
+        // Version 2 is not offered.
+        GrantFrames::Status => Err(Errno::EINVAL),
+    }
 }
 
 /// Frames that the domain's grant table may have at the most.

@@ -1,1 +1,466 @@
+//! Verbs one by one: what comes of them, what stays afterwards, and what happens when memory is out.
 
+use super::testing::{GuestCpu, control_settings, domain, host, insert, settings};
+use super::{
+    adopt, claim, decrease, foreign_page, map_foreign, map_grant, map_shared, mark_emulated, move_frame, populate,
+    relinquish, remove_from_physmap, unmap_grant,
+};
+use crate::domain::Domain;
+use crate::domain::lifecycle::Stage;
+use crate::fault::Handled;
+use crate::guest_mem::SharedPage;
+use crate::host::Host;
+use crate::outcome::Stop;
+use crate::p2m::{Access, Kind};
+use core::sync::atomic::Ordering;
+use machine::cpu::Work;
+use machine::fake::{FakeMachine, with_failing_allocation};
+use machine::frame::{self, Pin};
+use machine::{DomId, Gfn, Mfn};
+use public_abi::Errno;
+
+const PAGE: u64 = 4096;
+
+fn gfn(number: u64) -> Gfn {
+    Gfn::new(number)
+}
+
+fn pages(domain: &Domain) -> u64 {
+    domain.accounting.pages.load(Ordering::Relaxed)
+}
+
+/// A machine, a host and a domain 1 that may have 2000 pages; afterwards every page must be free again.
+fn with_domain(work: impl FnOnce(&FakeMachine, &Host, &Domain)) {
+    let machine = FakeMachine::builder().pages(4096).build();
+    machine.on_cpu(0, || {
+        let before = frame::free_pages();
+        let host = host();
+        let guest = domain(1, settings(), 2000);
+        work(&machine, &host, &guest);
+        assert_eq!(guest.p2m.lost_flushes(), 0);
+        guest.p2m.check().unwrap();
+        drop(guest);
+        drop(host);
+        assert_eq!(frame::free_pages(), before, "pages were lost");
+    });
+}
+
+#[test]
+fn memory_comes_zeroed_and_goes_back() {
+    with_domain(|machine, host, guest| {
+        let mut cpu = GuestCpu::new(machine, guest);
+        let free = frame::free_pages();
+        populate(host, guest, gfn(5), 0).unwrap();
+        assert_eq!((pages(guest), guest.p2m.maximum_gfn()), (1, gfn(5)));
+        assert_eq!(cpu.access(guest, 5 * PAGE, None), Ok(0));
+        assert_eq!(cpu.access(guest, 5 * PAGE + 8, Some(7)), Ok(7));
+        decrease(guest, gfn(5), 0).unwrap();
+        assert_eq!(pages(guest), 0);
+        let (_, handled) = cpu.access(guest, 5 * PAGE, None).unwrap_err();
+        assert_eq!(handled, Handled::Emulate, "nothing is there any more");
+        assert_eq!(frame::free_pages() + guest.p2m.table_pages() - 1, free, "only tables are left");
+        assert_eq!(decrease(guest, gfn(5), 0), Err(Errno::ENOENT));
+        assert_eq!(decrease(guest, gfn(u64::MAX), 0), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn large_extents_are_one_entry_where_they_fit() {
+    with_domain(|machine, host, guest| {
+        let mut cpu = GuestCpu::new(machine, guest);
+        populate(host, guest, gfn(512), 9).unwrap();
+        assert_eq!(guest.p2m.lookup(gfn(513)).order, 9);
+        populate(host, guest, gfn(1024 + 3), 9).unwrap();
+        assert_eq!(guest.p2m.lookup(gfn(1024 + 3)).order, 0, "not aligned");
+        assert_eq!(pages(guest), 1024);
+        assert_eq!(populate(host, guest, gfn(4096), 9), Ok(()), "a third one still fits into 2000 pages");
+        assert_eq!(populate(host, guest, gfn(8192), 9), Err(Errno::ENOMEM), "a fourth does not");
+        // A hole in the middle splits the block; the others keep their content.
+        cpu.access(guest, (512 + 77) * PAGE, Some(77)).unwrap();
+        cpu.access(guest, (512 + 79) * PAGE, Some(79)).unwrap();
+        decrease(guest, gfn(512 + 78), 0).unwrap();
+        assert_eq!(cpu.access(guest, (512 + 77) * PAGE, None), Ok(77));
+        assert_eq!(cpu.access(guest, (512 + 79) * PAGE, None), Ok(79));
+        assert!(cpu.access(guest, (512 + 78) * PAGE, None).is_err());
+        assert_eq!(decrease(guest, gfn(512), 9), Err(Errno::ENOENT), "stops at the hole");
+        assert_eq!(pages(guest), 1536 - 79);
+        decrease(guest, gfn(512 + 79), 0).unwrap();
+        decrease(guest, gfn(4096), 9).unwrap();
+        assert_eq!(pages(guest), 1536 - 80 - 512);
+    });
+}
+
+#[test]
+fn populating_over_memory_frees_what_was_there() {
+    with_domain(|machine, host, guest| {
+        let mut cpu = GuestCpu::new(machine, guest);
+        populate(host, guest, gfn(0), 9).unwrap();
+        cpu.access(guest, 3 * PAGE, Some(3)).unwrap();
+        populate(host, guest, gfn(3), 0).unwrap();
+        assert_eq!(cpu.access(guest, 3 * PAGE, None), Ok(0), "a new page");
+        assert_eq!(pages(guest), 512);
+        populate(host, guest, gfn(0), 9).unwrap();
+        assert_eq!(pages(guest), 512);
+        assert_eq!(cpu.access(guest, 3 * PAGE, None), Ok(0));
+    });
+}
+
+#[test]
+fn an_empty_table_makes_way_for_a_block() {
+    with_domain(|machine, host, guest| {
+        let mut cpu = GuestCpu::new(machine, guest);
+        populate(host, guest, gfn(3), 0).unwrap();
+        cpu.access(guest, 3 * PAGE, Some(1)).unwrap();
+        decrease(guest, gfn(3), 0).unwrap();
+        // Filled, so that the reserve counts the same before and after.
+        drop(guest.p2m.begin());
+        let tables = guest.p2m.table_pages();
+        populate(host, guest, gfn(0), 9).unwrap();
+        assert_eq!(guest.p2m.lookup(gfn(0)).order, 9);
+        assert_eq!(guest.p2m.table_pages(), tables - 1, "the lowest table is freed");
+        // The processor still remembers that table; had it been freed without a flush, this would end the test.
+        assert_eq!(cpu.access(guest, 4 * PAGE, None), Ok(0));
+    });
+}
+
+#[test]
+fn a_dying_domain_gets_nothing_and_the_end_is_preemptible() {
+    with_domain(|machine, host, guest| {
+        for block in 0..3 {
+            populate(host, guest, gfn(block * 1024 + 1), 9).unwrap();
+        }
+        populate(host, guest, gfn(1 << 30), 0).unwrap();
+        guest.lifecycle.advance(Stage::Dying);
+        assert_eq!(populate(host, guest, gfn(9000), 0), Err(Errno::ESRCH));
+        machine.note_work(0, Work::KICK);
+        let mut steps = 0;
+        while let Err(stop) = relinquish(host, guest) {
+            assert_eq!(stop, Stop::Restart(None));
+            steps += 1;
+            if steps == 2 {
+                machine::cpu::take_work();
+            }
+            assert!(steps < 100);
+            guest.p2m.check().unwrap();
+        }
+        assert!(steps >= 1, "work was waiting");
+        assert_eq!(pages(guest), 0);
+        assert_eq!(relinquish(host, guest), Ok(0), "nothing more to do");
+    });
+}
+
+#[test]
+fn foreign_pages_outlive_their_owner() {
+    with_domain(|machine, host, guest| {
+        let owner = domain(2, settings(), 100);
+        populate(host, &owner, gfn(40), 0).unwrap();
+        let mut owner_cpu = GuestCpu::new(machine, &owner);
+        owner_cpu.access(&owner, 40 * PAGE, Some(0x1234)).unwrap();
+        map_foreign(guest, gfn(7), foreign_page(&owner, gfn(40)).unwrap()).unwrap();
+        let mut cpu = GuestCpu::new(machine, guest);
+        assert_eq!(cpu.access(guest, 7 * PAGE, None), Ok(0x1234));
+        assert_eq!((pages(guest), pages(&owner)), (0, 1), "the owner pays");
+        let mfn = guest.p2m.lookup(gfn(7)).mfn;
+        owner.lifecycle.advance(Stage::Dying);
+        relinquish(host, &owner).unwrap();
+        drop(owner);
+        assert_eq!(cpu.access(guest, 7 * PAGE, Some(5)), Ok(5), "the mapping keeps the page");
+        assert_eq!(frame::state(mfn).unwrap().count, 1);
+        remove_from_physmap(guest, gfn(7)).unwrap();
+        assert_eq!(frame::state(mfn).unwrap().count & 0xff, frame::state(mfn).unwrap().count, "in the pool again");
+        assert_ne!(frame::state(mfn).unwrap().kind, frame::Kind::Guest);
+        assert!(cpu.access(guest, 7 * PAGE, None).is_err());
+        assert_eq!(remove_from_physmap(guest, gfn(7)), Err(Errno::ENOENT));
+    });
+}
+
+#[test]
+fn only_own_memory_can_be_shown_to_others() {
+    with_domain(|_, host, guest| {
+        let other = domain(2, settings(), 100);
+        populate(host, &other, gfn(1), 0).unwrap();
+        populate(host, guest, gfn(1), 0).unwrap();
+        map_foreign(guest, gfn(2), foreign_page(&other, gfn(1)).unwrap()).unwrap();
+        assert_eq!(foreign_page(guest, gfn(2)).map(drop), Err(Errno::EINVAL), "no lending on");
+        assert_eq!(foreign_page(guest, gfn(3)).map(drop), Err(Errno::EINVAL));
+        let shared = SharedPage::try_new(guest.id).unwrap();
+        map_shared(guest, gfn(4), Pin::take(shared.mfn(), guest.id).unwrap()).unwrap();
+        assert_eq!(foreign_page(guest, gfn(4)).map(drop), Err(Errno::EINVAL), "nor pages of the hypervisor");
+        // Ballooning and populating leave pages of others alone; a foreign page may replace another.
+        assert_eq!(decrease(guest, gfn(2), 0), Err(Errno::ENXIO));
+        assert_eq!(populate(host, guest, gfn(2), 0), Err(Errno::EINVAL));
+        map_foreign(guest, gfn(2), foreign_page(&other, gfn(1)).unwrap()).unwrap();
+        assert_eq!(pages(guest), 1);
+        remove_from_physmap(guest, gfn(2)).unwrap();
+    });
+}
+
+#[test]
+fn read_only_memory_stays_read_only_for_others() {
+    with_domain(|machine, host, guest| {
+        let owner = domain(2, settings(), 100);
+        populate(host, &owner, gfn(1), 0).unwrap();
+        let mut txn = owner.p2m.begin().unwrap();
+        txn.retype(gfn(1), 0, Kind::RamRo).unwrap();
+        txn.commit().complete();
+        map_foreign(guest, gfn(2), foreign_page(&owner, gfn(1)).unwrap()).unwrap();
+        let mut cpu = GuestCpu::new(machine, guest);
+        assert_eq!(cpu.access(guest, 2 * PAGE, None), Ok(0));
+        let (_, handled) = cpu.access(guest, 2 * PAGE, Some(1)).unwrap_err();
+        assert!(matches!(handled, Handled::Crash(_)));
+        assert!(guest.p2m.pin(gfn(2), Access::Write).is_err());
+        let mut owner_cpu = GuestCpu::new(machine, &owner);
+        assert_eq!(owner_cpu.access(&owner, PAGE, Some(1)).unwrap_err().1, Handled::Emulate, "writes are swallowed");
+        remove_from_physmap(guest, gfn(2)).unwrap();
+    });
+}
+
+#[test]
+fn granted_pages_are_unmapped_by_their_own_call_only() {
+    with_domain(|machine, host, guest| {
+        let owner = domain(2, settings(), 100);
+        populate(host, &owner, gfn(1), 0).unwrap();
+        let page = owner.p2m.pin_for_others(gfn(1), Access::Write).unwrap();
+        let mfn = page.mfn();
+        map_grant(guest, gfn(9), page, Access::Write).unwrap();
+        let mut cpu = GuestCpu::new(machine, guest);
+        cpu.access(guest, 9 * PAGE, Some(1)).unwrap();
+        assert_eq!(remove_from_physmap(guest, gfn(9)), Err(Errno::EINVAL));
+        assert_eq!(decrease(guest, gfn(9), 0), Err(Errno::ENXIO));
+        assert_eq!(unmap_grant(guest, gfn(9), Mfn::new(mfn.number() + 1)), Err(Errno::EINVAL));
+        unmap_grant(guest, gfn(9), mfn).unwrap();
+        assert_eq!(unmap_grant(guest, gfn(9), mfn), Err(Errno::EINVAL));
+        assert!(cpu.access(guest, 9 * PAGE, None).is_err());
+        assert_eq!(frame::state(mfn).unwrap().count, 1, "the owner's alone");
+    });
+}
+
+#[test]
+fn shared_pages_are_seen_by_both_and_not_charged() {
+    with_domain(|machine, host, guest| {
+        populate(host, guest, gfn(1), 0).unwrap();
+        let shared = SharedPage::try_new(guest.id).unwrap();
+        map_shared(guest, gfn(1), Pin::take(shared.mfn(), guest.id).unwrap()).unwrap();
+        assert_eq!(pages(guest), 0, "the page that was there is freed");
+        let mut cpu = GuestCpu::new(machine, guest);
+        assert!(machine::memory::write(shared.pin(), 0, &9u64.to_le_bytes()));
+        assert_eq!(cpu.access(guest, PAGE, None), Ok(9));
+        let mfn = shared.mfn();
+        drop(shared);
+        assert_eq!(cpu.access(guest, PAGE, None), Ok(9), "the mapping keeps it");
+        populate(host, guest, gfn(1), 0).unwrap();
+        assert_ne!(frame::state(mfn).unwrap().kind, frame::Kind::Shared);
+    });
+}
+
+#[test]
+fn frames_move_within_a_domain() {
+    with_domain(|machine, host, guest| {
+        populate(host, guest, gfn(0), 9).unwrap();
+        populate(host, guest, gfn(600), 0).unwrap();
+        let mut cpu = GuestCpu::new(machine, guest);
+        cpu.access(guest, 5 * PAGE, Some(55)).unwrap();
+        cpu.access(guest, 600 * PAGE, Some(66)).unwrap();
+        move_frame(guest, gfn(5), gfn(600)).unwrap();
+        assert_eq!(cpu.access(guest, 600 * PAGE, None), Ok(55));
+        assert!(cpu.access(guest, 5 * PAGE, None).is_err());
+        assert_eq!(pages(guest), 512);
+        move_frame(guest, gfn(600), gfn(1 << 27)).unwrap();
+        assert_eq!(cpu.access(guest, (1 << 27) * PAGE, None), Ok(55));
+        move_frame(guest, gfn(1 << 27), gfn(1 << 27)).unwrap();
+        assert_eq!(move_frame(guest, gfn(600), gfn(1)), Err(Errno::EINVAL), "nothing is there");
+        assert_eq!(move_frame(guest, gfn(1), gfn(1 << 40)), Err(Errno::EINVAL), "beyond what tables translate");
+        assert_eq!(pages(guest), 512);
+    });
+}
+
+/// A 1:1 control domain with frames 64 to 1600 of a machine whose RAM ends at 2048, and the rest of RAM free.
+fn with_control(work: impl FnOnce(&FakeMachine, &Host, &Domain)) {
+    let machine = FakeMachine::builder().pages(2048).reserve(64, 1536).build();
+    machine.on_cpu(0, || {
+        let host = host();
+        let control = domain(0, control_settings(), 1536);
+        assert_eq!(adopt(&control, Mfn::new(64), 1536), Ok(1536));
+        work(&machine, &host, &control);
+        control.p2m.check().unwrap();
+        assert_eq!(control.p2m.lost_flushes(), 0);
+    });
+}
+
+#[test]
+fn a_control_domain_gets_its_own_frames_back_and_no_others() {
+    with_control(|machine, host, control| {
+        let mut cpu = GuestCpu::new(machine, control);
+        assert_eq!(control.p2m.lookup(gfn(512)).order, 9, "adopted in blocks");
+        assert_eq!(pages(control), 1536);
+        cpu.access(control, 700 * PAGE, Some(7)).unwrap();
+        let free = frame::free_pages();
+        decrease(control, gfn(700), 0).unwrap();
+        assert_eq!(control.p2m.lookup(gfn(700)).kind, Kind::Reserved);
+        assert_eq!(pages(control), 1535);
+        assert!(frame::free_pages() <= free, "the frame is not lent to anybody");
+        assert_eq!(
+            cpu.access(control, 700 * PAGE, None).unwrap_err().1,
+            Handled::Emulate,
+            "RAM is never mapped by a fault"
+        );
+        assert_eq!(populate(host, control, gfn(3000), 0), Err(Errno::ENOMEM), "no frame of that number");
+        assert_eq!(populate(host, control, gfn(701), 0), Err(Errno::ENOMEM), "it is there");
+        populate(host, control, gfn(700), 0).unwrap();
+        assert_eq!(control.p2m.lookup(gfn(700)).mfn, Mfn::new(700));
+        assert_eq!(cpu.access(control, 700 * PAGE, None), Ok(7));
+        assert_eq!(move_frame(control, gfn(700), gfn(5000)), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn whole_blocks_are_reserved_and_come_back_as_blocks() {
+    with_control(|_, host, control| {
+        decrease(control, gfn(512), 9).unwrap();
+        assert_eq!(control.p2m.lookup(gfn(600)), crate::p2m::Entry::with_frame(Kind::Reserved, 9, Mfn::new(512)));
+        populate(host, control, gfn(512), 9).unwrap();
+        assert_eq!(control.p2m.lookup(gfn(600)).order, 9);
+        assert_eq!(pages(control), 1536);
+        // With one page missing the block cannot come back.
+        decrease(control, gfn(1024), 9).unwrap();
+        populate(host, control, gfn(1030), 0).unwrap();
+        assert_eq!(populate(host, control, gfn(1024), 9), Err(Errno::ENOMEM));
+        assert_eq!(pages(control), 1536 - 511);
+    });
+}
+
+#[test]
+fn something_else_at_a_control_domains_frame_does_not_lose_the_frame() {
+    with_control(|machine, host, control| {
+        let owner = domain(3, settings(), 10);
+        populate(host, &owner, gfn(1), 0).unwrap();
+        let mut cpu = GuestCpu::new(machine, control);
+        cpu.access(control, 800 * PAGE, Some(8)).unwrap();
+        // Over RAM, and over a ballooned frame.
+        decrease(control, gfn(801), 0).unwrap();
+        for at in [800, 801] {
+            map_foreign(control, gfn(at), foreign_page(&owner, gfn(1)).unwrap()).unwrap();
+            cpu.access(control, at * PAGE, Some(at)).unwrap();
+        }
+        assert_eq!(pages(control), 1534);
+        assert_eq!(frame::state(Mfn::new(800)).unwrap().owner, DomId(0));
+        for at in [800, 801] {
+            remove_from_physmap(control, gfn(at)).unwrap();
+            assert_eq!(control.p2m.lookup(gfn(at)).kind, Kind::Reserved);
+            assert_eq!(frame::state(Mfn::new(at)).unwrap().count, 1);
+            populate(host, control, gfn(at), 0).unwrap();
+        }
+        assert_eq!(cpu.access(control, 800 * PAGE, None), Ok(8), "its old content");
+        assert_eq!(pages(control), 1536);
+        assert_eq!(frame::state(owner.p2m.lookup(gfn(1)).mfn).unwrap().count, 1);
+    });
+}
+
+#[test]
+fn devices_are_mapped_at_their_first_use_unless_they_are_emulated() {
+    with_control(|machine, host, control| {
+        let mut cpu = GuestCpu::new(machine, control);
+        mark_emulated(control, gfn(0xfee00), 1).unwrap();
+        mark_emulated(control, gfn(0xb0000), 1 << 14).unwrap();
+        assert_eq!(cpu.access(control, 0xfee0_0020, None).unwrap_err().1, Handled::Emulate);
+        assert_eq!(cpu.access(control, 0xb000_1000, None).unwrap_err().1, Handled::Emulate);
+        assert_eq!(cpu.access(control, 0xfeb0_0000, None), Ok(u64::MAX), "the fake device answers with ones");
+        cpu.access(control, 0xfeb0_0008, Some(3)).unwrap();
+        assert_eq!(machine.device_writes().len(), 1);
+        assert_eq!(control.p2m.lookup(gfn(0xfeb00)).kind, Kind::MmioDirect);
+        // RAM that is not the domain's: the pool's, the hypervisor's.
+        assert_eq!(cpu.access(control, 5 * PAGE, None).unwrap_err().1, Handled::Emulate);
+        assert_eq!(decrease(control, gfn(0xfeb00), 0), Err(Errno::EPERM));
+        assert_eq!(populate(host, control, gfn(0xfee00), 0), Err(Errno::ENOMEM));
+        assert_eq!(mark_emulated(control, gfn(700), 1), Err(Errno::EBUSY), "RAM is there");
+        // Marking takes a mapping away again.
+        mark_emulated(control, gfn(0xfeb00), 1).unwrap();
+        assert_eq!(cpu.access(control, 0xfeb0_0000, None).unwrap_err().1, Handled::Emulate);
+    });
+}
+
+#[test]
+fn guests_never_get_device_memory_by_a_fault() {
+    with_domain(|machine, _, guest| {
+        let mut cpu = GuestCpu::new(machine, guest);
+        assert_eq!(cpu.access(guest, 0xfeb0_0000, None).unwrap_err().1, Handled::Emulate);
+        assert_eq!(guest.p2m.lookup(gfn(0xfeb00)).kind, Kind::Hole);
+    });
+}
+
+#[test]
+fn claims_keep_memory_for_their_domain() {
+    with_domain(|_, host, guest| {
+        let other = domain(2, settings(), 10_000);
+        populate(host, guest, gfn(0), 0).unwrap();
+        assert_eq!(claim(host, guest, 2001), Err(Errno::EINVAL), "more than it may have");
+        assert_eq!(claim(host, guest, 1), Err(Errno::EINVAL), "it has that");
+        assert_eq!(claim(host, &other, 10_000), Err(Errno::ENOMEM));
+        claim(host, guest, 2000).unwrap();
+        assert_eq!(claim(host, guest, 2000), Err(Errno::EINVAL), "one claim at a time");
+        assert_eq!(guest.accounting.claimed.load(Ordering::Relaxed), 1999);
+        // The other gets what is left, and no page more.
+        let mut got = 0;
+        while populate(host, &other, gfn(got), 0).is_ok() {
+            got += 1;
+        }
+        assert!(got > 0 && frame::free_pages() >= 1999, "{got} {}", frame::free_pages());
+        populate(host, guest, gfn(512), 9).unwrap();
+        assert_eq!(guest.accounting.claimed.load(Ordering::Relaxed), 1999 - 512);
+        assert_eq!(host.domains.claimed_pages.load(Ordering::Relaxed), 1999 - 512);
+        claim(host, guest, 0).unwrap();
+        assert_eq!(host.domains.claimed_pages.load(Ordering::Relaxed), 0);
+        populate(host, &other, gfn(got), 0).unwrap();
+    });
+}
+
+#[test]
+fn the_host_counts_claims_of_dead_domains_out() {
+    with_domain(|_, host, guest| {
+        claim(host, guest, 50).unwrap();
+        guest.lifecycle.advance(Stage::Dying);
+        relinquish(host, guest).unwrap();
+        assert_eq!(host.domains.claimed_pages.load(Ordering::Relaxed), 0);
+        insert(host, domain(9, settings(), 1));
+    });
+}
+
+/// Runs `work` on a fresh domain with allocation 0, 1, 2, … failing, until none fails any more.
+fn fail_every_allocation(work: impl Fn(&Host, &Domain) -> Result<(), Errno>) {
+    for nth in 0..200 {
+        let mut has_failed = true;
+        with_domain(|_, host, guest| {
+            populate(host, guest, gfn(100), 0).unwrap();
+            let (result, failed) = with_failing_allocation(nth, || work(host, guest));
+            has_failed = failed;
+            guest.p2m.check().unwrap();
+            if result.is_err() {
+                assert!(failed, "{result:?} though memory was there");
+                // Once more with enough memory, over whatever is left of the first time.
+                work(host, guest).unwrap();
+            }
+        });
+        if !has_failed {
+            return;
+        }
+    }
+    panic!("more allocations than expected");
+}
+
+#[test]
+fn no_failing_allocation_loses_a_page_or_a_count() {
+    fail_every_allocation(|host, guest| {
+        populate(host, guest, gfn(5), 0)?;
+        populate(host, guest, gfn(1 << 20), 9)?;
+        populate(host, guest, gfn(509), 9)?;
+        let expected = guest.accounting.pages.load(Ordering::Relaxed);
+        assert_eq!(expected, 1 + 1 + 512 + 512);
+        decrease(guest, gfn((1 << 20) + 7), 0)?;
+        populate(host, guest, gfn((1 << 20) + 7), 0)
+    });
+    fail_every_allocation(|host, guest| {
+        populate(host, guest, gfn(512), 9)?;
+        move_frame(guest, gfn(600), gfn(1 << 27))?;
+        remove_from_physmap(guest, gfn(601))
+    });
+}

@@ -7,7 +7,7 @@ use crate::event::VcpuEvents;
 use crate::sched::Unit;
 use crate::timer::VcpuTimers;
 use crate::x86::VcpuX86;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use machine::DomId;
 use machine::boxed::OutOfMemory;
 use machine::lock::{Lock, rank};
@@ -22,6 +22,8 @@ bitflags::bitflags! {
         const BLOCKED = 1 << 1;
         /// It waits for one of a few event channels (SCHEDOP_poll).
         const POLLING = 1 << 2;
+        /// It waits for a device model's answer.
+        const DEVICE = 1 << 3;
     }
 }
 
@@ -37,6 +39,8 @@ pub struct Vcpu {
     wait: AtomicU32,
     /// Pauses of this vCPU alone.
     pauses: AtomicU32,
+    /// Whether its registers were ever set (VCPUOP_initialise, sethvmcontext, a start-up IPI).
+    pub is_initialised: AtomicBool,
     /// Where it runs and how much it has run.
     pub sched: Unit,
     /// Its vcpu_info, runstate area and upcall vector.
@@ -59,6 +63,7 @@ impl Vcpu {
             hardware: Lock::new(machine::vcpu::Vcpu::try_new(root)?),
             wait: AtomicU32::new(Wait::DOWN.bits()),
             pauses: AtomicU32::new(0),
+            is_initialised: AtomicBool::new(false),
             sched: Unit::new(),
             events: VcpuEvents::new(),
             timers: VcpuTimers::new(),

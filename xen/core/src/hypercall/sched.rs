@@ -1,0 +1,130 @@
+//! sched_op (hypercall 29, public/sched.h): giving up the CPU, waiting for events, stopping.
+
+use super::{Caller, Need, target};
+use crate::domain::shutdown;
+use crate::event::neighbours::has_deliverable_interrupt;
+use crate::event::{channel, poll, upcall};
+use crate::outcome::{Reply, Stop};
+use crate::time::timers;
+use crate::timer::TimerKind;
+use crate::vcpu::Wait;
+use public_abi::domid::DOMID_SELF;
+use public_abi::sched::{SchedOp, SchedPinOverride, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog};
+use public_abi::{Errno, GuestPtr};
+
+/// Ports in one poll at the most, as in Xen.
+const MOST_POLLED: u32 = 128;
+
+/// Answers the call.
+///
+/// # Errors
+/// ENOSYS for an operation that does not exist; else those of the operation.
+pub fn sched_op(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
+    match SchedOp::try_from(command).map_err(|_| Errno::ENOSYS)? {
+        SchedOp::Yield => Err(Stop::Yield(0)),
+        SchedOp::Block => block(caller),
+        SchedOp::Shutdown => {
+            let request: SchedShutdown = caller.memory.read(argument.cast())?;
+            shutdown::shutdown(caller.host, caller.domain, low_byte(request.reason));
+            // The domain has stopped: the run loop sees it and takes another vCPU.
+            Err(Stop::Yield(0))
+        }
+        SchedOp::ShutdownCode => {
+            let request: SchedShutdown = caller.memory.read(argument.cast())?;
+            caller.domain.lifecycle.announce(low_byte(request.reason));
+            Ok(0)
+        }
+        SchedOp::Poll => poll(caller, argument.cast()),
+        SchedOp::RemoteShutdown => remote_shutdown(caller, argument.cast()),
+        SchedOp::Watchdog => {
+            let request: SchedWatchdog = caller.memory.read(argument.cast())?;
+            Ok(shutdown::set_watchdog(caller.host, caller.domain, request.id, request.timeout)?)
+        }
+        SchedOp::PinOverride => pin_override(caller, argument.cast()),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// Reasons are kept as bytes; Xen cuts them off the same way.
+const fn low_byte(reason: u32) -> u8 {
+    let [low, ..] = reason.to_le_bytes();
+    low
+}
+
+/// Waits until there is an event or an interrupt. The vCPU counts as blocked before the last look, so that what comes after
+/// the look wakes it.
+fn block(caller: &Caller<'_>) -> Reply {
+    upcall::clear_mask(caller.domain, caller.vcpu);
+    caller.vcpu.add_wait(Wait::BLOCKED);
+    if has_deliverable_interrupt(caller.domain, caller.vcpu) {
+        caller.vcpu.clear_wait(Wait::BLOCKED);
+        return Ok(0);
+    }
+    Err(Stop::Block(0))
+}
+
+/// Waits until one of some ports has an event pending, or the time has come.
+fn poll(caller: &Caller<'_>, argument: GuestPtr<SchedPoll>) -> Reply {
+    let request = caller.memory.read(argument)?;
+    if request.nr_ports > MOST_POLLED {
+        return Err(Errno::EINVAL.into());
+    }
+    let (host, domain, vcpu) = (caller.host, caller.domain, caller.vcpu);
+    poll::begin(domain, vcpu);
+    let must_wait =
+        if has_deliverable_interrupt(caller.domain, caller.vcpu) { Ok(false) } else { none_pending(caller, &request) };
+    if must_wait != Ok(true) {
+        poll::stop(domain, vcpu);
+        vcpu.clear_wait(Wait::BLOCKED);
+        return must_wait.map(|_| 0).map_err(Stop::Error);
+    }
+    if request.timeout != 0 {
+        timers::set(host, vcpu, TimerKind::Poll, request.timeout);
+    } else if vcpu.timers.deadline(TimerKind::Poll).is_some() {
+        timers::stop(host, vcpu, TimerKind::Poll);
+    }
+    Err(Stop::Block(0))
+}
+
+/// Whether no port of a poll has its event pending.
+fn none_pending(caller: &Caller<'_>, request: &SchedPoll) -> Result<bool, Errno> {
+    let mut port = 0;
+    for number in 0..request.nr_ports {
+        port = caller.memory.read_at(request.ports, u64::from(number))?;
+        if channel::is_pending(caller.domain, port)? {
+            return Ok(false);
+        }
+    }
+    if request.nr_ports == 1 {
+        poll::narrow(caller.vcpu, port);
+    }
+    Ok(true)
+}
+
+fn remote_shutdown(caller: &Caller<'_>, argument: GuestPtr<SchedRemoteShutdown>) -> Reply {
+    let request = caller.memory.read(argument)?;
+    if request.domain_id == DOMID_SELF {
+        return Err(Errno::ESRCH.into());
+    }
+    let domain = target(caller, request.domain_id, Need::Control)?;
+    shutdown::shutdown(caller.host, &domain, low_byte(request.reason));
+    Ok(0)
+}
+
+/// Binding the calling vCPU of the control domain to one CPU for a while: checked as Xen does, then refused.
+fn pin_override(caller: &Caller<'_>, argument: GuestPtr<SchedPinOverride>) -> Reply {
+    if !caller.domain.is_control() {
+        return Err(Errno::EPERM.into());
+    }
+    let request = caller.memory.read(argument)?;
+    let cpu = usize::try_from(request.pcpu).ok();
+    if cpu.is_some_and(|cpu| cpu >= caller.host.cpus.len()) {
+        return Err(Errno::EINVAL.into());
+    }
+    // Undoing what was never done is EINVAL in Xen too. Binding is not offered: Linux needs it for firmware calls of a few
+    // machines only, and does without.
+    if cpu.is_none() {
+        return Err(Errno::EINVAL.into());
+    }
+    Err(Errno::EOPNOTSUPP.into())
+}

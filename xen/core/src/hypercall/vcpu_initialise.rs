@@ -1,0 +1,214 @@
+//! VCPUOP_initialise: the first registers of a vCPU that is down (public/hvm/hvm_vcpu.h).
+//!
+//! The checks are those of Xen 4.17: they refuse states in which a processor cannot begin to run. After this, VCPUOP_up
+//! starts the vCPU.
+
+use super::Caller;
+use crate::event::neighbours;
+use crate::outcome::Stop;
+use crate::vcpu::Vcpu;
+use core::sync::atomic::Ordering;
+use machine::codec::registers::{Register, cr0, cr4, efer, rflags};
+use machine::codec::vmcb::Segment;
+use public_abi::vcpu::{VCPU_HVM_MODE_32B, VCPU_HVM_MODE_64B, VcpuHvmContext, VcpuHvmX86_32, VcpuHvmX86_64};
+use public_abi::{Errno, GuestPtr};
+
+/// Attribute bits of a segment: accessed, writable (data) or readable (code), code, not a system segment, present, granular.
+const ACCESSED: u16 = 1 << 0;
+const BUSY: u16 = 1 << 1;
+const WRITABLE: u16 = 1 << 1;
+const CODE: u16 = 1 << 3;
+const NOT_SYSTEM: u16 = 1 << 4;
+const PRESENT: u16 = 1 << 7;
+const GRANULAR: u16 = 1 << 11;
+/// Attributes are 12 bits; type is their lowest four.
+const ATTRIBUTES: u16 = 0xfff;
+const TYPE: u16 = 0xf;
+/// The type of a 32-bit or 64-bit TSS in use.
+const BUSY_TSS: u16 = 11;
+
+/// The registers that a context sets; all others are as after reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Registers {
+    general: [(Register, u64); 8],
+    rip: u64,
+    rflags: u64,
+    cr0: u64,
+    cr3: u64,
+    cr4: u64,
+    efer: u64,
+    cs: Segment,
+    ds: Segment,
+    es: Segment,
+    ss: Segment,
+    tr: Segment,
+}
+
+/// Sets the registers of a vCPU of the caller's.
+///
+/// # Errors
+/// EFAULT; EEXIST if they were set before; EINVAL for a state in which no processor runs.
+pub fn initialise(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<VcpuHvmContext>) -> Result<(), Stop> {
+    let context = caller.memory.read(argument)?;
+    // One initialisation at a time: the flag and the registers change together.
+    let _one = caller.domain.control.lock();
+    if vcpu.is_initialised.load(Ordering::Acquire) {
+        return Err(Errno::EEXIST.into());
+    }
+    let (cr4_bits, efer_bits) = neighbours::allowed_control_bits(caller.domain);
+    let registers = decode(&context, cr4_bits, efer_bits)?;
+    // A vCPU that was never initialised has never run, so nobody holds its registers for long.
+    let Some(mut hardware) = vcpu.hardware.try_lock() else { return Err(Stop::Restart(None)) };
+    hardware.reset();
+    for (register, value) in registers.general {
+        hardware.set_register(register, value);
+    }
+    let vmcb = hardware.vmcb_mut();
+    (vmcb.rip, vmcb.rflags) = (registers.rip, registers.rflags);
+    (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (registers.cr0, registers.cr3, registers.cr4);
+    // Hardware runs guests with SVME only; the guest does not see it.
+    vmcb.efer = registers.efer | efer::SVME;
+    (vmcb.cs, vmcb.ds, vmcb.es) = (registers.cs, registers.ds, registers.es);
+    (vmcb.ss, vmcb.tr) = (registers.ss, registers.tr);
+    vmcb.cpl = privilege(registers.ss);
+    vcpu.is_initialised.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// The privilege level in a segment's attributes.
+const fn privilege(segment: Segment) -> u8 {
+    let [low, _] = segment.attributes.to_le_bytes();
+    low >> 5 & 3
+}
+
+fn decode(context: &VcpuHvmContext, cr4_bits: u64, efer_bits: u64) -> Result<Registers, Errno> {
+    if context.pad != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut registers = match context.mode {
+        VCPU_HVM_MODE_32B => decode_32(&context.get())?,
+        VCPU_HVM_MODE_64B => decode_64(&context.get())?,
+        _ => return Err(Errno::EINVAL),
+    };
+    if registers.efer & efer::LME != 0 && registers.cr0 & cr0::PG != 0 {
+        registers.efer |= efer::LMA;
+    }
+    let has_unknown_bits = registers.cr4 & !cr4_bits != 0 || registers.efer & !(efer_bits | efer::LMA) != 0;
+    // CR0 beyond what exists, and paging without protection, are states that VMRUN refuses.
+    let bad_cr0 = registers.cr0 >> 32 != 0
+        || registers.cr0 & (cr0::PG | cr0::PE) == cr0::PG
+        || registers.cr0 & (cr0::NW | cr0::CD) == cr0::NW;
+    let bad_long_mode = registers.efer & efer::LMA != 0 && registers.cr4 & cr4::PAE == 0;
+    if has_unknown_bits || bad_cr0 || bad_long_mode {
+        return Err(Errno::EINVAL);
+    }
+    registers.cr0 |= cr0::ET;
+    registers.rflags |= rflags::RESERVED_1;
+    Ok(registers)
+}
+
+fn decode_32(context: &VcpuHvmX86_32) -> Result<Registers, Errno> {
+    if context.pad1 != 0 || context.pad2 != [0; 3] {
+        return Err(Errno::EINVAL);
+    }
+    let registers = Registers {
+        general: [
+            (Register::Rax, u64::from(context.eax)),
+            (Register::Rcx, u64::from(context.ecx)),
+            (Register::Rdx, u64::from(context.edx)),
+            (Register::Rbx, u64::from(context.ebx)),
+            (Register::Rsp, u64::from(context.esp)),
+            (Register::Rbp, u64::from(context.ebp)),
+            (Register::Rsi, u64::from(context.esi)),
+            (Register::Rdi, u64::from(context.edi)),
+        ],
+        rip: u64::from(context.eip),
+        rflags: u64::from(context.eflags),
+        cr0: u64::from(context.cr0),
+        cr3: u64::from(context.cr3),
+        cr4: u64::from(context.cr4),
+        efer: context.efer,
+        cs: segment(Place::Cs, context.cs_base, context.cs_limit, context.cs_ar)?,
+        ds: segment(Place::Data, context.ds_base, context.ds_limit, context.ds_ar)?,
+        es: segment(Place::Data, context.es_base, context.es_limit, context.es_ar)?,
+        ss: segment(Place::Ss, context.ss_base, context.ss_limit, context.ss_ar)?,
+        tr: segment(Place::Tr, context.tr_base, context.tr_limit, context.tr_ar)?,
+    };
+    let level = privilege(registers.cs);
+    let is_too_high = |data: Segment| data.attributes & PRESENT != 0 && privilege(data) > level;
+    let is_beyond = registers.rip > u64::from(registers.cs.limit);
+    let bad_levels = privilege(registers.ss) != level || is_too_high(registers.ds) || is_too_high(registers.es);
+    if is_beyond || bad_levels || context.efer & (efer::LMA | efer::LME) == efer::LMA {
+        return Err(Errno::EINVAL);
+    }
+    Ok(registers)
+}
+
+/// Which register a segment is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Cs,
+    Ss,
+    Data,
+    Tr,
+}
+
+/// A segment of a 32-bit context, with the bits set that a processor sets when it loads one.
+fn segment(place: Place, base: u32, limit: u32, attributes: u16) -> Result<Segment, Errno> {
+    let mut attributes = attributes;
+    if attributes & PRESENT != 0 {
+        attributes |= if place == Place::Tr { BUSY } else { ACCESSED };
+    }
+    let is_there = |bits: u16| attributes & bits == bits;
+    let good = if attributes & !ATTRIBUTES != 0 {
+        false
+    } else if attributes == 0 {
+        place == Place::Data
+    } else {
+        is_there(PRESENT)
+            && match place {
+                Place::Tr => !is_there(NOT_SYSTEM) && attributes & TYPE == BUSY_TSS,
+                Place::Cs => is_there(NOT_SYSTEM | CODE),
+                Place::Ss => is_there(NOT_SYSTEM | WRITABLE) && !is_there(CODE),
+                Place::Data => is_there(NOT_SYSTEM) && (!is_there(CODE) || is_there(WRITABLE)),
+            }
+    };
+    if !good {
+        return Err(Errno::EINVAL);
+    }
+    let limit = if is_there(GRANULAR) { limit << 12 | 0xfff } else { limit };
+    Ok(Segment { selector: 0, attributes, limit, base: u64::from(base) })
+}
+
+fn decode_64(context: &VcpuHvmX86_64) -> Result<Registers, Errno> {
+    // Bits 63 to 47 are equal in a canonical address.
+    let is_canonical = (context.rip.cast_signed() << 16 >> 16).cast_unsigned() == context.rip;
+    let can_run = context.cr0 & cr0::PG != 0 && context.cr4 & cr4::PAE != 0 && context.efer & efer::LME != 0;
+    if !is_canonical || !can_run {
+        return Err(Errno::EINVAL);
+    }
+    let data = Segment { selector: 0, attributes: 0xc93, limit: u32::MAX, base: 0 };
+    Ok(Registers {
+        general: [
+            (Register::Rax, context.rax),
+            (Register::Rcx, context.rcx),
+            (Register::Rdx, context.rdx),
+            (Register::Rbx, context.rbx),
+            (Register::Rsp, context.rsp),
+            (Register::Rbp, context.rbp),
+            (Register::Rsi, context.rsi),
+            (Register::Rdi, context.rdi),
+        ],
+        rip: context.rip,
+        rflags: context.rflags,
+        cr0: context.cr0,
+        cr3: context.cr3,
+        cr4: context.cr4,
+        efer: context.efer,
+        cs: Segment { attributes: 0xa9b, ..data },
+        ds: data,
+        es: data,
+        ss: data,
+        tr: Segment { attributes: 0x8b, limit: 0x67, ..data },
+    })
+}
