@@ -7,31 +7,35 @@ use crate::guest_mem::LinearMemory;
 use crate::host::Host;
 use crate::p2m::Access;
 use crate::vcpu::Vcpu;
-use machine::codec::registers::{cr4, efer};
+use crate::x86::control;
+use machine::codec::registers::efer;
 use machine::frame::Pin;
 use public_abi::Errno;
 
 /// Makes an interrupt pending in a vCPU's local APIC, if that is enabled. Owner x86: `x86::vlapic::post_vector`.
-pub fn post_vector(_host: &Host, _domain: &Domain, _vcpu: &Vcpu, _vector: u8) {}
+pub fn post_vector(host: &Host, domain: &Domain, vcpu: &Vcpu, vector: u8) {
+    crate::x86::vlapic::post_vector(host, domain, vcpu, vector);
+}
 
 /// Whether the calling vCPU would take an interrupt right now if it went on (its interrupt flag counts, pending upcalls by
 /// the domain's callback vector count). Owner x86.
 pub fn has_deliverable_interrupt(domain: &Domain, vcpu: &Vcpu) -> bool {
-    super::callback_vector(domain, vcpu).is_some()
+    crate::x86::interrupts::is_pending(domain, vcpu)
 }
 
 /// Makes an NMI pending and sees that it is delivered. Owner x86.
 ///
 /// # Errors
-/// ENOSYS until merged.
-pub fn send_nmi(_host: &Host, _domain: &Domain, _vcpu: &Vcpu) -> Result<(), Errno> {
-    Err(Errno::ENOSYS)
+/// None.
+pub fn send_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) -> Result<(), Errno> {
+    crate::x86::vlapic::ipi::send_nmi(host, domain, vcpu);
+    Ok(())
 }
 
 /// The bits of CR4 and EFER that a guest of this domain may set. Owner x86: `control::cr4_bits`, `control::efer_bits`.
-pub fn allowed_control_bits(_domain: &Domain) -> (u64, u64) {
-    let cr4 = cr4::VME | cr4::PVI | cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE | cr4::PCE;
-    (cr4 | cr4::OSFXSR | cr4::OSXMMEXCPT, efer::SCE | efer::LME | efer::LMA | efer::NXE)
+pub fn allowed_control_bits(domain: &Domain) -> (u64, u64) {
+    let policy = domain.x86.policy();
+    (control::cr4_bits(&policy), control::efer_bits(&policy) | efer::LMA)
 }
 
 /// A writable pin of the page at a linear address of the caller, and the address's place in it. The page must be RAM of the

@@ -14,12 +14,39 @@
 
 use super::encoding::{self, Instruction, MAX_LENGTH, Match, Verdict};
 use super::mmio::decode::{self, CodeSize, Operation, Seen};
-use super::walk::{MAX_LEVELS, PhysicalMemory, Space, Step, walk, walk_and_keep};
+use super::walk::{PhysicalMemory, Space, Step, walk, walk_and_keep};
 use machine::codec::registers::{efer, rflags};
 use machine::codec::vmcb::{Vmcb, event};
 
 /// Longest instruction that is remembered: `movl $0, 0xffffffffff5fc0b0`, an end of interrupt, just fits.
 const REMEMBERED: usize = 12;
+
+/// Levels that are remembered; five-level paging is not offered to guests.
+const KEPT_LEVELS: usize = 4;
+
+/// An entry of a walk, without the number of its page, which is pinned beside it.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    entry: u64,
+    offset: u16,
+    is_short: bool,
+}
+
+impl From<Step> for Kept {
+    fn from(step: Step) -> Self {
+        Self { entry: step.entry, offset: (step.offset & 0xfff) as u16, is_short: step.is_short }
+    }
+}
+
+impl Kept {
+    /// Whether the entry, read again, is what it was.
+    #[inline]
+    fn still_is<M: PhysicalMemory>(&self, page: &M::Page) -> bool {
+        let mut bytes = [0; 8];
+        let part = if self.is_short { bytes.split_at_mut(4).0 } else { &mut bytes[..] };
+        M::read(page, usize::from(self.offset), part) && u64::from_le_bytes(bytes) == self.entry
+    }
+}
 
 /// What an instruction is looked up by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,9 +71,10 @@ impl Key {
 struct Place<P, F> {
     key: Key,
     epoch: u64,
-    steps: [Option<(P, Step)>; MAX_LEVELS],
+    /// The entries of the walk: page, place, content.
+    steps: [Option<(P, Kept)>; KEPT_LEVELS],
     page: P,
-    offset: usize,
+    offset: u16,
     bytes: [u8; REMEMBERED],
     length: u8,
     found: F,
@@ -60,8 +88,8 @@ impl<P, F> Place<P, F> {
         let mut bytes = [0; REMEMBERED];
         self.key == *key
             && self.epoch == memory.epoch()
-            && self.steps.iter().flatten().all(|(page, step)| step.read::<M>(page) == Some(step.entry))
-            && bytes.get_mut(..length).is_some_and(|part| M::read(&self.page, self.offset, part))
+            && self.steps.iter().flatten().all(|(page, kept)| kept.still_is::<M>(page))
+            && bytes.get_mut(..length).is_some_and(|part| M::read(&self.page, usize::from(self.offset), part))
             && bytes == self.bytes
     }
 }
@@ -207,12 +235,12 @@ fn look<M: PhysicalMemory, F: Copy>(
 ) -> Found<F> {
     // The epoch is read before any page is looked up: a change in between makes the place stale, not wrong.
     let epoch = memory.epoch();
-    let mut steps = [const { None }; MAX_LEVELS];
+    let mut steps = [const { None }; KEPT_LEVELS];
     let mut places = steps.iter_mut();
-    let walked = walk_and_keep(memory, space, key.linear, |page, step| {
-        if let Some(place) = places.next() {
-            *place = Some((page, step));
-        }
+    let mut has_room = true;
+    let walked = walk_and_keep(memory, space, key.linear, |page, step| match places.next() {
+        Some(place) => *place = Some((page, Kept::from(step))),
+        None => has_room = false,
     });
     let Some((page, offset)) = walked.ok().and_then(|walked| {
         let page = memory.page(walked.gpa.frame())?;
@@ -239,9 +267,11 @@ fn look<M: PhysicalMemory, F: Copy>(
     let count = usize::from(length);
     let mut kept = [0; REMEMBERED];
     if count <= in_page
+        && has_room
         && let (Some(place), Some(code)) = (kept.get_mut(..count), bytes.get(..count))
     {
         place.copy_from_slice(code);
+        let offset = (offset & 0xfff) as u16;
         *slot = Some(Place { key, epoch, steps, page, offset, bytes: kept, length, found });
     }
     Found::Is(length, found)

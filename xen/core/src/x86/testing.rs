@@ -2,10 +2,12 @@
 
 use crate::boot::Platform;
 use crate::domain::{Domain, Role, Settings};
+use crate::event::VirqHandlers;
 use crate::guest_mem::PhysicalMemory;
 use crate::host::{Cpu, DomainTable, Host};
 use crate::memory;
 use crate::sched::CpuQueue;
+use crate::time::Clock;
 use crate::timer::CpuTimers;
 use crate::vcpu::Vcpu;
 use crate::x86::walk::tests::{changed, long_mode};
@@ -41,6 +43,8 @@ pub fn with_domain(role: Role, vcpus: u32, work: impl FnOnce(&FakeMachine, &Host
         let host = Host {
             domains: DomainTable::try_new().unwrap(),
             cpus: Vec::from([cpu]),
+            clock: Clock::new(0, 1_000_000, 1_700_000_000),
+            virq_handlers: VirqHandlers::new(),
             platform: Platform { command_line: CommandLine::new() },
         };
         let domain = Domain::try_new(DomId(3), settings(role, vcpus)).unwrap();
@@ -78,7 +82,7 @@ pub fn with_guest(role: Role, code: &[u8], work: impl FnOnce(&FakeMachine, &Host
         write(domain, CODE, code);
         let vcpu = domain.vcpu(0).unwrap();
         vcpu.clear_wait(crate::vcpu::Wait::DOWN);
-        vcpu.x86.set_started();
+        vcpu.is_initialised.store(true, Ordering::Release);
         let mut hardware = vcpu.hardware.try_lock().unwrap();
         *hardware.vmcb_mut() = changed(hardware.vmcb().clone(), |vmcb| {
             let long = long_mode(0x1000);
