@@ -32,6 +32,25 @@ rt_entry:
     cmpl $4, %ecx
     jb 2b
     movl $(rt_pointers + 7), rt_level4
+    call rt_enable_paging
+    lgdt rt_gdt_pointer
+    ljmp $8, $3f
+.code64
+3:  movl $16, %eax
+    movl %eax, %ss
+    movl %eax, %ds
+    movl %eax, %es
+    xorl %eax, %eax
+    movl %eax, %fs
+    movl %eax, %gs
+    xorl %ebp, %ebp
+    call rt_main
+    ud2
+
+.code32
+# Switches to long mode with the tables at rt_level4. Used by the first processor and, in ap.s, by the others.
+.global rt_enable_paging
+rt_enable_paging:
     movl %cr4, %eax
     orl $0x620, %eax            # PAE, OSFXSR, OSXMMEXCPT
     movl %eax, %cr4
@@ -44,16 +63,7 @@ rt_entry:
     movl %cr0, %eax
     orl $0x80010003, %eax       # PG, WP, MP, PE
     movl %eax, %cr0
-    lgdt rt_gdt_pointer
-    ljmp $8, $3f
-.code64
-3:  movl $16, %eax
-    movl %eax, %ss
-    movl %eax, %ds
-    movl %eax, %es
-    xorl %ebp, %ebp
-    call rt_main
-    ud2
+    ret
 
 .section .data.entry, "aw", @progbits
 .balign 8
@@ -65,10 +75,13 @@ rt_gdt:
     .quad 0x00cffa000000ffff    # 32-bit user code
     .quad 0x00cff2000000ffff    # user data
     .quad 0x00affa000000ffff    # 64-bit user code
-    .quad 0, 0                  # task state
+    .quad 0, 0                  # task state, filled in by cpu.rs in each processor's copy
+    .quad 0x00cf9a000000ffff    # 32-bit code
+.global rt_gdt_end
+rt_gdt_end:
 rt_gdt_pointer:
-    .short rt_gdt_pointer - rt_gdt - 1
-    .long rt_gdt
+    .short rt_gdt_end - rt_gdt - 1
+    .quad rt_gdt
 
 .section .bss.entry, "aw", @nobits
 .balign 4096

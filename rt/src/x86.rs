@@ -73,3 +73,58 @@ pub fn halt() -> ! {
         unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
     }
 }
+
+/// Stands in loops that wait for another processor or for time to pass.
+#[inline]
+pub fn pause() {
+    core::hint::spin_loop();
+}
+
+/// Lets interrupts in.
+pub fn enable_interrupts() {
+    // SAFETY: the gates are set; handlers count and return.
+    unsafe { asm!("sti", options(nostack)) };
+}
+
+/// Keeps interrupts out.
+pub fn disable_interrupts() {
+    // SAFETY: always allowed in ring 0.
+    unsafe { asm!("cli", options(nostack)) };
+}
+
+/// Sleeps until an interrupt has been taken, with interrupts on meanwhile and off afterwards.
+pub fn wait_for_interrupt() {
+    // SAFETY: as in `enable_interrupts`; STI holds interrupts off for one more instruction, so none is slept through.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+}
+
+macro_rules! registers {
+    ($($name:ident, $set:ident, $register:literal;)*) => {$(
+        #[doc = concat!("Reads ", $register, ".")]
+        #[must_use]
+        pub fn $name() -> u64 {
+            let value: u64;
+            // SAFETY: reading it changes nothing.
+            unsafe { asm!(concat!("mov {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) };
+            value
+        }
+
+        #[doc = concat!("Writes ", $register, ", a value that leaves this code running.")]
+        pub fn $set(value: u64) {
+            // SAFETY: the caller chooses a value with which the same memory stays mapped and executable.
+            unsafe { asm!(concat!("mov ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+        }
+    )*};
+}
+
+registers! {
+    cr0, set_cr0, "cr0";
+    cr3, set_cr3, "cr3";
+    cr4, set_cr4, "cr4";
+    dr0, set_dr0, "dr0";
+    dr1, set_dr1, "dr1";
+    dr2, set_dr2, "dr2";
+    dr3, set_dr3, "dr3";
+    dr6, set_dr6, "dr6";
+    dr7, set_dr7, "dr7";
+}

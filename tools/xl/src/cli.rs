@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "xl", version, disable_version_flag = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// Be verbose; more so when repeated
+    /// Be verbose: `create` says how it builds the domain
     #[arg(short, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Dry run: do not actually execute the command

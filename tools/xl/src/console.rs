@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::failure::{Failure, Outcome};
+use crate::output::note;
 
 /// Ctrl-], the character that leaves.
 const ESCAPE: u8 = 0x1d;
@@ -38,7 +39,7 @@ struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.path) {
-            eprintln!("xl: warning: removing {}: {error}", self.path.display());
+            note(format_args!("xl: warning: removing {}: {error}", self.path.display()));
         }
     }
 }
@@ -170,7 +171,7 @@ impl Drop for RawTerminal {
         if let Some(old) = &self.0
             && let Err(error) = tcsetattr(stdin(), OptionalActions::Now, old)
         {
-            eprintln!("xl: warning: restoring the terminal: {error}");
+            note(format_args!("xl: warning: restoring the terminal: {error}"));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A message that says what failed, why, and what to do where there is something to do.
+/// A message that says what failed, why, and what to do where there is something to do; empty if nobody is there to read it.
 #[derive(Debug)]
 pub struct Failure(String);
 
@@ -10,6 +10,16 @@ impl Failure {
     /// A failure with a message.
     pub fn new(message: impl Into<String>) -> Failure {
         Failure(message.into())
+    }
+
+    /// A failure that is not worth a message: the reader of the output has gone.
+    pub fn silent() -> Failure {
+        Failure(String::new())
+    }
+
+    /// Whether there is no message.
+    pub fn is_silent(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The same failure, with what was being done in front.

@@ -11,12 +11,14 @@ pub mod console;
 pub mod domain;
 pub mod failure;
 pub mod json;
+pub mod output;
 pub mod session;
 pub mod userdata;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::output::note;
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -29,7 +31,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("xl: {failure}");
+            if !failure.is_silent() {
+                note(format_args!("xl: {failure}"));
+            }
             ExitCode::FAILURE
         }
     }

@@ -13,6 +13,7 @@ use libxc::plan::nodes::format_uuid;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::{Failure, Outcome};
+use crate::output::note;
 
 /// Where the files are.
 const DIRECTORY: &str = "/var/lib/xen";
@@ -36,10 +37,10 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // As libxl does: the file goes while the lock is held, and who waits for it looks again.
         if let Err(error) = fs::remove_file(&self.path) {
-            eprintln!("xl: warning: removing {}: {error}", self.path.display());
+            note(format_args!("xl: warning: removing {}: {error}", self.path.display()));
         }
         if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
-            eprintln!("xl: warning: unlocking {}: {error}", self.path.display());
+            note(format_args!("xl: warning: unlocking {}: {error}", self.path.display()));
         }
     }
 }

@@ -20,27 +20,19 @@ struct Program {
     what: &'static str,
 }
 
-const HYPERVISOR: Program = Program {
-    package: "oxen",
-    profile: "bare",
-    target: "x86_64-unknown-none",
-    what: "building the hypervisor",
-};
-const XL: Program = Program {
-    package: "xl",
-    profile: "release",
-    target: "x86_64-unknown-linux-musl",
-    what: "building xl",
-};
+const HYPERVISOR: Program =
+    Program { package: "oxen", profile: "bare", target: "x86_64-unknown-none", what: "building the hypervisor" };
+const XL: Program =
+    Program { package: "xl", profile: "release", target: "x86_64-unknown-linux-musl", what: "building xl" };
+
+const GUESTS: Program =
+    Program { package: "guests", profile: "bare", target: "x86_64-unknown-none", what: "building the test guests" };
 
 /// Builds the hypervisor and gives its path in `target/oxen`.
 pub(crate) fn hypervisor(paths: &Paths) -> Result<PathBuf> {
     let built = cargo_build(paths, &HYPERVISOR)?;
     let [image] = built.as_slice() else {
-        bail!(
-            "the package oxen must give one program, but gave {}",
-            built.len()
-        );
+        bail!("the package oxen must give one program, but gave {}", built.len());
     };
     publish(paths, image, "oxen")
 }
@@ -54,6 +46,49 @@ pub(crate) fn xl(paths: &Paths) -> Result<PathBuf> {
     publish(paths, program, "xl")
 }
 
+/// Builds all test guests; gives their names and files.
+pub(crate) fn test_guests(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
+    let built = cargo_build(paths, &GUESTS)?;
+    Ok(built
+        .into_iter()
+        .map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            (name.into_owned(), path.clone())
+        })
+        .collect())
+}
+
+/// A copy of the hypervisor without its multiboot1 header, so that QEMU boots it by the PVH note.
+///
+/// # Errors
+/// The image has no multiboot1 header to take away.
+pub(crate) fn pvh_variant(paths: &Paths, image: &Path) -> Result<PathBuf> {
+    let mut bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let at = multiboot1_header(&bytes).with_context(|| format!("{} has no multiboot1 header", image.display()))?;
+    bytes[at..at + 4].fill(0);
+    let place = paths.images.join("oxen-pvh");
+    let fresh = tempfile::NamedTempFile::new_in(&paths.images)?.into_temp_path();
+    std::fs::write(&fresh, &bytes)?;
+    fresh.persist(&place).with_context(|| format!("cannot write {}", place.display()))?;
+    Ok(place)
+}
+
+/// Where a loader finds the header: in the first 8192 bytes, aligned to 4, three words that sum to zero (Multiboot
+/// Specification 0.6.96, section 3.1).
+fn multiboot1_header(image: &[u8]) -> Option<usize> {
+    const MAGIC: u32 = 0x1bad_b002;
+    let word = |at: usize| {
+        let bytes = image.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    (0..8192).step_by(4).find(|&at| {
+        word(at) == Some(MAGIC)
+            && word(at + 4)
+                .zip(word(at + 8))
+                .is_some_and(|(flags, sum)| MAGIC.wrapping_add(flags).wrapping_add(sum) == 0)
+    })
+}
+
 /// Our xl if an earlier command has built it.
 pub(crate) fn existing_xl(paths: &Paths) -> Option<PathBuf> {
     Some(paths.images.join("xl")).filter(|path| path.is_file())
@@ -65,11 +100,7 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(&paths.root)
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", program.package, "--profile", program.profile])
         .args(["--target", program.target])
         .stdin(Stdio::null())
@@ -105,17 +136,24 @@ fn publish(paths: &Paths, built: &Path, name: &str) -> Result<PathBuf> {
         .tempfile_in(&paths.images)
         .context("cannot write into target/oxen")?
         .into_temp_path();
-    std::fs::copy(built, &fresh)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), place.display()))?;
-    fresh
-        .persist(&place)
-        .with_context(|| format!("cannot write {}", place.display()))?;
+    std::fs::copy(built, &fresh).with_context(|| format!("cannot copy {} to {}", built.display(), place.display()))?;
+    fresh.persist(&place).with_context(|| format!("cannot write {}", place.display()))?;
     Ok(place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_multiboot1_header_is_found_by_its_sum() {
+        let mut image = vec![0_u8; 9000];
+        image[64..68].copy_from_slice(&0x1bad_b002_u32.to_le_bytes());
+        assert_eq!(multiboot1_header(&image), None, "the sum is wrong");
+        image[72..76].copy_from_slice(&0x1bad_b002_u32.wrapping_neg().to_le_bytes());
+        assert_eq!(multiboot1_header(&image), Some(64));
+        assert_eq!(multiboot1_header(&image[..70]), None);
+    }
 
     #[test]
     fn programs_are_read_from_cargos_messages() {

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 pub(crate) enum Verdict {
     /// The script, shell or test guest ended with this status.
     Status(u8),
+    /// A test guest says that it failed; with its reason.
+    Failed(String),
     /// The hypervisor stopped with a panic.
     HypervisorPanic,
     /// dom0's kernel crashed.
@@ -27,6 +29,7 @@ impl Verdict {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Status(status) => (*status).min(HIGHEST_STATUS),
+            Self::Failed(_) => 1,
             Self::HypervisorPanic => 120,
             Self::Dom0Crash => 121,
             Self::Broken(_) => 122,
@@ -49,7 +52,7 @@ impl Verdict {
             Self::Status(status) => format!("ended with status {status}"),
             Self::HypervisorPanic => "the hypervisor panicked".to_owned(),
             Self::Dom0Crash => "dom0 crashed".to_owned(),
-            Self::Broken(reason) => reason.clone(),
+            Self::Failed(reason) | Self::Broken(reason) => reason.clone(),
             Self::TimedOut => "the time limit passed".to_owned(),
         }
     }
@@ -63,12 +66,9 @@ mod tests {
     fn codes() {
         assert_eq!(Verdict::Status(0).code(), 0);
         assert_eq!(Verdict::Status(119).code(), 119);
-        assert_eq!(
-            Verdict::Status(120).code(),
-            119,
-            "not to be taken for a panic"
-        );
+        assert_eq!(Verdict::Status(120).code(), 119, "not to be taken for a panic");
         assert_eq!(Verdict::Status(255).code(), 119);
+        assert_eq!(Verdict::Failed(String::new()).code(), 1);
         assert_eq!(Verdict::HypervisorPanic.code(), 120);
         assert_eq!(Verdict::Dom0Crash.code(), 121);
         assert_eq!(Verdict::Broken(String::new()).code(), 122);

@@ -2,7 +2,7 @@
 //!
 //! Run as `cargo xtask COMMAND`. The order of the data: a command (`commands`) makes sure that programs and packages are
 //! there (`provision`), builds our own (`artifacts`), makes an image (`initramfs`), boots it (`qemu`), follows its
-//! console (`console`, `harness`) and turns the end into an exit code (`exit`).
+//! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row.
 
 mod artifacts;
 mod commands;
@@ -10,10 +10,12 @@ mod console;
 mod exit;
 mod harness;
 mod initramfs;
+mod iso;
 mod paths;
 mod progress;
 mod provision;
 mod qemu;
+mod testing;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,14 @@ enum Command {
     Build,
     /// Boot a Linux control domain and run a script or a shell in it
     Dom0(Box<harness::request::Request>),
+    /// Boot a bare-metal PVH guest as the control domain on Oxen
+    Guest(commands::guest::GuestArgs),
+    /// Make target/oxen/oxen.iso: hypervisor, dom0 kernel and initramfs behind GRUB
+    Iso(Box<commands::iso::IsoArgs>),
+    /// Boot everything once: hypervisor, dom0, a guest and its console, power-off
+    Demo(commands::demo::DemoArgs),
+    /// Run the tests
+    Test(commands::test::TestArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +52,10 @@ fn main() -> ExitCode {
     let result = Paths::find().and_then(|paths| match &cli.command {
         Command::Build => commands::build::run(&paths),
         Command::Dom0(request) => Ok(commands::dom0::run(&paths, request)),
+        Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
+        Command::Iso(args) => commands::iso::run(&paths, args),
+        Command::Demo(args) => commands::demo::run(&paths, args),
+        Command::Test(args) => Ok(commands::test::run(&paths, args)),
     });
     match result {
         Ok(code) => code,

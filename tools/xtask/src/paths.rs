@@ -27,16 +27,10 @@ impl Paths {
     pub(crate) fn find() -> Result<Self> {
         let root = workspace_root()?;
         let images = root.join("target/oxen");
-        let paths = Self {
-            cache: images.join("cache"),
-            logs: images.join("logs"),
-            runs: images.join("runs"),
-            images,
-            root,
-        };
+        let paths =
+            Self { cache: images.join("cache"), logs: images.join("logs"), runs: images.join("runs"), images, root };
         for dir in [&paths.images, &paths.cache, &paths.logs, &paths.runs] {
-            std::fs::create_dir_all(dir)
-                .with_context(|| format!("cannot create the folder {}", dir.display()))?;
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot create the folder {}", dir.display()))?;
         }
         Ok(paths)
     }

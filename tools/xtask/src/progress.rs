@@ -17,6 +17,15 @@ pub(crate) struct Step {
 
 /// Starts a step; `what` reads like "downloading packages".
 pub(crate) fn step(what: &str) -> Step {
+    let step = quiet_step(what);
+    if step.bar.is_none() {
+        note(what);
+    }
+    step
+}
+
+/// Starts a step that leaves no line of its own: its caller reports the end.
+pub(crate) fn quiet_step(what: &str) -> Step {
     let bar = std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new_spinner().with_message(what.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
@@ -25,14 +34,7 @@ pub(crate) fn step(what: &str) -> Step {
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     });
-    if bar.is_none() {
-        note(what);
-    }
-    Step {
-        bar,
-        what: what.to_owned(),
-        started: Instant::now(),
-    }
+    Step { bar, what: what.to_owned(), started: Instant::now() }
 }
 
 /// One line of information.

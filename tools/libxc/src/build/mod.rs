@@ -192,3 +192,8 @@ impl<T: Trap> Builder<'_, T> {
         nodes.and(gone)
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ impl<T: Trap> Builder<'_, T> {
         let backend = written.map(|node| node.path.base).find(|base| matches!(base, Base::ConsoleBackend(_)));
         let roots: Vec<String> = roots().iter().map(|path| self.path(path, domid)).collect();
         self.store.transaction(|tx| {
-            roots.iter().try_for_each(|path| self.store.remove(tx, path))?;
+            roots.iter().try_for_each(|path| self.store.remove_with_empty_parents(tx, path))?;
             let backend = backend.map(|base| self.path(&Path::new(base, ""), domid));
             backend.map_or(Ok(()), |path| self.store.remove_with_empty_parents(tx, &path))
         })

@@ -106,6 +106,11 @@ impl Client {
         Ok(Client::over(connection))
     }
 
+    /// A client over a socket that is connected already.
+    pub fn from_socket(socket: UnixStream) -> Client {
+        Client::over(Connection::Socket(socket))
+    }
+
     fn over(connection: Connection) -> Client {
         Client { connection, reader: RefCell::default(), events: RefCell::default(), next_request: Cell::new(1) }
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use libxc::plan::pvh::plan;
 
-use crate::cli::Create;
+use crate::cli::{Cli, Create};
 use crate::config::domain::DomainConfig;
 use crate::config::report::Severity;
 use crate::config::text::Text;
@@ -16,28 +16,35 @@ use crate::domain::guest::{self, Images};
 use crate::domain::monitor::{self, Ward};
 use crate::failure::{Failure, Outcome};
 use crate::json;
+use crate::output::{note, print};
 use crate::session::Session;
 
-pub(super) fn run(options: &Create, dry_run: bool) -> Outcome {
+pub(super) fn run(cli: &Cli, options: &Create) -> Outcome {
+    let dry_run = cli.dry_run || options.dry_run;
     let text = read(options)?;
     if !options.quiet {
-        eprintln!("Parsing config from {}", text.file());
+        note(format_args!("Parsing config from {}", text.file()));
     }
     let config = check(&text, options.quiet)?;
     let uuid = config.uuid.map_or_else(fresh_uuid, Ok)?;
-    if dry_run || options.dry_run || options.debug {
-        describe(&config, uuid, options.debug && !(dry_run || options.dry_run))?;
-    }
-    if dry_run || options.dry_run {
-        return Ok(());
+    if dry_run || options.debug {
+        let description = describe(&config, uuid)?;
+        if dry_run {
+            return print(description);
+        }
+        note(format_args!("{}", description.trim_end()));
     }
     let images = Images::read(&config)?;
     let kernel = images.kernel()?;
     if config.guest_type.is_none() && !options.quiet {
-        eprintln!("xl: type= is not given, and the kernel has a PVH entry point: taking type=\"pvh\"");
+        note(format_args!("xl: type= is not given, and the kernel has a PVH entry point: taking type=\"pvh\""));
     }
-    if options.plan {
-        return print_plan(&config, uuid, &images);
+    if options.plan || cli.verbose > 0 {
+        let plan = describe_plan(&config, uuid, &images)?;
+        if options.plan {
+            return print(plan);
+        }
+        note(format_args!("{}", plan.trim_end()));
     }
     drop(kernel);
     start(options, Ward { domid: 0, uuid, text, config }, &images)
@@ -63,7 +70,7 @@ fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
     let (config, report) = config::read_text(text);
     for finding in report.findings() {
         if finding.severity == Severity::Error || !quiet {
-            eprintln!("{finding}");
+            note(format_args!("{finding}"));
         }
     }
     if report.has_errors() {
@@ -73,32 +80,28 @@ fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
     }
 }
 
-/// Prints the configuration as xl does, to standard error when it is only for the record.
-fn describe(config: &DomainConfig, uuid: [u8; 16], for_the_record: bool) -> Outcome {
+/// The configuration as xl prints it.
+fn describe(config: &DomainConfig, uuid: [u8; 16]) -> Outcome<String> {
     // Which CPUs a list means only the host knows; without a list it is not asked.
     let nodes = match (&config.cpus, &config.cpus_soft) {
         (None, None) => Vec::new(),
         _ => guest::nodes_of_cpus(&Session::open()?)?,
     };
     let description = json::domain_config(config, &json::Context { uuid, node_of_cpu: &nodes });
-    let text = json::to_text(&description);
-    if for_the_record {
-        eprint!("{text}");
-    } else {
-        print!("{text}");
-    }
-    Ok(())
+    Ok(json::to_text(&description))
 }
 
-/// Prints the plan; away from a Xen host, the one for a usual host.
-fn print_plan(config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome {
+/// The plan; away from a Xen host, the one for a usual host.
+fn describe_plan(config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome<String> {
     let (nodes, pool, host) = match Session::open() {
         Ok(session) => {
             let pool = guest::cpu_pool(&session, config)?;
             (guest::nodes_of_cpus(&session)?, pool, guest::host_facts(&session)?)
         }
         Err(reason) => {
-            eprintln!("xl: planning for a host with 8 CPUs and its daemons in domain 0, since this is none: {reason}");
+            note(format_args!(
+                "xl: planning for a host with 8 CPUs and its daemons in domain 0, since this is none: {reason}"
+            ));
             (vec![Some(0); 8], 0, guest::ABSENT_HOST)
         }
     };
@@ -106,8 +109,7 @@ fn print_plan(config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome
     let kernel = images.kernel()?;
     let plan = plan(&spec, &kernel, images.ramdisk.len() as u64, &host)
         .map_err(|error| Failure::new(format!("planning domain \"{}\": {error}", config.name)))?;
-    print!("{plan}");
-    Ok(())
+    Ok(plan.to_string())
 }
 
 /// Creates the domain, lets it run, and leaves a monitor.

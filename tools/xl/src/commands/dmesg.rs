@@ -1,12 +1,11 @@
 //! `xl dmesg`: the hypervisor's console ring.
 
-use std::io::{Write, stdout};
-
 use crate::cli::Dmesg;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output::print;
 use crate::session::hypervisor;
 
 pub(super) fn run(options: &Dmesg) -> Outcome {
     let text = hypervisor()?.console_ring(options.clear)?;
-    stdout().write_all(&text).map_err(|error| Failure::new(format!("dmesg: {error}")))
+    print(text)
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::Name;
 use crate::failure::{Failure, Outcome};
+use crate::output::line;
 use crate::session::Session;
 
 pub(super) fn run(options: &Name) -> Outcome {
@@ -9,6 +10,5 @@ pub(super) fn run(options: &Name) -> Outcome {
     let domid = Session::open()?.by_name(name)?;
     let missing =
         || Failure::new(format!("Can't get domid of domain name '{name}', maybe this domain does not exist."));
-    println!("{}", domid.ok_or_else(missing)?);
-    Ok(())
+    line(format_args!("{}", domid.ok_or_else(missing)?))
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::Id;
 use crate::failure::{Failure, Outcome};
+use crate::output::line;
 use crate::session::Session;
 
 pub(super) fn run(options: &Id) -> Outcome {
@@ -13,6 +14,5 @@ pub(super) fn run(options: &Id) -> Outcome {
             "Can't get domain name of domain id '{domid}', maybe this domain does not exist."
         )));
     }
-    println!("{name}");
-    Ok(())
+    line(format_args!("{name}"))
 }

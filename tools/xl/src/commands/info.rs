@@ -7,6 +7,7 @@ use public_abi::sysctl::{INVALID_CORE_ID, INVALID_MEM_SZ, PhysCap, PhysInfo};
 
 use crate::cli::Info;
 use crate::failure::{Failure, Outcome};
+use crate::output::{line, print};
 use crate::session::hypervisor;
 
 /// Lines of name and value, aligned.
@@ -56,27 +57,21 @@ pub(super) fn run(options: &Info) -> Outcome {
     match &options.name {
         Some(name) if !options.numa => print_one(&lines, name),
         _ => {
-            print_all(&lines.0[..first_part]);
-            if options.numa {
-                print!("{}", topology(&handle)?);
-            }
-            print_all(&lines.0[first_part..]);
-            Ok(())
+            let middle = if options.numa { topology(&handle)? } else { String::new() };
+            let (before, after) = lines.0.split_at(first_part);
+            print(format!("{}{middle}{}", block(before), block(after)))
         }
     }
 }
 
-fn print_all(lines: &[(&str, String)]) {
-    for (name, value) in lines {
-        println!("{name:<23}: {value}");
-    }
+fn block(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, value)| format!("{name:<23}: {value}\n")).collect()
 }
 
 fn print_one(lines: &Lines, wanted: &str) -> Outcome {
     let found = lines.0.iter().find(|(name, _)| *name == wanted);
     let (_, value) = found.ok_or_else(|| Failure::new(format!("info: there is no line \"{wanted}\"")))?;
-    println!("{value}");
-    Ok(())
+    line(format_args!("{value}"))
 }
 
 fn add_physical(lines: &mut Lines, info: &PhysInfo) {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::List;
 use crate::failure::Outcome;
 use crate::json;
+use crate::output::{line, note, print};
 use crate::session::Session;
 use crate::userdata::{CONFIGURATION, UserData};
 
@@ -61,8 +62,7 @@ fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {
         }
         text.push('\n');
     }
-    print!("{text}");
-    Ok(())
+    print(text)
 }
 
 /// The columns that every table has.
@@ -95,12 +95,12 @@ fn details(session: &Session, domains: &[DomainInfo]) -> Outcome {
         match json::from_text(&stored) {
             Ok(config) => all.push(json!({ "domid": info.domid, "config": present(session, info, config)? })),
             Err(error) => {
-                eprintln!("xl: warning: the stored configuration of domain {} is no JSON: {error}", info.domid)
+                note(format_args!("xl: warning: the stored configuration of domain {} is no JSON: {error}", info.domid))
             }
         }
     }
-    println!("{}", json::to_text(&Value::Array(all)));
-    Ok(())
+    // xl ends it with an empty line.
+    line(format_args!("{}", json::to_text(&Value::Array(all))))
 }
 
 /// The stored configuration with what can change put to its present value.
@@ -109,6 +109,7 @@ fn present(session: &Session, info: &DomainInfo, mut config: Value) -> Outcome<V
     let number = |node: &str| -> Outcome<Option<u64>> {
         Ok(session.store.read(Tx::NONE, &format!("{domain}/{node}"))?.and_then(|text| text.parse().ok()))
     };
+    let stored_list = config["b_info"].get("avail_vcpus").is_some();
     let mut put = |part: &str, key: &str, value: Option<Value>| {
         if let (Some(object), Some(value)) = (config.get_mut(part).and_then(Value::as_object_mut), value) {
             object.insert(key.into(), value);
@@ -125,7 +126,9 @@ fn present(session: &Session, info: &DomainInfo, mut config: Value) -> Outcome<V
             online.push(vcpu);
         }
     }
-    put("b_info", "avail_vcpus", (!online.is_empty()).then(|| json!(online)));
+    // Without `vcpus=` the list is not stored, and means vCPU 0 alone.
+    let worth_saying = !online.is_empty() && (stored_list || online != [0]);
+    put("b_info", "avail_vcpus", worth_saying.then(|| json!(online)));
     if let Ok(scheduler) = session.handle.scheduler()?
         && let Ok(params) = session.handle.domain_scheduling(info.domid, scheduler)
     {

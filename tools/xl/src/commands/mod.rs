@@ -16,15 +16,15 @@ mod vcpu_list;
 use crate::cli::{Cli, Command};
 use crate::domain::monitor;
 use crate::failure::Outcome;
+use crate::output::line;
 
 /// Runs the command.
 pub fn run(cli: &Cli) -> Outcome {
     if cli.dry_run && !matches!(cli.command, Command::Create(_)) {
-        println!("Dry run: nothing is done");
-        return Ok(());
+        return line(format_args!("Dry run: nothing is done"));
     }
     match &cli.command {
-        Command::Create(options) => create::run(options, cli.dry_run),
+        Command::Create(options) => create::run(cli, options),
         Command::List(options) => list::run(options),
         Command::Console(options) => console::run(options),
         Command::Info(options) => info::run(options),

@@ -9,6 +9,7 @@ use public_abi::hvm_params::HvmParam;
 
 use crate::cli::Shutdown;
 use crate::failure::{Failure, Outcome};
+use crate::output::note;
 use crate::session::Session;
 
 /// What the guest is asked for.
@@ -48,10 +49,14 @@ fn ask(session: &Session, domid: u16, request: Request, fallback: bool) -> Outco
         Request::Poweroff => ("poweroff", "Shutting down", Trigger::Power),
         Request::Reboot => ("reboot", "Rebooting", Trigger::Reset),
     };
-    eprintln!("{doing} domain {domid}");
+    if has_stopped(session, domid)? {
+        note(format_args!("Domain {domid} has shut down already"));
+        return Ok(());
+    }
+    note(format_args!("{doing} domain {domid}"));
     if !listens(session, domid)? {
         if fallback {
-            eprintln!("PV control interface not available: sending ACPI {word} event.");
+            note(format_args!("PV control interface not available: sending ACPI {word} event."));
             return Ok(session.handle.send_trigger(domid, trigger, 0)?);
         }
         return Err(Failure::new("PV control interface not available; use -F to fall back to an ACPI event"));
@@ -69,26 +74,33 @@ fn listens(session: &Session, domid: u16) -> Outcome<bool> {
     Ok(session.handle.param_value(domid, HvmParam::CallbackIrq)? != 0)
 }
 
-/// Waits until the guest has emptied the node, or is gone.
+/// Whether a domain has shut down, is being destroyed, or is gone.
+fn has_stopped(session: &Session, domid: u16) -> Outcome<bool> {
+    let info = session.handle.domain_info(domid)?;
+    Ok(info.is_none_or(|info| info.is_dying() || info.shutdown().is_some()))
+}
+
+/// Waits until the guest has emptied the node, or has stopped.
 fn wait_for_answer(session: &Session, domid: u16, path: &str) -> Outcome {
+    const TOKEN: &str = "shutdown-answer";
     let store = &session.store;
-    store.watch(path, "shutdown-answer")?;
+    store.watch(path, TOKEN)?;
+    store.watch(RELEASE, TOKEN)?;
     let deadline = Instant::now() + PATIENCE;
-    while store.read(Tx::NONE, path)?.is_some_and(|word| !word.is_empty()) {
+    while store.read(Tx::NONE, path)?.is_some_and(|word| !word.is_empty()) && !has_stopped(session, domid)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if store.next_event(Some(left))?.is_none() {
             let seconds = PATIENCE.as_secs();
-            return Err(Failure::new(format!(
-                "the guest of domain {domid} did not answer in {seconds} s; is its system up?"
-            )));
+            return Err(Failure::new(format!("the guest did not answer in {seconds} s; is its system up?")));
         }
     }
-    Ok(store.unwatch(path, "shutdown-answer")?)
+    store.unwatch(RELEASE, TOKEN)?;
+    Ok(store.unwatch(path, TOKEN)?)
 }
 
 /// Waits until all domains have shut down, or, with `destroyed`, are gone.
 fn wait(session: &Session, mut domains: Vec<u16>, destroyed: bool) -> Outcome {
-    eprintln!("Waiting for {} domains", domains.len());
+    note(format_args!("Waiting for {} domains", domains.len()));
     session.store.watch(RELEASE, "shutdown-wait")?;
     loop {
         let mut left = Vec::new();
@@ -96,11 +108,11 @@ fn wait(session: &Session, mut domains: Vec<u16>, destroyed: bool) -> Outcome {
             match session.handle.domain_info(domid)? {
                 Some(info) if !info.is_dying() => match info.shutdown() {
                     Some(_) if !destroyed => {
-                        eprintln!("Domain {domid} has been shut down, reason code {}", info.shutdown_code);
+                        note(format_args!("Domain {domid} has been shut down, reason code {}", info.shutdown_code));
                     }
                     _ => left.push(domid),
                 },
-                _ => eprintln!("Domain {domid} has been destroyed"),
+                _ => note(format_args!("Domain {domid} has been destroyed")),
             }
         }
         if left.is_empty() {

@@ -4,6 +4,7 @@ use libxc::verbs::domain::DomainInfo;
 
 use crate::cli::VcpuList;
 use crate::failure::Outcome;
+use crate::output::line;
 use crate::session::Session;
 
 pub(super) fn run(options: &VcpuList) -> Outcome {
@@ -13,10 +14,10 @@ pub(super) fn run(options: &VcpuList) -> Outcome {
         names => names.iter().map(|name| session.info(name)).collect::<Outcome<Vec<_>>>()?,
     };
     let cpus = u32::try_from(session.handle.cpu_count()?).unwrap_or(u32::MAX);
-    println!(
+    line(format_args!(
         "{:<32} {:>5} {:>5} {:>5} {:>5} {:>9} Affinity (Hard / Soft)",
         "Name", "ID", "VCPU", "CPU", "State", "Time(s)"
-    );
+    ))?;
     domains.iter().try_for_each(|info| print_domain(&session, info, cpus))
 }
 
@@ -32,7 +33,7 @@ fn print_domain(session: &Session, info: &DomainInfo, cpus: u32) -> Outcome {
         };
         let seconds = std::time::Duration::from_nanos(state.cpu_time).as_secs_f64();
         let (hard, soft) = (ranges(&hard.members(), cpus), ranges(&soft.members(), cpus));
-        println!("{name:<32} {:5} {vcpu:5} {place} {seconds:9.1}  {hard} / {soft}", info.domid);
+        line(format_args!("{name:<32} {:5} {vcpu:5}{place} {seconds:9.1}  {hard} / {soft}", info.domid))?;
     }
     Ok(())
 }

@@ -29,10 +29,10 @@ fn remove_nodes(session: &Session, domid: u16) -> Outcome {
     let domain = format!("/local/domain/{domid}");
     store.transaction(|tx| {
         if let Some(vm) = store.read(tx, &format!("{domain}/vm"))?.filter(|vm| vm.starts_with("/vm/")) {
-            store.remove(tx, &vm)?;
+            store.remove_with_empty_parents(tx, &vm)?;
         }
         store.remove(tx, &domain)?;
-        store.remove(tx, &format!("/libxl/{domid}"))
+        store.remove_with_empty_parents(tx, &format!("/libxl/{domid}"))
     })?;
     debug_assert_eq!(store.read(Tx::NONE, &domain).ok().flatten(), None);
     Ok(())

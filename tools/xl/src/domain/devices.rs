@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use libxc::xenstore::Tx;
 
 use crate::failure::Outcome;
+use crate::output::note;
 use crate::session::Session;
 
 /// How long a backend may take to close, as in libxl.
@@ -51,7 +52,7 @@ fn close(session: &Session, backend: &str) -> Outcome {
     while !closed()? {
         let left = deadline.saturating_duration_since(Instant::now());
         if store.next_event(Some(left))?.is_none() {
-            eprintln!("xl: warning: the backend {backend} did not close in {} s", PATIENCE.as_secs());
+            note(format_args!("xl: warning: the backend {backend} did not close in {} s", PATIENCE.as_secs()));
             break;
         }
     }

@@ -1,5 +1,7 @@
 //! From a checked configuration to what libxc builds from: the images, read from their files, and the specification.
 
+use std::borrow::Cow;
+
 use image::{ImageError, Kernel};
 use libxc::plan::spec::{GuestSpec, HostFacts};
 use public_abi::sysctl::{INVALID_NODE_ID, PhysCap};
@@ -28,7 +30,9 @@ impl Images {
         let kernel_file = config.kernel.clone().unwrap_or_default();
         let packed = read_file("kernel", &kernel_file)?;
         let elf = match image::unpack(&packed, LARGEST_KERNEL) {
-            Ok(elf) => elf.into_owned(),
+            Ok(Cow::Owned(elf)) => elf,
+            // The file is an ELF file itself: no copy of tens of megabytes.
+            Ok(Cow::Borrowed(_)) => packed,
             Err(error) => return Err(Failure::new(format!("kernel: {kernel_file}: {error}"))),
         };
         let ramdisk = match config.ramdisk.as_deref() {
@@ -139,9 +143,13 @@ pub fn specification(
 
 /// The CPUs of each vCPU.
 fn affinities(key: &str, affinity: Option<&Affinity>, vcpus: u32, nodes: &[Option<u32>]) -> Outcome<Vec<Vec<u32>>> {
-    let resolve = |set: &CpuSet| match set.resolve(nodes) {
-        cpus if cpus.is_empty() => Err(Failure::new(format!("{key}: \"{set}\" leaves no CPU on this host"))),
-        cpus => Ok(cpus),
+    let exists = |cpu: u32| nodes.get(cpu as usize).is_some_and(Option::is_some);
+    let resolve = |set: &CpuSet| {
+        let cpus = set.resolve(nodes);
+        match cpus.iter().any(|&cpu| exists(cpu)) {
+            true => Ok(cpus),
+            false => Err(Failure::new(format!("{key}: \"{set}\" names no CPU that this host has"))),
+        }
     };
     let count = usize::try_from(vcpus).unwrap_or(usize::MAX);
     match affinity {

@@ -20,6 +20,7 @@ use crate::config::domain::{Action, DomainConfig};
 use crate::config::{self, text::Text};
 use crate::failure::{Failure, Outcome};
 use crate::json as description;
+use crate::output::{log, note};
 use crate::session::Session;
 use crate::userdata::{CONFIGURATION, UserData};
 
@@ -73,7 +74,7 @@ pub fn start(ward: &Ward) -> Outcome {
 pub fn run(domid: u16) -> Outcome {
     // A session of its own: the terminal of `xl create` may close. It fails only for a leader of a process group.
     if let Err(error) = rustix::process::setsid() {
-        eprintln!("warning: the monitor stays in its creator's session: {error}");
+        note(format_args!("warning: the monitor stays in its creator's session: {error}"));
     }
     let mut order = String::new();
     stdin().read_to_string(&mut order).map_err(|error| Failure::new(format!("reading the configuration: {error}")))?;
@@ -120,15 +121,15 @@ pub fn watch(mut ward: Ward) -> Outcome {
     let session = Session::open()?;
     session.store.watch(RELEASE, "monitor")?;
     loop {
-        println!("Waiting for domain {} (domid {}) to die [pid {}]", ward.config.name, ward.domid, id());
+        log(format_args!("Waiting for domain {} (domid {}) to die [pid {}]", ward.config.name, ward.domid, id()));
         match wait_for_stop(&session, ward.domid)? {
             Stop::Gone => {
-                println!("Domain {} has been destroyed.", ward.domid);
+                log(format_args!("Domain {} has been destroyed.", ward.domid));
                 return Ok(());
             }
             Stop::Shutdown(reason) => {
                 if !act(&session, &mut ward, reason)? {
-                    println!("Done. Exiting now");
+                    log(format_args!("Done. Exiting now"));
                     return Ok(());
                 }
             }
@@ -164,12 +165,12 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
         Ok(ShutdownReason::Watchdog) => actions.watchdog,
         Ok(ShutdownReason::SoftReset) => actions.soft_reset,
         _ => {
-            println!("Unknown shutdown reason code {code}. Destroying domain.");
+            log(format_args!("Unknown shutdown reason code {code}. Destroying domain."));
             Action::Destroy
         }
     };
-    println!("Domain {} has shut down, reason code {code} {code:#x}", ward.domid);
-    println!("Action for shutdown reason code {code} is {}", action.name());
+    log(format_args!("Domain {} has shut down, reason code {code} {code:#x}", ward.domid));
+    log(format_args!("Action for shutdown reason code {code} is {}", action.name()));
     match without_core_dump(action) {
         Action::Preserve => Ok(false),
         Action::Restart => {
@@ -180,7 +181,7 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
         Action::RenameRestart => {
             reload(ward)?;
             let name = preserve(session, ward.domid, &ward.config.name, &ward.uuid)?;
-            println!("Domain {} is kept as {name}", ward.domid);
+            log(format_args!("Domain {} is kept as {name}", ward.domid));
             restart(session, ward)
         }
         _ => clean_up(session, ward.domid).map(|()| false),
@@ -195,12 +196,12 @@ fn without_core_dump(action: Action) -> Action {
         Action::SoftReset => (Action::Destroy, "soft resets"),
         other => return other,
     };
-    println!("{what} are not supported yet, so the action is {}", instead.name());
+    log(format_args!("{what} are not supported yet, so the action is {}", instead.name()));
     instead
 }
 
 fn clean_up(session: &Session, domid: u16) -> Outcome {
-    println!("Domain {domid} needs to be cleaned up: destroying the domain");
+    log(format_args!("Domain {domid} needs to be cleaned up: destroying the domain"));
     destroy(session, domid)
 }
 
@@ -209,13 +210,13 @@ fn reload(ward: &mut Ward) -> Outcome {
     let Some(stored) = UserData::new(ward.domid, &ward.uuid).read(CONFIGURATION)? else { return Ok(()) };
     match description::from_text(&stored) {
         Ok(stored) => description::take_changes(&mut ward.config, &stored),
-        Err(error) => println!("failed to retrieve guest configuration ({error}). reusing old configuration"),
+        Err(error) => log(format_args!("failed to retrieve guest configuration ({error}). reusing old configuration")),
     }
     Ok(())
 }
 
 fn restart(session: &Session, ward: &mut Ward) -> Outcome<bool> {
-    println!("Done. Rebooting now");
+    log(format_args!("Done. Rebooting now"));
     let images = Images::read(&ward.config)?;
     ward.domid = create(session, &ward.config, ward.uuid, &images)?;
     session.handle.domain_unpause(ward.domid)?;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use crate::exit::Verdict;
 use crate::harness::dom0::{self, View};
 use crate::harness::request::Request;
+use crate::harness::watch::News;
 use crate::paths::Paths;
 use crate::progress;
 
@@ -22,7 +23,13 @@ pub(crate) fn run(paths: &Paths, request: &Request) -> ExitCode {
     let view = View {
         name: "dom0".to_owned(),
         screen: Box::new(std::io::stdout()),
-        milestone: Box::new(move |text| eprint!("xtask: {text}{line_end}")),
+        news: Box::new(move |news| match news {
+            News::Booting => {}
+            News::Milestone { name, seconds } => {
+                eprint!("xtask: {name} after {seconds:.1} s{line_end}");
+            }
+            News::Notice(text) => eprint!("xtask: notice from dom0: {text}{line_end}"),
+        }),
     };
     let verdict = match dom0::run(paths, request, view) {
         Ok(outcome) => {

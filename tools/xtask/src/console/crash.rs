@@ -1,7 +1,7 @@
 //! Recognises a hypervisor's panic and dom0's crash in the console's text.
 //!
 //! Lines of the hypervisor begin with `(XEN) ` (Oxen's may begin with `(OXEN) `) and perhaps a time in brackets. Their
-//! words are those of Xen 4.17: "Panic on CPU N:" and "Hardware Dom0 crashed: ". A kernel's own panic message alone is
+//! words are those of Xen 4.17: "Panic on CPU N:", "Hardware Dom0 crashed: " and "Hardware Dom0 halted: ". A kernel's own panic message alone is
 //! only a suspicion, since a script may show the console of a guest that panics.
 
 /// What a line says.
@@ -11,6 +11,8 @@ pub(crate) enum Sign {
     HypervisorPanic,
     /// The hypervisor says that dom0 crashed.
     Dom0Crash,
+    /// The hypervisor says that dom0 has shut down in order.
+    Dom0Ended,
     /// Some kernel panicked, probably dom0's.
     KernelPanic,
 }
@@ -42,24 +44,17 @@ impl Detector {
 
 fn classify(line: &str) -> Option<Sign> {
     let line = line.trim();
-    if let Some(words) = ["(XEN)", "(OXEN)"]
-        .iter()
-        .find_map(|prefix| line.strip_prefix(prefix))
-    {
+    if let Some(words) = ["(XEN)", "(OXEN)"].iter().find_map(|prefix| line.strip_prefix(prefix)) {
         let words = without_time(words);
         return if words.starts_with("Panic on CPU") {
             Some(Sign::HypervisorPanic)
-        } else if words.starts_with("Hardware Dom0 crashed")
-            || words.starts_with("Hardware Dom0 shutdown: watchdog")
-        {
+        } else if words.starts_with("Hardware Dom0 crashed") || words.starts_with("Hardware Dom0 shutdown: watchdog") {
             Some(Sign::Dom0Crash)
         } else {
-            None
+            words.starts_with("Hardware Dom0 ").then_some(Sign::Dom0Ended)
         };
     }
-    without_time(line)
-        .starts_with("Kernel panic - not syncing")
-        .then_some(Sign::KernelPanic)
+    without_time(line).starts_with("Kernel panic - not syncing").then_some(Sign::KernelPanic)
 }
 
 /// The text after a time such as `[    3.141593]`.
@@ -79,24 +74,19 @@ mod tests {
     fn signs_in_the_hypervisors_own_lines() {
         let mut detector = Detector::default();
         assert!(detector.feed(b"(XEN) [   12.3] Panic on").is_empty());
-        assert_eq!(
-            detector.feed(b" CPU 0:\r\n(XEN) x\r\n"),
-            [Sign::HypervisorPanic]
-        );
+        assert_eq!(detector.feed(b" CPU 0:\r\n(XEN) x\r\n"), [Sign::HypervisorPanic]);
         assert_eq!(
             detector.feed(b"(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\r\n"),
             [Sign::Dom0Crash]
         );
-        assert_eq!(
-            detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"),
-            [Sign::KernelPanic]
-        );
+        assert_eq!(detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"), [Sign::KernelPanic]);
     }
 
     #[test]
     fn talk_about_panics_is_no_panic() {
         let mut detector = Detector::default();
-        let text = b"echo Panic on CPU 0\n(XEN) Hardware Dom0 halted: halting machine\n(d1) Kernel panic - not syncing\n";
-        assert!(detector.feed(text).is_empty());
+        assert!(detector.feed(b"echo Panic on CPU 0\n(d1) Kernel panic - not syncing\n").is_empty());
+        let text = b"(XEN) Hardware Dom0 halted: halting machine\n";
+        assert_eq!(detector.feed(text), [Sign::Dom0Ended]);
     }
 }

@@ -31,16 +31,12 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// Expects `count` files.
     pub(crate) fn new(count: usize) -> Self {
-        Self {
-            lines: vec![Vec::new(); count],
-            states: vec![State::Incomplete; count],
-        }
+        Self { lines: vec![Vec::new(); count], states: vec![State::Incomplete; count] }
     }
 
     /// Takes one piece. Pieces with an index that nobody asked for are damage and are ignored.
     pub(crate) fn take(&mut self, index: usize, piece: FilePiece) {
-        let (Some(lines), Some(state)) = (self.lines.get_mut(index), self.states.get_mut(index))
-        else {
+        let (Some(lines), Some(state)) = (self.lines.get_mut(index), self.states.get_mut(index)) else {
             return;
         };
         if matches!(state, State::Complete(_)) {
@@ -85,9 +81,7 @@ impl Incoming {
 fn decode(lines: &[String]) -> Option<Vec<u8>> {
     let packed = STANDARD.decode(lines.concat()).ok()?;
     let mut contents = Vec::new();
-    flate2::read::GzDecoder::new(packed.as_slice())
-        .read_to_end(&mut contents)
-        .ok()?;
+    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut contents).ok()?;
     Some(contents)
 }
 
@@ -126,20 +120,13 @@ mod tests {
         incoming.take(1, FilePiece::Missing);
         assert_eq!(incoming.incomplete(), [0]);
         send(&mut incoming, 0, &lines, None);
-        assert_eq!(
-            incoming.into_states(),
-            [State::Complete(contents), State::Missing]
-        );
+        assert_eq!(incoming.into_states(), [State::Complete(contents), State::Missing]);
     }
 
     #[test]
     fn a_changed_byte_is_noticed() {
         let mut lines = lines(b"some contents that matter");
-        let flipped = if lines[0].as_bytes()[20] == b'A' {
-            "B"
-        } else {
-            "A"
-        };
+        let flipped = if lines[0].as_bytes()[20] == b'A' { "B" } else { "A" };
         lines[0].replace_range(20..21, flipped);
         let mut incoming = Incoming::new(1);
         send(&mut incoming, 0, &lines, None);

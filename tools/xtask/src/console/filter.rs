@@ -28,10 +28,7 @@ const LONGEST: usize = 4096;
 impl Filter {
     /// A filter for one run's marker.
     pub(crate) fn new(marker: &str) -> Self {
-        Self {
-            marker: marker.as_bytes().to_vec(),
-            held: Vec::new(),
-        }
+        Self { marker: marker.as_bytes().to_vec(), held: Vec::new() }
     }
 
     /// Takes the next bytes of the console.
@@ -81,9 +78,7 @@ impl Filter {
 /// The message of a line after its marker, if it is whole.
 fn complete(line: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(line).ok()?;
-    text.trim_end_matches('\r')
-        .strip_suffix(" ;")
-        .map(|message| message.trim_start().to_owned())
+    text.trim_end_matches('\r').strip_suffix(" ;").map(|message| message.trim_start().to_owned())
 }
 
 #[cfg(test)]
@@ -116,10 +111,7 @@ mod tests {
 
     #[test]
     fn text_like_a_marker_stays_text_and_is_not_delayed() {
-        assert_eq!(
-            run(&["a @oxen:8 x ;\n@@ox", "en:7 y ;\n$ "]),
-            ("a @oxen:8 x ;\n@$ ".into(), vec!["y".into()])
-        );
+        assert_eq!(run(&["a @oxen:8 x ;\n@@ox", "en:7 y ;\n$ "]), ("a @oxen:8 x ;\n@$ ".into(), vec!["y".into()]));
         assert_eq!(run(&["prompt# "]).0, "prompt# ");
     }
 

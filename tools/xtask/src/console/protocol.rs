@@ -79,20 +79,11 @@ mod tests {
         let milestone = Message::Milestone("script".into(), "3.25".into());
         let cases = [
             ("milestone script 3.25", milestone),
-            (
-                "notice no module tun",
-                Message::Notice("no module tun".into()),
-            ),
-            (
-                "failed xenstored: no socket",
-                Message::Failed("xenstored: no socket".into()),
-            ),
+            ("notice no module tun", Message::Notice("no module tun".into())),
+            ("failed xenstored: no socket", Message::Failed("xenstored: no socket".into())),
             ("status 255", Message::Status(255)),
             ("file 2 begin", Message::File(2, FilePiece::Begin)),
-            (
-                "file 2 line 14 aGVsbG8=",
-                Message::File(2, FilePiece::Line(14, "aGVsbG8=".into())),
-            ),
+            ("file 2 line 14 aGVsbG8=", Message::File(2, FilePiece::Line(14, "aGVsbG8=".into()))),
             ("file 0 end 14", Message::File(0, FilePiece::End(14))),
             ("file 1 missing", Message::File(1, FilePiece::Missing)),
             ("await", Message::Await),

@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::boot;
 use super::request::{Hypervisor, Request};
 use super::run_dir::RunDir;
-use super::watch::{Sinks, Watch};
+use super::watch::{News, Sinks, Watch};
 use crate::artifacts;
 use crate::console::files::State;
 use crate::exit::Verdict;
 use crate::initramfs::dom0::{self, Parts, Tools};
 use crate::initramfs::sysroot::Sysroot;
 use crate::initramfs::{cpio, tree::Tree};
+use crate::iso;
 use crate::paths::Paths;
 use crate::progress;
 use crate::provision::packages::{self, KernelFiles};
 use crate::provision::{qemu, qemu_patch};
-use crate::qemu::command::{Boot, BootModule, Machine, split_words};
 use crate::qemu::machine;
 use crate::qemu::terminal::{self, RawMode};
 
@@ -34,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) log: PathBuf,
     /// dom0 ended in order, but the machine did not power off.
     pub(crate) power_off_failed: bool,
+    /// A bare-metal guest gave a verdict (never set for a Linux control domain).
+    pub(crate) has_verdict: bool,
 }
 
 /// How a run shows itself.
@@ -42,66 +45,79 @@ pub(crate) struct View {
     pub(crate) name: String,
     /// Where the console goes.
     pub(crate) screen: Box<dyn Write>,
-    /// Told about milestones.
-    pub(crate) milestone: Box<dyn FnMut(&str)>,
+    /// Told what happens.
+    pub(crate) news: Box<dyn FnMut(News<'_>)>,
+}
+
+/// Everything that a run boots from, made and fetched.
+pub(crate) struct Prepared {
+    /// The host's files.
+    pub(super) host: HostFiles,
+    /// dom0's initramfs.
+    pub(super) initramfs: PathBuf,
+    /// Where files of this run go.
+    pub(super) run_dir: RunDir,
+}
+
+impl Prepared {
+    /// The files as an ISO image wants them.
+    pub(crate) fn files(&self) -> iso::Files<'_> {
+        iso::Files { hypervisor: &self.host.hypervisor, kernel: &self.host.kernel.image, initramfs: &self.initramfs }
+    }
+}
+
+/// Gathers the files and makes dom0's initramfs, whose init marks its messages with `marker`.
+pub(crate) fn prepare(paths: &Paths, request: &Request, marker: &str, name: &str) -> Result<Prepared> {
+    let host = gather(paths, request)?;
+    let mut tree = image(&host, request)?;
+    add_run_files(&mut tree, request, marker)?;
+    let run_dir = RunDir::new(paths, name)?;
+    let initramfs = run_dir.write("dom0.cpio", &cpio::archive(&tree)?)?;
+    Ok(Prepared { host, initramfs, run_dir })
 }
 
 /// Boots, follows and ends one machine.
 ///
 /// # Errors
 /// Whatever keeps the machine from being started; from then on all is in the verdict.
-pub(crate) fn run(paths: &Paths, request: &Request, view: View) -> Result<Outcome> {
+pub(crate) fn run(paths: &Paths, request: &Request, mut view: View) -> Result<Outcome> {
     check_targets(request)?;
-    let files = gather(paths, request)?;
     let marker = format!("@oxen:{:016x}", RandomState::new().hash_one(0));
-    let mut tree = image(&files, request)?;
-    add_run_files(&mut tree, request, &marker)?;
-    let run_dir = RunDir::new(paths, &view.name)?;
-    let initramfs = run_dir.write("dom0.cpio", &cpio::archive(&tree)?)?;
-    let machine = machine_of(request, &files, initramfs)?;
+    let prepared = prepare(paths, request, &marker, &view.name)?;
+    let machine = boot::machine_of(paths, request, &prepared)?;
     let interactive = request.script.is_none();
+    (view.news)(News::Booting);
     let raw = if interactive { RawMode::enter()? } else { None };
     let mut watch = Watch::new(
         &marker,
         request.get.len(),
         request.limit(),
         raw.is_some(),
-        Sinks {
-            log: run_dir.create_log()?,
-            screen: view.screen,
-            milestone: view.milestone,
-        },
+        Sinks { log: prepared.run_dir.create_log()?, screen: view.screen, news: view.news },
     );
     let end = machine::run(&machine, request.limit(), interactive, &mut watch)?;
     drop(raw);
     let power_off_failed = watch.power_off_failed();
     let verdict = watch.verdict(&end);
     let verdict = write_fetched(request, watch.into_files(), verdict)?;
-    Ok(Outcome {
-        verdict,
-        log: run_dir.log_path().to_path_buf(),
-        power_off_failed,
-    })
+    Ok(Outcome { verdict, log: prepared.run_dir.log_path().to_path_buf(), power_off_failed, has_verdict: false })
 }
 
 /// The host files of one run.
-struct Files {
-    qemu: qemu::Qemu,
-    hypervisor: PathBuf,
-    kernel: KernelFiles,
+pub(super) struct HostFiles {
+    pub(super) qemu: qemu::Qemu,
+    pub(super) hypervisor: PathBuf,
+    pub(super) kernel: KernelFiles,
     guest_kernel: PathBuf,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
 }
 
 /// Builds or fetches everything the run needs.
-fn gather(paths: &Paths, request: &Request) -> Result<Files> {
+fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
     let (hypervisor, qemu) = match request.hypervisor {
         Hypervisor::Oxen => (artifacts::hypervisor(paths)?, qemu::stock(paths)?),
-        Hypervisor::Xen => (
-            packages::xen_hypervisor(paths)?,
-            qemu_patch::for_real_xen(paths)?,
-        ),
+        Hypervisor::Xen => (packages::xen_hypervisor(paths)?, qemu_patch::for_real_xen(paths)?),
     };
     let oxen_xl = match request.tools {
         Tools::Oxen => Some(artifacts::xl(paths)?),
@@ -121,7 +137,7 @@ fn gather(paths: &Paths, request: &Request) -> Result<Files> {
         Some(image) => existing(image)?,
         None => packages::kernel(paths)?.image,
     };
-    Ok(Files {
+    Ok(HostFiles {
         qemu,
         hypervisor,
         kernel,
@@ -132,8 +148,7 @@ fn gather(paths: &Paths, request: &Request) -> Result<Files> {
 }
 
 fn existing(path: &Path) -> Result<PathBuf> {
-    path.canonicalize()
-        .with_context(|| format!("cannot find {}", path.display()))
+    path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
 }
 
 /// The folders of `--get` are checked before the boot: nobody wants to learn of them afterwards.
@@ -143,22 +158,13 @@ fn check_targets(request: &Request) -> Result<()> {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        anyhow::ensure!(
-            parent.is_dir(),
-            "--get {}={}: there is no folder {}",
-            pair.from,
-            pair.to,
-            parent.display()
-        );
-        anyhow::ensure!(
-            !pair.from.contains('\n'),
-            "--get: a path must not contain a line end"
-        );
+        anyhow::ensure!(parent.is_dir(), "--get {}={}: there is no folder {}", pair.from, pair.to, parent.display());
+        anyhow::ensure!(!pair.from.contains('\n'), "--get: a path must not contain a line end");
     }
     Ok(())
 }
 
-fn image(files: &Files, request: &Request) -> Result<Tree> {
+fn image(files: &HostFiles, request: &Request) -> Result<Tree> {
     dom0::tree(&Parts {
         userland: &files.userland,
         modules: files.kernel.modules.as_deref(),
@@ -172,8 +178,7 @@ fn image(files: &Files, request: &Request) -> Result<Tree> {
 /// Adds the script, the files put in, and what init must know.
 fn add_run_files(tree: &mut Tree, request: &Request, marker: &str) -> Result<()> {
     for pair in &request.put {
-        put(tree, &pair.to, Path::new(&pair.from))
-            .with_context(|| format!("--put {}={}", pair.from, pair.to))?;
+        put(tree, &pair.to, Path::new(&pair.from)).with_context(|| format!("--put {}={}", pair.from, pair.to))?;
     }
     let mode = match &request.script {
         Some(script) => {
@@ -183,16 +188,10 @@ fn add_run_files(tree: &mut Tree, request: &Request, marker: &str) -> Result<()>
         None => "shell",
     };
     let (rows, columns) = terminal::size()
-        .map_or((String::new(), String::new()), |(rows, columns)| {
-            (rows.to_string(), columns.to_string())
-        });
+        .map_or((String::new(), String::new()), |(rows, columns)| (rows.to_string(), columns.to_string()));
     let conf = format!("MARK={marker}\nMODE={mode}\nROWS={rows}\nCOLUMNS={columns}\n");
     tree.file("oxen/run.conf", 0o644, conf.into_bytes());
-    let list: String = request
-        .get
-        .iter()
-        .map(|pair| format!("{}\n", pair.from))
-        .collect();
+    let list: String = request.get.iter().map(|pair| format!("{}\n", pair.from)).collect();
     tree.file("oxen/get.list", 0o644, list.into_bytes());
     Ok(())
 }
@@ -203,61 +202,13 @@ fn put(tree: &mut Tree, to: &str, from: &Path) -> Result<()> {
         return tree.copy(to, from);
     }
     tree.directory(to);
-    for entry in
-        std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?
-    {
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name
-            .to_str()
-            .with_context(|| format!("the name {} is not UTF-8", name.display()))?;
+        let name = name.to_str().with_context(|| format!("the name {} is not UTF-8", name.display()))?;
         put(tree, &format!("{to}/{name}"), &entry.path())?;
     }
     Ok(())
-}
-
-/// The machine with all command lines.
-fn machine_of(request: &Request, files: &Files, initramfs: PathBuf) -> Result<Machine> {
-    let cpus = request.cpus();
-    // Debian's Xen panics in its MWAIT idle loop under TCG, hence cpuidle=0; and two vCPUs of a PV dom0 are far slower
-    // in emulation than one.
-    let (board, cpu, dom0_vcpus, special) = match request.hypervisor {
-        Hypervisor::Oxen => ("q35", "EPYC-v4", cpus, ""),
-        Hypervisor::Xen => ("pc", files.qemu.xen_cpu, 1, " cpuidle=0"),
-    };
-    let memory = request.dom0_mem;
-    let args = format!(
-        "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{special} \
-         dom0_mem={memory}M,max:{memory}M dom0_max_vcpus={dom0_vcpus} {}",
-        request.xen_args
-    );
-    let dom0_args = format!(
-        "console=hvc0 quiet loglevel=4 rdinit=/init {}",
-        request.dom0_args
-    );
-    Ok(Machine {
-        qemu: files.qemu.clone(),
-        board,
-        cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
-        cpus,
-        memory_mib: request.mem,
-        icount: request.icount,
-        boot: Boot::Kernel {
-            image: files.hypervisor.clone(),
-            args: args.trim_end().to_owned(),
-            modules: vec![
-                BootModule {
-                    path: files.kernel.image.clone(),
-                    args: dom0_args.trim_end().to_owned(),
-                },
-                BootModule {
-                    path: initramfs,
-                    args: String::new(),
-                },
-            ],
-        },
-        extra: split_words(&request.qemu_args).context("--qemu-args")?,
-    })
 }
 
 /// Writes the fetched files. A file that did not come spoils a success, and is only mentioned beside a failure.
@@ -265,8 +216,9 @@ fn write_fetched(request: &Request, states: Vec<State>, verdict: Verdict) -> Res
     let mut problems = Vec::new();
     for (pair, state) in request.get.iter().zip(states) {
         match state {
-            State::Complete(contents) => std::fs::write(&pair.to, contents)
-                .with_context(|| format!("--get: cannot write {}", pair.to))?,
+            State::Complete(contents) => {
+                std::fs::write(&pair.to, contents).with_context(|| format!("--get: cannot write {}", pair.to))?
+            }
             State::Missing => problems.push(format!("dom0 has no file {}", pair.from)),
             State::Incomplete => problems.push(format!("{} did not arrive", pair.from)),
         }

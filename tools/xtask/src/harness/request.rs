@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::initramfs::dom0::Tools;
 
@@ -33,10 +33,9 @@ impl FromStr for PathPair {
 
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once('=') {
-            Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(Self {
-                from: from.to_owned(),
-                to: to.to_owned(),
-            }),
+            Some((from, to)) if !from.is_empty() && !to.is_empty() => {
+                Ok(Self { from: from.to_owned(), to: to.to_owned() })
+            }
             _ => bail!("expected FROM=TO with two paths"),
         }
     }
@@ -66,7 +65,7 @@ pub(crate) struct Request {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
-    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp for xen]
+    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp,-xsave for xen]
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
     /// Number of physical CPUs [default: 2 for oxen, 1 for xen]
@@ -87,6 +86,9 @@ pub(crate) struct Request {
     /// Words added to QEMU's command line; quotes keep spaces
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) qemu_args: String,
+    /// Boot from an ISO image through GRUB (multiboot2) instead of by QEMU's own loader (multiboot1)
+    #[arg(long)]
+    pub(crate) grub: bool,
     /// Count time in instructions: slower, and every run is the same
     #[arg(long)]
     pub(crate) icount: bool,
@@ -98,7 +100,23 @@ pub(crate) struct Request {
 /// Limit of a run with a script when none is given.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(600);
 
+/// A command line that is nothing but a request.
+#[derive(Parser)]
+#[command(name = "run:", no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    request: Request,
+}
+
 impl Request {
+    /// Reads a request from words such as a scenario's head has.
+    ///
+    /// # Errors
+    /// clap's message about the wrong word.
+    pub(crate) fn from_words(words: impl IntoIterator<Item = String>) -> Result<Self> {
+        Ok(Line::try_parse_from(words)?.request)
+    }
+
     /// The time limit that holds.
     pub(crate) fn limit(&self) -> Option<Duration> {
         match (self.timeout, &self.script) {
@@ -120,30 +138,12 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        request: Request,
-    }
 
     #[test]
     fn words_that_begin_with_dashes_are_values() {
-        let line = Line::parse_from([
-            "x",
-            "--hypervisor",
-            "xen",
-            "--qemu-args",
-            "-device edu",
-            "--put",
-            "a=/b",
-            "--put",
-            "c=/d=e",
-            "--script",
-            "s",
-        ]);
-        let request = line.request;
+        let words =
+            ["--hypervisor", "xen", "--qemu-args", "-device edu", "--put", "a=/b", "--put", "c=/d=e", "--script", "s"];
+        let request = Request::from_words(words.map(str::to_owned)).unwrap();
         assert_eq!(request.qemu_args, "-device edu");
         assert_eq!(request.put[1].to, "/d=e");
         assert_eq!((request.cpus(), request.limit()), (1, Some(SCRIPT_LIMIT)));

@@ -38,9 +38,13 @@ impl RunDir {
     /// Writes a file that lives as long as the run.
     pub(crate) fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf> {
         let path = self.dir.path().join(name);
-        std::fs::write(&path, contents)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
+    }
+
+    /// The path of a file that lives as long as the run.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// Opens the log for writing.
@@ -57,9 +61,7 @@ impl RunDir {
 /// Removes the folders of runs whose process no longer exists (they were killed). What cannot be removed stays.
 fn remove_dead_runs(runs: &Path) {
     for path in entries(runs) {
-        let owner = path
-            .file_name()
-            .and_then(|name| name.to_str()?.split('-').next()?.parse::<u32>().ok());
+        let owner = path.file_name().and_then(|name| name.to_str()?.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             drop(std::fs::remove_dir_all(path));
         }
@@ -67,10 +69,8 @@ fn remove_dead_runs(runs: &Path) {
 }
 
 fn remove_old_logs(logs: &Path) {
-    let mut files: Vec<_> = entries(logs)
-        .into_iter()
-        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-        .collect();
+    let mut files: Vec<_> =
+        entries(logs).into_iter().filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path))).collect();
     files.sort();
     let surplus = files.len().saturating_sub(KEPT_LOGS);
     for (_, path) in files.into_iter().take(surplus) {
@@ -80,11 +80,7 @@ fn remove_old_logs(logs: &Path) {
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(dir)
-        .map(|entries| {
-            entries
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .collect()
-        })
+        .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
         .unwrap_or_default()
 }
 

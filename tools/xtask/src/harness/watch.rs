@@ -36,14 +36,30 @@ enum Waiting {
     PowerOff,
 }
 
-/// Where the console's text and the milestones go.
+/// What a run tells while it goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum News<'a> {
+    /// The machine starts now; everything is fetched and built.
+    Booting,
+    /// dom0 got this far.
+    Milestone {
+        /// Name, as in the protocol.
+        name: &'a str,
+        /// Seconds since the start of the machine.
+        seconds: f64,
+    },
+    /// Something worth telling.
+    Notice(&'a str),
+}
+
+/// Where the console's text and the news go.
 pub(crate) struct Sinks {
     /// The log file; all bytes of the console.
     pub(crate) log: File,
     /// The person's view of the console.
     pub(crate) screen: Box<dyn Write>,
-    /// Called with each milestone's name.
-    pub(crate) milestone: Box<dyn FnMut(&str)>,
+    /// Told what happens.
+    pub(crate) news: Box<dyn FnMut(News<'_>)>,
 }
 
 /// Everything seen so far.
@@ -70,13 +86,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches for a run's marker. `escape`: whether keys come from a terminal in raw mode.
-    pub(crate) fn new(
-        marker: &str,
-        files: usize,
-        limit: Option<Duration>,
-        escape: bool,
-        sinks: Sinks,
-    ) -> Self {
+    pub(crate) fn new(marker: &str, files: usize, limit: Option<Duration>, escape: bool, sinks: Sinks) -> Self {
         let started = Instant::now();
         Self {
             filter: Filter::new(marker),
@@ -159,16 +169,12 @@ impl Watch {
 
     fn text(&mut self, bytes: &[u8], link: &mut Link) {
         // A closed pipe on our side must not end the run: its verdict still counts.
-        drop(
-            self.sinks
-                .screen
-                .write_all(bytes)
-                .and_then(|()| self.sinks.screen.flush()),
-        );
+        drop(self.sinks.screen.write_all(bytes).and_then(|()| self.sinks.screen.flush()));
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
                 Sign::Dom0Crash => self.crash = true,
+                Sign::Dom0Ended => continue,
                 Sign::KernelPanic => {
                     if self.waiting == Waiting::Limit {
                         self.wait(Waiting::Suspicion, SUSPICION, link);
@@ -189,28 +195,20 @@ impl Watch {
         match message {
             Message::Milestone(name, _) => {
                 let seconds = self.started.elapsed().as_secs_f64();
-                (self.sinks.milestone)(&format!("{name} after {seconds:.1} s"));
+                (self.sinks.news)(News::Milestone { name: &name, seconds });
                 if name == "shell" {
                     link.send(&std::mem::take(&mut self.early_keys));
                 }
                 self.milestones.push(name);
             }
-            Message::Notice(text) => (self.sinks.milestone)(&format!("notice from dom0: {text}")),
+            Message::Notice(text) => (self.sinks.news)(News::Notice(&text)),
             Message::Failed(text) => self.failure = Some(format!("dom0 did not come up: {text}")),
             Message::Status(status) => self.status = Some(status),
             Message::File(index, piece) => self.files.take(index, piece),
             Message::Await => {
-                let missing: Vec<String> = self
-                    .files
-                    .incomplete()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                let answer = if missing.is_empty() {
-                    "bye\n".to_owned()
-                } else {
-                    format!("again {}\n", missing.join(" "))
-                };
+                let missing: Vec<String> = self.files.incomplete().iter().map(ToString::to_string).collect();
+                let answer =
+                    if missing.is_empty() { "bye\n".to_owned() } else { format!("again {}\n", missing.join(" ")) };
                 link.send(answer.as_bytes());
             }
             Message::End => {

@@ -6,19 +6,12 @@ use std::process::ExitStatus;
 use super::*;
 
 fn watch(files: usize, limit: Option<Duration>) -> Watch {
-    let sinks = Sinks {
-        log: tempfile::tempfile().unwrap(),
-        screen: Box::new(std::io::sink()),
-        milestone: Box::new(|_| {}),
-    };
+    let sinks = Sinks { log: tempfile::tempfile().unwrap(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     Watch::new("@m", files, limit, true, sinks)
 }
 
 fn exited() -> End {
-    End::Exited {
-        status: ExitStatus::from_raw(0),
-        messages: String::new(),
-    }
+    End::Exited { status: ExitStatus::from_raw(0), messages: String::new() }
 }
 
 /// The verdict after a console's whole output.
@@ -37,14 +30,8 @@ fn a_status_is_the_verdict() {
 
 #[test]
 fn a_panic_outweighs_a_status() {
-    assert_eq!(
-        verdict("@m status 0 ;\n(XEN) Panic on CPU 1:\n"),
-        Verdict::HypervisorPanic
-    );
-    assert_eq!(
-        verdict("(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\n"),
-        Verdict::Dom0Crash
-    );
+    assert_eq!(verdict("@m status 0 ;\n(XEN) Panic on CPU 1:\n"), Verdict::HypervisorPanic);
+    assert_eq!(verdict("(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\n"), Verdict::Dom0Crash);
 }
 
 #[test]
@@ -63,10 +50,7 @@ fn a_boot_that_stops_says_where() {
 fn a_guests_panic_shown_by_the_script_is_forgotten_when_dom0_goes_on() {
     let mut watch = watch(0, None);
     let (mut link, _input) = Link::for_test();
-    watch.console(
-        b"@m milestone script 1 ;\nKernel panic - not syncing: x\n",
-        &mut link,
-    );
+    watch.console(b"@m milestone script 1 ;\nKernel panic - not syncing: x\n", &mut link);
     assert!(link.has_deadline(), "suspicion sets a deadline");
     watch.console(b"@m status 0 ;\n", &mut link);
     assert!(!link.has_deadline());
@@ -105,10 +89,7 @@ fn the_time_limit_before_the_script_stops_the_machine() {
 fn damaged_files_are_asked_for_again() {
     let mut watch = watch(2, None);
     let (mut link, input) = Link::for_test();
-    watch.console(
-        b"@m file 0 missing ;\n@m file 1 begin ;\n@m file 1 end 4 ;\n@m await ;\n",
-        &mut link,
-    );
+    watch.console(b"@m file 0 missing ;\n@m file 1 begin ;\n@m file 1 end 4 ;\n@m await ;\n", &mut link);
     assert_eq!(input.try_recv().unwrap(), b"again 1\n");
     watch.console(b"@m file 1 missing ;\n@m await ;\n", &mut link);
     assert_eq!(input.try_recv().unwrap(), b"bye\n");

@@ -54,15 +54,7 @@ pub(crate) fn archive(tree: &Tree) -> Result<Vec<u8>> {
         };
         append(&mut out, &header, path, data)?;
     }
-    append(
-        &mut out,
-        &Header {
-            nlink: 1,
-            ..Header::default()
-        },
-        TRAILER,
-        &[],
-    )?;
+    append(&mut out, &Header { nlink: 1, ..Header::default() }, TRAILER, &[])?;
     pad(&mut out, 512);
     Ok(out)
 }
@@ -130,12 +122,7 @@ mod tests {
                 return entries;
             }
             let end = (data + size).next_multiple_of(4);
-            entries.push((
-                name,
-                field(1),
-                (field(9), field(10)),
-                bytes[data..data + size].to_vec(),
-            ));
+            entries.push((name, field(1), (field(9), field(10)), bytes[data..data + size].to_vec()));
             bytes = &bytes[end..];
             assert_eq!((whole - bytes.len()) % 4, 0);
         }
@@ -154,28 +141,11 @@ mod tests {
     fn entries_read_back_with_modes_devices_and_links() {
         let entries = parse(&archive(&sample()).unwrap());
         let names: Vec<&str> = entries.iter().map(|entry| entry.0.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "bin",
-                "bin/sh",
-                "dev",
-                "dev/console",
-                "etc",
-                "etc/odd",
-                "init"
-            ]
-        );
+        assert_eq!(names, ["bin", "bin/sh", "dev", "dev/console", "etc", "etc/odd", "init"]);
         assert_eq!(entries[1].1, 0o120_777);
         assert_eq!(entries[1].3, b"busybox");
-        assert_eq!(
-            (entries[3].1, entries[3].2, entries[3].3.len()),
-            (0o020_600, (5, 1), 0)
-        );
-        assert_eq!(
-            (entries[5].1, entries[5].3.as_slice()),
-            (0o100_644, &b"abc"[..])
-        );
+        assert_eq!((entries[3].1, entries[3].2, entries[3].3.len()), (0o020_600, (5, 1), 0));
+        assert_eq!((entries[5].1, entries[5].3.as_slice()), (0o100_644, &b"abc"[..]));
         assert_eq!(entries[6].1, 0o100_755);
     }
 

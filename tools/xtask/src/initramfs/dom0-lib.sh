@@ -33,6 +33,11 @@ gone() { ! xl domid "$1" > /dev/null 2>&1; }
 # console_log NAME: the file in which xenconsoled keeps the output of the domain's console.
 console_log() { echo "/var/log/xen/console/guest-$1.log"; }
 
+# type_into NAME TEXT: types a line on the domain's console. (xl console reads no keys unless it is on a terminal.)
+type_into() {
+    echo "$2" > "$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty")"
+}
+
 # die TEXT: ends the script as failed.
 die() {
     echo "FAILED: $*" >&2

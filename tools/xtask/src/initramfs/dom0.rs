@@ -39,21 +39,11 @@ const XENSTORE_CLIENTS: [&str; 7] = [
     "xenstore-write",
 ];
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
-const MODULES: [&str; 9] = [
-    "xen-privcmd",
-    "xen-evtchn",
-    "xen-gntdev",
-    "xen-gntalloc",
-    "xenfs",
-    "loop",
-    "tun",
-    "xen-blkback",
-    "xen-netback",
-];
+const MODULES: [&str; 9] =
+    ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "loop", "tun", "xen-blkback", "xen-netback"];
 const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
 const XL_CONF: &str = "autoballoon=\"off\"\nclaim_mode=0\n";
-const SHELL_RC: &str =
-    "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\nPS1='\\h:\\w# '\n";
+const SHELL_RC: &str = "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\nPS1='\\h:\\w# '\n";
 const EXAMPLE_CFG: &str = r#"name = "guest"
 type = "pvh"
 kernel = "/guest/vmlinuz"
@@ -113,8 +103,7 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     }
     guest::busybox(&mut tree, userland, &applets)?;
     install_modules(&mut tree, parts.modules)?;
-    tree.copy("guest/vmlinuz", parts.guest_kernel)
-        .context("the guest's kernel")?;
+    tree.copy("guest/vmlinuz", parts.guest_kernel).context("the guest's kernel")?;
     let guest = guest::tree(userland, &applets).context("the guest's image")?;
     tree.file("guest/initrd", 0o644, super::cpio::archive(&guest)?);
     tree.file("guest/pvh.cfg", 0o644, EXAMPLE_CFG.into());
@@ -145,11 +134,7 @@ fn skeleton() -> Tree {
     }
     tree.symlink("var/run", "../run");
     tree.symlink("var/lock", "../run/lock");
-    tree.file(
-        "etc/passwd",
-        0o644,
-        "root:x:0:0:root:/root:/bin/sh\n".into(),
-    );
+    tree.file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\n".into());
     tree.file("etc/group", 0o644, "root:x:0:\n".into());
     tree.file("etc/xen/xl.conf", 0o644, XL_CONF.into());
     tree.file("etc/shrc", 0o644, SHELL_RC.into());
@@ -167,11 +152,7 @@ fn install_modules(tree: &mut Tree, dir: Option<&Path>) -> Result<()> {
         for module in ModuleDir::open(dir)?.closure(&MODULES)? {
             order.push_str(&module.name);
             order.push('\n');
-            tree.file(
-                &format!("oxen/modules/{}.ko", module.name),
-                0o644,
-                module.contents,
-            );
+            tree.file(&format!("oxen/modules/{}.ko", module.name), 0o644, module.contents);
         }
     }
     tree.file("oxen/modules/order", 0o644, order.into_bytes());

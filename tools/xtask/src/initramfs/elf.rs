@@ -5,9 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use object::Endianness;
-use object::elf::{
-    DT_NEEDED, DT_NULL, DT_STRTAB, DynamicTag, FileHeader64, PT_DYNAMIC, PT_INTERP, PT_LOAD,
-};
+use object::elf::{DT_NEEDED, DT_NULL, DT_STRTAB, DynamicTag, FileHeader64, PT_DYNAMIC, PT_INTERP, PT_LOAD};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
 /// The dynamic needs of one ELF file.
@@ -29,26 +27,20 @@ pub(crate) fn is_elf(bytes: &[u8]) -> bool {
 /// # Errors
 /// The file is not a well-formed ELF64 file.
 pub(crate) fn needs(bytes: &[u8]) -> Result<Needs> {
-    let header = FileHeader64::<Endianness>::parse(bytes)
-        .map_err(|error| anyhow::anyhow!("not a 64-bit ELF file: {error}"))?;
+    let header =
+        FileHeader64::<Endianness>::parse(bytes).map_err(|error| anyhow::anyhow!("not a 64-bit ELF file: {error}"))?;
     let endian = header.endian().context("ELF byte order")?;
-    let segments = header
-        .program_headers(endian, bytes)
-        .context("ELF program headers")?;
+    let segments = header.program_headers(endian, bytes).context("ELF program headers")?;
     let mut found = Needs::default();
     for segment in segments {
         match segment.p_type(endian) {
             PT_INTERP => {
-                let data = segment
-                    .data(endian, bytes)
-                    .map_err(|()| anyhow::anyhow!("PT_INTERP lies outside of the file"))?;
+                let data =
+                    segment.data(endian, bytes).map_err(|()| anyhow::anyhow!("PT_INTERP lies outside of the file"))?;
                 found.interpreter = Some(text(data)?);
             }
             PT_DYNAMIC => {
-                let entries = segment
-                    .dynamic(endian, bytes)
-                    .context("ELF dynamic section")?
-                    .unwrap_or_default();
+                let entries = segment.dynamic(endian, bytes).context("ELF dynamic section")?.unwrap_or_default();
                 let entries: Vec<(DynamicTag, u64)> = entries
                     .iter()
                     .map(|entry| (entry.d_tag(endian), entry.d_val(endian)))
@@ -60,9 +52,7 @@ pub(crate) fn needs(bytes: &[u8]) -> Result<Needs> {
                 };
                 for (_, offset) in names {
                     let address = table.checked_add(*offset).context("DT_NEEDED overflows")?;
-                    found
-                        .libraries
-                        .push(text(at_address(segments, endian, bytes, address)?)?);
+                    found.libraries.push(text(at_address(segments, endian, bytes, address)?)?);
                 }
             }
             _ => {}
@@ -88,9 +78,8 @@ fn at_address<'a, P: ProgramHeader<Endian = Endianness, Word = u64>>(
         if skip >= segment.p_filesz(endian) {
             continue;
         }
-        let data = segment
-            .data(endian, bytes)
-            .map_err(|()| anyhow::anyhow!("a PT_LOAD segment lies outside of the file"))?;
+        let data =
+            segment.data(endian, bytes).map_err(|()| anyhow::anyhow!("a PT_LOAD segment lies outside of the file"))?;
         let skip = usize::try_from(skip).context("address too large")?;
         return data.get(skip..).context("address outside of its segment");
     }
@@ -99,11 +88,6 @@ fn at_address<'a, P: ProgramHeader<Endian = Endianness, Word = u64>>(
 
 /// A zero-terminated string.
 fn text(bytes: &[u8]) -> Result<String> {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .context("a string in the ELF file has no end")?;
-    Ok(std::str::from_utf8(&bytes[..end])
-        .context("a name in the ELF file is not UTF-8")?
-        .to_owned())
+    let end = bytes.iter().position(|byte| *byte == 0).context("a string in the ELF file has no end")?;
+    Ok(std::str::from_utf8(&bytes[..end]).context("a name in the ELF file is not UTF-8")?.to_owned())
 }

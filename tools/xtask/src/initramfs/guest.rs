@@ -54,14 +54,7 @@ pub(crate) fn applets(userland: &Sysroot) -> Result<Vec<String>> {
         .arg("--list")
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
-    let names: Vec<String> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    anyhow::ensure!(
-        !names.is_empty(),
-        "{} --list says nothing",
-        program.display()
-    );
+    let names: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    anyhow::ensure!(!names.is_empty(), "{} --list says nothing", program.display());
     Ok(names)
 }

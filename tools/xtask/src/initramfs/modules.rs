@@ -34,9 +34,7 @@ fn canonical(name: &str) -> String {
 /// The module's name if the file name is that of a module.
 fn module_name(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
-    let stem = file
-        .strip_suffix(".ko")
-        .or_else(|| file.strip_suffix(".ko.xz"))?;
+    let stem = file.strip_suffix(".ko").or_else(|| file.strip_suffix(".ko.xz"))?;
     Some(canonical(stem))
 }
 
@@ -62,11 +60,7 @@ impl ModuleDir {
             .lines()
             .filter_map(|line| module_name(Path::new(line)))
             .collect();
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            files,
-            builtin,
-        })
+        Ok(Self { dir: dir.to_path_buf(), files, builtin })
     }
 
     /// The named modules and what they depend on, dependencies first, each once. Names that are built into the kernel
@@ -83,30 +77,23 @@ impl ModuleDir {
     }
 
     fn visit(&self, name: &str, ordered: &mut Vec<Module>, path: &mut Vec<String>) -> Result<()> {
-        if ordered.iter().any(|module| module.name == name)
-            || self.builtin.iter().any(|builtin| builtin == name)
-        {
+        if ordered.iter().any(|module| module.name == name) || self.builtin.iter().any(|builtin| builtin == name) {
             return Ok(());
         }
         if path.iter().any(|outer| outer == name) {
-            bail!(
-                "kernel modules depend on each other in a circle: {}",
-                path.join(", ")
-            );
+            bail!("kernel modules depend on each other in a circle: {}", path.join(", "));
         }
-        let file = self.files.get(name).with_context(|| {
-            format!("the kernel has no module {name} in {}", self.dir.display())
-        })?;
+        let file = self
+            .files
+            .get(name)
+            .with_context(|| format!("the kernel has no module {name} in {}", self.dir.display()))?;
         let contents = read_module(file)?;
         path.push(name.to_owned());
         for dependency in depends(&contents).with_context(|| format!("{}", file.display()))? {
             self.visit(&dependency, ordered, path)?;
         }
         path.pop();
-        ordered.push(Module {
-            name: name.to_owned(),
-            contents,
-        });
+        ordered.push(Module { name: name.to_owned(), contents });
         Ok(())
     }
 }
@@ -126,9 +113,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
 /// The names after "depends=" in the module's `.modinfo` section.
 fn depends(elf: &[u8]) -> Result<Vec<String>> {
     let file = object::File::parse(elf).context("not an ELF file")?;
-    let section = file
-        .section_by_name(".modinfo")
-        .context("no .modinfo section: not a kernel module")?;
+    let section = file.section_by_name(".modinfo").context("no .modinfo section: not a kernel module")?;
     let data = section.data().context("the .modinfo section is damaged")?;
     Ok(parse_depends(data))
 }
@@ -151,18 +136,12 @@ mod tests {
     fn modinfo_lists_dependencies() {
         let info = b"license=GPL\0depends=xen-privcmd,loop\0retpoline=Y\0";
         assert_eq!(parse_depends(info), ["xen_privcmd", "loop"]);
-        assert_eq!(
-            parse_depends(b"depends=\0name=loop\0"),
-            Vec::<String>::new()
-        );
+        assert_eq!(parse_depends(b"depends=\0name=loop\0"), Vec::<String>::new());
     }
 
     #[test]
     fn file_names_of_modules() {
-        assert_eq!(
-            module_name(Path::new("a/xen-evtchn.ko")).unwrap(),
-            "xen_evtchn"
-        );
+        assert_eq!(module_name(Path::new("a/xen-evtchn.ko")).unwrap(), "xen_evtchn");
         assert_eq!(module_name(Path::new("a/tun.ko.xz")).unwrap(), "tun");
         assert_eq!(module_name(Path::new("modules.order")), None);
     }
@@ -171,11 +150,7 @@ mod tests {
     fn a_module_that_is_nowhere_is_named_and_a_builtin_one_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("kernel")).unwrap();
-        std::fs::write(
-            dir.path().join("modules.builtin"),
-            "kernel/fs/xenfs/xenfs.ko\n",
-        )
-        .unwrap();
+        std::fs::write(dir.path().join("modules.builtin"), "kernel/fs/xenfs/xenfs.ko\n").unwrap();
         let modules = ModuleDir::open(dir.path()).unwrap();
         assert!(modules.closure(&["xenfs"]).unwrap().is_empty());
         let error = format!("{:#}", modules.closure(&["xen-gone"]).unwrap_err());

@@ -12,12 +12,7 @@ use super::elf;
 use super::tree::Tree;
 
 /// Where Debian's dynamic loader looks for libraries on x86-64.
-const LIBRARY_DIRS: [&str; 4] = [
-    "lib/x86_64-linux-gnu",
-    "usr/lib/x86_64-linux-gnu",
-    "lib",
-    "usr/lib",
-];
+const LIBRARY_DIRS: [&str; 4] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib"];
 
 /// More symbolic links than this in one path are a loop; Linux's own limit.
 const MAX_LINKS: usize = 40;
@@ -57,13 +52,10 @@ impl Sysroot {
             }
             links += 1;
             if links > MAX_LINKS {
-                bail!(
-                    "/{path} below {}: too many symbolic links",
-                    self.root.display()
-                );
+                bail!("/{path} below {}: too many symbolic links", self.root.display());
             }
-            let target = std::fs::read_link(&host)
-                .with_context(|| format!("cannot read the link {}", host.display()))?;
+            let target =
+                std::fs::read_link(&host).with_context(|| format!("cannot read the link {}", host.display()))?;
             if target.is_absolute() {
                 done = PathBuf::new();
             }
@@ -86,8 +78,7 @@ impl Sysroot {
     pub(crate) fn install_needs(&self, tree: &mut Tree, host: &Path) -> Result<()> {
         let mut pending = vec![host.to_path_buf()];
         while let Some(file) = pending.pop() {
-            let bytes =
-                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             if !elf::is_elf(&bytes) {
                 continue;
             }
@@ -102,9 +93,7 @@ impl Sysroot {
                 if tree.contains(&path) {
                     continue;
                 }
-                let library = self
-                    .resolve(&path)
-                    .with_context(|| format!("needed by {}", file.display()))?;
+                let library = self.resolve(&path).with_context(|| format!("needed by {}", file.display()))?;
                 tree.copy(&path, &library)?;
                 pending.push(library);
             }
@@ -114,16 +103,9 @@ impl Sysroot {
 
     /// The sysroot path of a library, searched as the dynamic loader does.
     fn library(&self, name: &str) -> Result<String> {
-        LIBRARY_DIRS
-            .iter()
-            .map(|dir| format!("{dir}/{name}"))
-            .find(|path| self.resolve(path).is_ok())
-            .with_context(|| {
-                format!(
-                    "the shared library {name} is in none of the packages unpacked in {}",
-                    self.root.display()
-                )
-            })
+        LIBRARY_DIRS.iter().map(|dir| format!("{dir}/{name}")).find(|path| self.resolve(path).is_ok()).with_context(
+            || format!("the shared library {name} is in none of the packages unpacked in {}", self.root.display()),
+        )
     }
 }
 
@@ -199,21 +181,10 @@ mod tests {
 
     #[test]
     fn the_closure_follows_libraries_of_libraries_through_links_and_cycles() {
-        let (dir, sysroot) = sysroot_with(&[
-            ("libone.so.1.2", &["libtwo.so"]),
-            ("libtwo.so", &["libone.so.1"]),
-        ]);
-        symlink(
-            "libone.so.1.2",
-            dir.path().join("usr/lib/x86_64-linux-gnu/libone.so.1"),
-        )
-        .unwrap();
+        let (dir, sysroot) = sysroot_with(&[("libone.so.1.2", &["libtwo.so"]), ("libtwo.so", &["libone.so.1"])]);
+        symlink("libone.so.1.2", dir.path().join("usr/lib/x86_64-linux-gnu/libone.so.1")).unwrap();
         std::fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
-        std::fs::write(
-            dir.path().join("usr/bin/tool"),
-            shared_object(&["libone.so.1"]),
-        )
-        .unwrap();
+        std::fs::write(dir.path().join("usr/bin/tool"), shared_object(&["libone.so.1"])).unwrap();
         let mut tree = Tree::new();
         sysroot.install(&mut tree, "usr/bin/tool").unwrap();
         assert!(tree.contains("usr/lib/x86_64-linux-gnu/libone.so.1"));
@@ -224,14 +195,8 @@ mod tests {
     fn a_missing_library_names_itself_and_who_needs_it() {
         let (dir, sysroot) = sysroot_with(&[("liba.so", &["libgone.so.9"])]);
         let host = dir.path().join("usr/lib/x86_64-linux-gnu/liba.so");
-        let error = format!(
-            "{:#}",
-            sysroot.install_needs(&mut Tree::new(), &host).unwrap_err()
-        );
-        assert!(
-            error.contains("libgone.so.9") && error.contains("liba.so"),
-            "{error}"
-        );
+        let error = format!("{:#}", sysroot.install_needs(&mut Tree::new(), &host).unwrap_err());
+        assert!(error.contains("libgone.so.9") && error.contains("liba.so"), "{error}");
     }
 
     #[test]
@@ -239,15 +204,9 @@ mod tests {
         let (dir, sysroot) = sysroot_with(&[]);
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         symlink("/etc/hostname", dir.path().join("link")).unwrap();
-        assert!(
-            sysroot.resolve("link").is_err(),
-            "the host's file must not be reached"
-        );
+        assert!(sysroot.resolve("link").is_err(), "the host's file must not be reached");
         std::fs::write(dir.path().join("etc/hostname"), "inside").unwrap();
-        assert_eq!(
-            sysroot.resolve("link").unwrap(),
-            dir.path().join("etc/hostname")
-        );
+        assert_eq!(sysroot.resolve("link").unwrap(), dir.path().join("etc/hostname"));
         symlink("loop", dir.path().join("loop")).unwrap();
         assert!(format!("{:#}", sysroot.resolve("loop").unwrap_err()).contains("too many"));
     }

@@ -81,16 +81,10 @@ impl Tree {
     pub(crate) fn copy(&mut self, path: &str, host: &Path) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
 
-        let meta =
-            std::fs::metadata(host).with_context(|| format!("cannot read {}", host.display()))?;
+        let meta = std::fs::metadata(host).with_context(|| format!("cannot read {}", host.display()))?;
         anyhow::ensure!(meta.is_file(), "{} is not a regular file", host.display());
-        let contents =
-            std::fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
-        let mode = if meta.permissions().mode() & 0o111 == 0 {
-            0o644
-        } else {
-            0o755
-        };
+        let contents = std::fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
+        let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
         self.file(path, mode, contents);
         Ok(())
     }
@@ -98,10 +92,7 @@ impl Tree {
     fn insert(&mut self, path: &str, mode: u32, kind: Kind) {
         let path = relative(path);
         for (at, _) in path.match_indices('/') {
-            self.nodes.entry(path[..at].to_owned()).or_insert(Node {
-                mode: 0o755,
-                kind: Kind::Directory,
-            });
+            self.nodes.entry(path[..at].to_owned()).or_insert(Node { mode: 0o755, kind: Kind::Directory });
         }
         self.nodes.insert(path.to_owned(), Node { mode, kind });
     }
@@ -121,21 +112,12 @@ mod tests {
         tree.insert("tmp", 0o1777, Kind::Directory);
         tree.file("/tmp/deep/file", 0o600, vec![1]);
         let nodes: Vec<_> = tree.iter().map(|(path, node)| (path, node.mode)).collect();
-        assert_eq!(
-            nodes,
-            [
-                ("tmp", 0o1777),
-                ("tmp/deep", 0o755),
-                ("tmp/deep/file", 0o600)
-            ]
-        );
+        assert_eq!(nodes, [("tmp", 0o1777), ("tmp/deep", 0o755), ("tmp/deep/file", 0o600)]);
     }
 
     #[test]
     fn a_missing_host_file_is_named() {
-        let error = Tree::new()
-            .copy("x", Path::new("/no/such/file"))
-            .unwrap_err();
+        let error = Tree::new().copy("x", Path::new("/no/such/file")).unwrap_err();
         assert!(format!("{error:#}").contains("/no/such/file"));
     }
 }

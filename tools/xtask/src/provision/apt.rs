@@ -34,9 +34,7 @@ pub(crate) fn show(name: &str) -> Result<Option<Record>> {
 /// The first record of `apt-cache show`.
 fn parse_record(text: &str) -> Option<Record> {
     let field = |key: &str| {
-        text.lines()
-            .take_while(|line| !line.is_empty())
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+        text.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
     };
     let depends = field("Depends")
         .unwrap_or_default()
@@ -44,11 +42,7 @@ fn parse_record(text: &str) -> Option<Record> {
         .map(|choice| choice.split('|').filter_map(bare_name).collect())
         .filter(|choice: &Vec<String>| !choice.is_empty())
         .collect();
-    Some(Record {
-        name: field("Package")?.to_owned(),
-        version: field("Version")?.to_owned(),
-        depends,
-    })
+    Some(Record { name: field("Package")?.to_owned(), version: field("Version")?.to_owned(), depends })
 }
 
 /// A dependency without its version bounds and architecture.
@@ -87,34 +81,20 @@ pub(crate) fn download(specs: &[String], dir: &Path) -> Result<()> {
         .output()
         .context("cannot run apt-get: this command needs Debian's apt")?;
     if !output.status.success() {
-        bail!(
-            "apt-get download of {} failed: {}",
-            specs.join(" "),
-            last_lines(&output.stderr)
-        );
+        bail!("apt-get download of {} failed: {}", specs.join(" "), last_lines(&output.stderr));
     }
     Ok(())
 }
 
 /// `apt-get update`, as root.
 pub(crate) fn update() -> Result<()> {
-    run_as_root(
-        &["apt-get", "-q", "update"],
-        "to refresh apt's package lists",
-    )
+    run_as_root(&["apt-get", "-q", "update"], "to refresh apt's package lists")
 }
 
 /// `apt-get install` without recommended packages, as root; from another suite when one is given.
 pub(crate) fn install(names: &[&str], suite: Option<&str>) -> Result<()> {
-    let mut words = vec![
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "-q",
-        "-y",
-        "--no-install-recommends",
-        "install",
-    ];
+    let mut words =
+        vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "--no-install-recommends", "install"];
     if let Some(suite) = suite {
         words.extend(["-t", suite]);
     }
@@ -136,9 +116,7 @@ pub(crate) fn as_root(program: &str, why: &str) -> Result<Command> {
         return Ok(Command::new(program));
     }
     if find_program("sudo").is_none() {
-        bail!(
-            "root's rights are needed {why}, and there is no sudo on this machine: run this command once as root"
-        );
+        bail!("root's rights are needed {why}, and there is no sudo on this machine: run this command once as root");
     }
     let mut command = Command::new("sudo");
     command.arg(program);
@@ -147,16 +125,10 @@ pub(crate) fn as_root(program: &str, why: &str) -> Result<Command> {
 
 /// Runs a command with root's rights; its output is shown only when it fails.
 fn run_as_root(words: &[&str], why: &str) -> Result<()> {
-    let output = as_root(words[0], why)?
-        .args(&words[1..])
-        .output()
-        .with_context(|| format!("cannot run {}", words[0]))?;
+    let output =
+        as_root(words[0], why)?.args(&words[1..]).output().with_context(|| format!("cannot run {}", words[0]))?;
     if !output.status.success() {
-        bail!(
-            "`{}` failed: {}",
-            words.join(" "),
-            last_lines(&output.stderr)
-        );
+        bail!("`{}` failed: {}", words.join(" "), last_lines(&output.stderr));
     }
     Ok(())
 }
@@ -178,14 +150,8 @@ mod tests {
             "Package: xen-utils-4.17\nVersion: 4.17.7-1\nDepends: libc6 (>= 2.34), python3:any, libfoo1 | libbar1 (>= 2)\n\nPackage: other\n",
         )
         .unwrap();
-        assert_eq!(
-            (record.name.as_str(), record.version.as_str()),
-            ("xen-utils-4.17", "4.17.7-1")
-        );
-        assert_eq!(
-            record.depends,
-            [vec!["libc6"], vec!["python3"], vec!["libfoo1", "libbar1"]]
-        );
+        assert_eq!((record.name.as_str(), record.version.as_str()), ("xen-utils-4.17", "4.17.7-1"));
+        assert_eq!(record.depends, [vec!["libc6"], vec!["python3"], vec!["libfoo1", "libbar1"]]);
     }
 
     #[test]

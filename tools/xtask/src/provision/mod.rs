@@ -5,6 +5,7 @@
 //! these sources: all of it comes from the machine's own apt configuration.
 
 pub(crate) mod apt;
+pub(crate) mod grub;
 pub(crate) mod packages;
 pub(crate) mod qemu;
 pub(crate) mod qemu_patch;

@@ -26,12 +26,9 @@ pub(crate) struct KernelFiles {
 
 /// Xen's user space for dom0 (xl, xenstored, xenconsoled and their libraries) and a static busybox.
 pub(crate) fn xen_userland(paths: &Paths) -> Result<PathBuf> {
-    ensure(
-        paths,
-        "xen-userland-1",
-        "Debian's Xen tools and busybox",
-        || library_closure(&["xen-utils-4.17", "xenstore-utils", "busybox-static"]),
-    )
+    ensure(paths, "xen-userland-1", "Debian's Xen tools and busybox", || {
+        library_closure(&["xen-utils-4.17", "xenstore-utils", "busybox-static"])
+    })
 }
 
 /// Debian's Xen 4.17, uncompressed, ready for QEMU's `-kernel`.
@@ -42,14 +39,11 @@ pub(crate) fn xen_hypervisor(paths: &Paths) -> Result<PathBuf> {
     let image = root.join("boot/xen-4.17-amd64");
     if !image.is_file() {
         let packed = root.join("boot/xen-4.17-amd64.gz");
-        let file =
-            File::open(&packed).with_context(|| format!("cannot open {}", packed.display()))?;
+        let file = File::open(&packed).with_context(|| format!("cannot open {}", packed.display()))?;
         let mut unpacked = tempfile::NamedTempFile::new_in(&root)?;
         std::io::copy(&mut flate2::read::GzDecoder::new(file), &mut unpacked)
             .with_context(|| format!("cannot decompress {}", packed.display()))?;
-        unpacked
-            .persist(&image)
-            .with_context(|| format!("cannot write {}", image.display()))?;
+        unpacked.persist(&image).with_context(|| format!("cannot write {}", image.display()))?;
     }
     Ok(image)
 }
@@ -70,10 +64,7 @@ pub(crate) fn kernel(paths: &Paths) -> Result<KernelFiles> {
     let image = std::fs::read_dir(&boot)
         .with_context(|| format!("cannot read {}", boot.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))
-        })
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
         .with_context(|| format!("no vmlinuz in {}", boot.display()))?;
     Ok(kernel_files(&image))
 }
@@ -85,10 +76,7 @@ pub(crate) fn kernel_files(image: &Path) -> KernelFiles {
         let beside = image.parent()?.parent()?.join("lib/modules").join(version);
         beside.is_dir().then_some(beside)
     });
-    KernelFiles {
-        image: image.to_path_buf(),
-        modules,
-    }
+    KernelFiles { image: image.to_path_buf(), modules }
 }
 
 /// The folder of an unpacked set; fills it first when it is missing. `choose` names the packages as `NAME=VERSION`.
@@ -110,12 +98,7 @@ pub(crate) fn ensure(
 
 /// Downloads and unpacks into a temporary folder, then renames it. Lists that are empty or name versions that the
 /// archive no longer has are refreshed once.
-fn fill(
-    paths: &Paths,
-    set: &Path,
-    what: &str,
-    choose: impl Fn() -> Result<Vec<String>>,
-) -> Result<()> {
+fn fill(paths: &Paths, set: &Path, what: &str, choose: impl Fn() -> Result<Vec<String>>) -> Result<()> {
     let step = progress::step(&format!("fetching {what}"));
     let work = tempfile::Builder::new()
         .prefix("unpack-")
@@ -141,27 +124,15 @@ fn fill(
     std::fs::create_dir_all(&root)?;
     for entry in std::fs::read_dir(&debs)? {
         let deb = entry?.path();
-        step.now(&format!(
-            "unpacking {}",
-            deb.file_name().unwrap_or_default().display()
-        ));
-        let output = Command::new("dpkg-deb")
-            .arg("-x")
-            .args([&deb, &root])
-            .output()
-            .context("cannot run dpkg-deb")?;
+        step.now(&format!("unpacking {}", deb.file_name().unwrap_or_default().display()));
+        let output = Command::new("dpkg-deb").arg("-x").args([&deb, &root]).output().context("cannot run dpkg-deb")?;
         if !output.status.success() {
-            bail!(
-                "cannot unpack {}: {}",
-                deb.display(),
-                apt::last_lines(&output.stderr)
-            );
+            bail!("cannot unpack {}: {}", deb.display(), apt::last_lines(&output.stderr));
         }
     }
     std::fs::write(content.join("packages.txt"), specs.join("\n") + "\n")?;
     std::fs::create_dir_all(paths.cache.join("sets"))?;
-    std::fs::rename(&content, set)
-        .with_context(|| format!("cannot put the packages into {}", set.display()))?;
+    std::fs::rename(&content, set).with_context(|| format!("cannot put the packages into {}", set.display()))?;
     step.done();
     Ok(())
 }
@@ -176,8 +147,7 @@ pub(crate) fn lock(paths: &Paths) -> Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {
         progress::note("another xtask is filling the cache; waiting for it");
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
 }

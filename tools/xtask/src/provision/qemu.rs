@@ -42,8 +42,10 @@ impl Qemu {
             program,
             first_args: Vec::new(),
             env: Vec::new(),
-            // Without RDTSCP: TCG reports RDTSCP as RDTSC, on which Xen crashes a guest whose RDTSC it traps.
-            xen_cpu: "EPYC,-rdtscp",
+            // Without RDTSCP: TCG reports RDTSCP as RDTSC, on which Xen crashes a guest whose RDTSC it traps. Without
+            // XSAVE: with it, dom0's SSE registers are wrong once a PVH guest has run (seen as liblzma's "File is
+            // corrupt" in the next xl create), and they are right when Xen falls back to FXSAVE.
+            xen_cpu: "EPYC,-rdtscp,-xsave",
         }
     }
 }
@@ -57,9 +59,7 @@ pub(crate) fn stock(paths: &Paths) -> Result<Qemu> {
     if present()?.is_none() {
         install()?;
     }
-    present()?.with_context(|| {
-        format!("{PROGRAM} {OLDEST_MAJOR} or later is still missing after installing {PACKAGE}")
-    })
+    present()?.with_context(|| format!("{PROGRAM} {OLDEST_MAJOR} or later is still missing after installing {PACKAGE}"))
 }
 
 /// The QEMU in PATH if it is recent enough.
@@ -72,19 +72,12 @@ fn present() -> Result<Option<Qemu>> {
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
     let major = major_version(&String::from_utf8_lossy(&output.stdout));
-    Ok(major
-        .is_some_and(|major| major >= OLDEST_MAJOR)
-        .then(|| Qemu::installed(program)))
+    Ok(major.is_some_and(|major| major >= OLDEST_MAJOR).then(|| Qemu::installed(program)))
 }
 
 /// The major number in "QEMU emulator version 10.0.2 (Debian …)".
 fn major_version(text: &str) -> Option<u32> {
-    text.split_once("version ")?
-        .1
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
+    text.split_once("version ")?.1.split('.').next()?.parse().ok()
 }
 
 /// The major number of a Debian version such as "1:10.0.2+ds-2~bpo12+1".
@@ -96,10 +89,7 @@ fn package_major(version: &str) -> Option<u32> {
 fn install() -> Result<()> {
     let step = progress::step(&format!("installing QEMU {OLDEST_MAJOR}"));
     let recent = |versions: &[(String, String)]| {
-        versions
-            .iter()
-            .find(|(version, _)| package_major(version).is_some_and(|major| major >= OLDEST_MAJOR))
-            .cloned()
+        versions.iter().find(|(version, _)| package_major(version).is_some_and(|major| major >= OLDEST_MAJOR)).cloned()
     };
     let known = apt::versions(PACKAGE)?;
     let best_is_recent = recent(&known[..known.len().min(1)]).is_some();
@@ -137,10 +127,7 @@ fn add_backports(step: &progress::Step) -> Result<String> {
             .stdout(Stdio::null())
             .spawn()
             .context("cannot run tee")?;
-        tee.stdin
-            .take()
-            .context("tee has no input")?
-            .write_all(entry.text.as_bytes())?;
+        tee.stdin.take().context("tee has no input")?.write_all(entry.text.as_bytes())?;
         if !tee.wait()?.success() {
             bail!("cannot write {}", path.display());
         }
@@ -163,10 +150,7 @@ mod tests {
 
     #[test]
     fn versions_of_program_and_package() {
-        assert_eq!(
-            major_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\n"),
-            Some(10)
-        );
+        assert_eq!(major_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\n"), Some(10));
         assert_eq!(major_version("nonsense"), None);
         assert_eq!(package_major("1:10.0.2+ds-2+deb13u1~bpo12+1"), Some(10));
         assert_eq!(package_major("1:7.2+dfsg-7+deb12u18+b3"), Some(7));

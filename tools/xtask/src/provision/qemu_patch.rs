@@ -84,34 +84,21 @@ pub(crate) fn for_real_xen(paths: &Paths) -> Result<Qemu> {
 /// The patched copy, made when it does not exist yet for this very program.
 fn patched_copy(paths: &Paths, stock: &Qemu) -> Result<Qemu> {
     let original = &stock.program;
-    let meta = std::fs::metadata(original)
-        .with_context(|| format!("cannot read {}", original.display()))?;
-    let changed = meta
-        .modified()?
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs());
-    let copy = paths
-        .cache
-        .join(format!("qemu-fixed-{}-{changed}", meta.len()));
+    let meta = std::fs::metadata(original).with_context(|| format!("cannot read {}", original.display()))?;
+    let changed = meta.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    let copy = paths.cache.join(format!("qemu-fixed-{}-{changed}", meta.len()));
     if !copy.is_file() {
         let _lock = packages::lock(paths)?;
-        let mut program = std::fs::read(original)
-            .with_context(|| format!("cannot read {}", original.display()))?;
+        let mut program = std::fs::read(original).with_context(|| format!("cannot read {}", original.display()))?;
         patch(&mut program)?;
         let file = tempfile::NamedTempFile::new_in(&paths.cache)?;
         std::fs::write(file.path(), &program)?;
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o755))?;
         // Closed before it is run: Linux refuses to run a file that is open for writing.
-        file.into_temp_path()
-            .persist(&copy)
-            .with_context(|| format!("cannot write {}", copy.display()))?;
+        file.into_temp_path().persist(&copy).with_context(|| format!("cannot write {}", copy.display()))?;
         progress::note(&format!("made {}", copy.display()));
     }
-    Ok(Qemu {
-        program: copy,
-        first_args: data_dirs(stock)?,
-        ..stock.clone()
-    })
+    Ok(Qemu { program: copy, first_args: data_dirs(stock)?, ..stock.clone() })
 }
 
 /// Where the installed program looks for firmware, as arguments for a copy that lies elsewhere.
@@ -132,11 +119,7 @@ fn data_dirs(stock: &Qemu) -> Result<Vec<String>> {
 /// # Errors
 /// The pattern is not there, or more than once: this is another build of QEMU, which must not be touched.
 fn patch(program: &mut [u8]) -> Result<()> {
-    let mut found = program
-        .windows(PATTERN.len())
-        .enumerate()
-        .filter(|(_, window)| matches(window))
-        .map(|(at, _)| at);
+    let mut found = program.windows(PATTERN.len()).enumerate().filter(|(_, window)| matches(window)).map(|(at, _)| at);
     let (first, second) = (found.next(), found.next());
     drop(found);
     match (first, second) {
@@ -150,10 +133,7 @@ fn patch(program: &mut [u8]) -> Result<()> {
 }
 
 fn matches(window: &[u8]) -> bool {
-    window
-        .iter()
-        .zip(PATTERN)
-        .all(|(byte, wanted)| wanted.is_none_or(|wanted| wanted == *byte))
+    window.iter().zip(PATTERN).all(|(byte, wanted)| wanted.is_none_or(|wanted| wanted == *byte))
 }
 
 #[cfg(test)]
@@ -169,14 +149,9 @@ mod tests {
         let mut program = [vec![0x90; 100], code(), vec![0x90; 100]].concat();
         let before = program.clone();
         patch(&mut program).unwrap();
-        let changed: Vec<usize> = (0..program.len())
-            .filter(|at| program[*at] != before[*at])
-            .collect();
+        let changed: Vec<usize> = (0..program.len()).filter(|at| program[*at] != before[*at]).collect();
         assert_eq!(changed, (124..130).collect::<Vec<_>>());
-        assert!(
-            patch(&mut program).is_err(),
-            "a patched program has no branch left"
-        );
+        assert!(patch(&mut program).is_err(), "a patched program has no branch left");
     }
 
     #[test]

@@ -91,9 +91,7 @@ fn parse_paragraph(fields: Vec<(String, String)>) -> Option<Source> {
             .map(|(_, value)| value.split_whitespace().map(str::to_owned).collect())
             .unwrap_or_default()
     };
-    let disabled = words("Enabled")
-        .first()
-        .is_some_and(|value| value.eq_ignore_ascii_case("no") || value == "false");
+    let disabled = words("Enabled").first().is_some_and(|value| value.eq_ignore_ascii_case("no") || value == "false");
     let source = Source {
         syntax: Syntax::Deb822,
         uris: words("URIs"),
@@ -105,10 +103,8 @@ fn parse_paragraph(fields: Vec<(String, String)>) -> Option<Source> {
         return None;
     }
     let known = ["Types", "URIs", "Suites", "Components", "Enabled"];
-    let options = fields
-        .into_iter()
-        .filter(|(key, _)| !known.iter().any(|name| key.eq_ignore_ascii_case(name)))
-        .collect();
+    let options =
+        fields.into_iter().filter(|(key, _)| !known.iter().any(|name| key.eq_ignore_ascii_case(name))).collect();
     Some(Source { options, ..source })
 }
 
@@ -131,33 +127,15 @@ pub(crate) fn backports_entry(sources: &[Source], codename: &str) -> Result<Opti
     if sources.iter().any(|source| source.suites.contains(&suite)) {
         return Ok(None);
     }
-    let Some(base) = sources
-        .iter()
-        .find(|source| source.suites.iter().any(|suite| suite == codename))
-    else {
-        bail!(
-            "none of the machine's apt sources serves the suite {codename}, so {suite} cannot be derived"
-        );
+    let Some(base) = sources.iter().find(|source| source.suites.iter().any(|suite| suite == codename)) else {
+        bail!("none of the machine's apt sources serves the suite {codename}, so {suite} cannot be derived");
     };
-    let comment =
-        "# Added by Oxen's `cargo xtask`: a newer QEMU than the release has. May be removed.\n";
+    let comment = "# Added by Oxen's `cargo xtask`: a newer QEMU than the release has. May be removed.\n";
     let text = match base.syntax {
         Syntax::OneLine => {
-            let options: Vec<String> = base
-                .options
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            let options = if options.is_empty() {
-                String::new()
-            } else {
-                format!("[{}] ", options.join(" "))
-            };
-            format!(
-                "{comment}deb {options}{} {suite} {}\n",
-                base.uris.join(" "),
-                base.components.join(" ")
-            )
+            let options: Vec<String> = base.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let options = if options.is_empty() { String::new() } else { format!("[{}] ", options.join(" ")) };
+            format!("{comment}deb {options}{} {suite} {}\n", base.uris.join(" "), base.components.join(" "))
         }
         Syntax::Deb822 => {
             let mut text = format!(
@@ -192,46 +170,30 @@ impl Places {
     /// Asks `apt-config`.
     pub(crate) fn find() -> Result<Self> {
         let output = Command::new("apt-config")
-            .args([
-                "shell",
-                "LIST",
-                "Dir::Etc::sourcelist/f",
-                "PARTS",
-                "Dir::Etc::sourceparts/d",
-            ])
+            .args(["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"])
             .output()
             .context("cannot run apt-config: this command needs Debian's apt")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let value = |key: &str| {
             text.lines()
-                .find_map(|line| {
-                    line.strip_prefix(key)?
-                        .strip_prefix("='")?
-                        .strip_suffix('\'')
-                })
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix("='")?.strip_suffix('\''))
                 .map(PathBuf::from)
                 .with_context(|| format!("apt-config does not say {key}"))
         };
-        Ok(Self {
-            list: value("LIST")?,
-            parts: value("PARTS")?,
-        })
+        Ok(Self { list: value("LIST")?, parts: value("PARTS")? })
     }
 
     /// All sources of the machine, in apt's order.
     pub(crate) fn read(&self) -> Result<Vec<Source>> {
         let mut files = vec![self.list.clone()];
         if let Ok(entries) = std::fs::read_dir(&self.parts) {
-            let mut parts: Vec<PathBuf> = entries
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .collect();
+            let mut parts: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
             parts.sort();
             files.extend(parts);
         }
         let mut sources = Vec::new();
         for file in files.iter().filter(|file| file.is_file()) {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             sources.extend(match ending(file) {
                 "list" => parse_one_line(&text),
                 "sources" => parse_deb822(&text),
@@ -243,9 +205,7 @@ impl Places {
 }
 
 fn ending(file: &Path) -> &str {
-    file.extension()
-        .and_then(|ending| ending.to_str())
-        .unwrap_or_default()
+    file.extension().and_then(|ending| ending.to_str()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -32,7 +32,6 @@ pub(crate) enum Boot {
         modules: Vec<BootModule>,
     },
     /// From an ISO image through the firmware and GRUB.
-    #[expect(dead_code, reason = "the ISO test builds it once the hypervisor boots")]
     Iso(PathBuf),
 }
 
@@ -98,24 +97,13 @@ impl Machine {
             args.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
         }
         match &self.boot {
-            Boot::Kernel {
-                image,
-                args: line,
-                modules,
-            } => {
-                args.extend([
-                    "-kernel".into(),
-                    image.into(),
-                    "-append".into(),
-                    line.into(),
-                ]);
+            Boot::Kernel { image, args: line, modules } => {
+                args.extend(["-kernel".into(), image.into(), "-append".into(), line.into()]);
                 if !modules.is_empty() {
                     args.extend(["-initrd".into(), module_list(modules)?.into()]);
                 }
             }
-            Boot::Iso(path) => {
-                args.extend(["-cdrom".into(), path.into(), "-boot".into(), "d".into()])
-            }
+            Boot::Iso(path) => args.extend(["-cdrom".into(), path.into(), "-boot".into(), "d".into()]),
         }
         args.extend(self.extra.iter().map(OsString::from));
         Ok(args)
@@ -132,11 +120,7 @@ fn module_list(modules: &[BootModule]) -> Result<String> {
         if path.contains(' ') {
             bail!("QEMU cannot load a boot module whose path holds a space: {path}");
         }
-        let text = if module.args.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path} {}", module.args)
-        };
+        let text = if module.args.is_empty() { path.to_owned() } else { format!("{path} {}", module.args) };
         list.push(text.replace(',', ",,"));
     }
     Ok(list.join(","))
@@ -173,22 +157,13 @@ mod tests {
     use super::*;
 
     fn module(path: &str, args: &str) -> BootModule {
-        BootModule {
-            path: path.into(),
-            args: args.into(),
-        }
+        BootModule { path: path.into(), args: args.into() }
     }
 
     #[test]
     fn commas_in_module_arguments_are_doubled_and_separators_are_not() {
-        let modules = [
-            module("/a/vmlinuz", "console=hvc0 test=a,b"),
-            module("/a/x,y", ""),
-        ];
-        assert_eq!(
-            module_list(&modules).unwrap(),
-            "/a/vmlinuz console=hvc0 test=a,,b,/a/x,,y"
-        );
+        let modules = [module("/a/vmlinuz", "console=hvc0 test=a,b"), module("/a/x,y", "")];
+        assert_eq!(module_list(&modules).unwrap(), "/a/vmlinuz console=hvc0 test=a,,b,/a/x,,y");
     }
 
     #[test]
@@ -227,26 +202,14 @@ mod tests {
             },
             extra: vec!["-s".into()],
         };
-        let line: Vec<String> = machine
-            .arguments()
-            .unwrap()
-            .into_iter()
-            .map(|arg| arg.into_string().unwrap())
-            .collect();
-        assert_eq!(
-            line[..2],
-            ["-L", "/data"],
-            "a private copy's loader wants its arguments first"
-        );
+        let line: Vec<String> =
+            machine.arguments().unwrap().into_iter().map(|arg| arg.into_string().unwrap()).collect();
+        assert_eq!(line[..2], ["-L", "/data"], "a private copy's loader wants its arguments first");
         let after = |name: &str| {
             let at = line.iter().position(|arg| arg == name).unwrap();
             line[at + 1].as_str()
         };
-        assert_eq!(
-            after("-append"),
-            "console=com1 com1=115200,8n1",
-            "-append is no list: commas stay"
-        );
+        assert_eq!(after("-append"), "console=com1 com1=115200,8n1", "-append is no list: commas stay");
         assert_eq!(after("-initrd"), "/k a=1,,2");
         assert_eq!(after("-smp"), "2");
         assert_eq!(after("-icount"), "shift=0,sleep=off");

@@ -68,10 +68,7 @@ impl Link {
     #[cfg(test)]
     pub(crate) fn for_test() -> (Self, Receiver<Vec<u8>>) {
         let (input, output) = channel();
-        let link = Self {
-            input,
-            deadline: None,
-        };
+        let link = Self { input, deadline: None };
         (link, output)
     }
 
@@ -120,19 +117,11 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// QEMU cannot be started.
-pub(crate) fn run(
-    machine: &Machine,
-    limit: Option<Duration>,
-    keys: bool,
-    observer: &mut dyn Observer,
-) -> Result<End> {
+pub(crate) fn run(machine: &Machine, limit: Option<Duration>, keys: bool, observer: &mut dyn Observer) -> Result<End> {
     let mut child = Guard(spawn(machine)?);
     let (events, inbox) = channel();
     let (input, to_machine) = channel();
-    let mut link = Link {
-        input,
-        deadline: limit.map(|limit| Instant::now() + limit),
-    };
+    let mut link = Link { input, deadline: limit.map(|limit| Instant::now() + limit) };
     let stdout = child.0.stdout.take().context("QEMU has no output")?;
     let stdin = child.0.stdin.take().context("QEMU has no input")?;
     let mut stderr = child.0.stderr.take().context("QEMU has no error output")?;
@@ -149,8 +138,7 @@ pub(crate) fn run(
         let end_of_input = Event::Keys(vec![4]);
         pump(std::io::stdin(), events.clone(), Event::Keys, end_of_input);
     }
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
     let signals_handle = signals.handle();
     thread::spawn(move || {
         for _ in signals.forever() {
@@ -216,12 +204,7 @@ fn spawn(machine: &Machine) -> Result<Child> {
 }
 
 /// Reads a source until its end in a thread of its own.
-fn pump(
-    mut source: impl Read + Send + 'static,
-    events: Sender<Event>,
-    wrap: fn(Vec<u8>) -> Event,
-    last: Event,
-) {
+fn pump(mut source: impl Read + Send + 'static, events: Sender<Event>, wrap: fn(Vec<u8>) -> Event, last: Event) {
     thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = source.read(&mut buffer) {
@@ -237,11 +220,7 @@ fn pump(
 /// Writes to the machine's console until either side ends; QEMU takes bytes only as fast as the guest reads them.
 fn feed(mut stdin: impl Write, queue: &Receiver<Vec<u8>>) {
     for bytes in queue {
-        if stdin
-            .write_all(&bytes)
-            .and_then(|()| stdin.flush())
-            .is_err()
-        {
+        if stdin.write_all(&bytes).and_then(|()| stdin.flush()).is_err() {
             return;
         }
     }

@@ -43,16 +43,16 @@ fn put_32(guest: &Domain, gpa: u64, entry: u64) {
 /// Long mode with `levels`; maps linear page 0 to page 33, page 1 to page 32 read-only, and nothing else at 4 KiB.
 fn long_mode(guest: &Domain, hardware: &mut Vcpu, levels: u64) {
     for level in 0..levels - 1 {
-        put(guest, (TABLES + level) * PAGE, (TABLES + level + 1) * PAGE | P | W);
+        put(guest, (TABLES + level) * PAGE, (TABLES + level + 1) * PAGE + (P | W));
     }
     let lowest = (TABLES + levels - 1) * PAGE;
-    put(guest, lowest, 33 * PAGE | P | W);
-    put(guest, lowest + 8, 32 * PAGE | P);
+    put(guest, lowest, 33 * PAGE + (P | W));
+    put(guest, lowest + 8, 32 * PAGE + P);
     let vmcb = hardware.vmcb_mut();
     vmcb.cr0 = cr0::PE | cr0::PG | cr0::WP;
     vmcb.cr4 = cr4::PAE | if levels == 5 { cr4::LA57 } else { 0 };
     vmcb.efer |= efer::LME | efer::LMA;
-    vmcb.cr3 = TABLES * PAGE | 0x18;
+    vmcb.cr3 = TABLES * PAGE + 0x18;
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn large_pages_and_rights_of_upper_levels_count() {
         assert_eq!(memory.read(alias), Ok(5));
         assert_eq!(memory.write(alias, &6), Err(Errno::EFAULT));
         // The upper level takes the right away.
-        put(guest, TABLES * PAGE, (TABLES + 1) * PAGE | P);
+        put(guest, TABLES * PAGE, (TABLES + 1) * PAGE + P);
         let memory = LinearMemory::new(guest, hardware);
         assert_eq!(memory.write(GuestPtr::from_address(0x10), &1u64), Err(Errno::EFAULT));
         hardware.vmcb_mut().cr0 &= !cr0::WP;
@@ -120,9 +120,9 @@ fn pae_walks_three_levels() {
     with_guest(|guest, hardware| {
         // The four top entries stand anywhere on a 32-byte boundary and have no write bit.
         let top = TABLES * PAGE + 0x60;
-        put(guest, top + 3 * 8, (TABLES + 1) * PAGE | P);
-        put(guest, (TABLES + 1) * PAGE + 511 * 8, (TABLES + 2) * PAGE | P | W);
-        put(guest, (TABLES + 2) * PAGE + 511 * 8, 40 * PAGE | P | W);
+        put(guest, top + 3 * 8, (TABLES + 1) * PAGE + P);
+        put(guest, (TABLES + 1) * PAGE + 511 * 8, (TABLES + 2) * PAGE + (P | W));
+        put(guest, (TABLES + 2) * PAGE + 511 * 8, 40 * PAGE + (P | W));
         let vmcb = hardware.vmcb_mut();
         (vmcb.cr0, vmcb.cr4, vmcb.cr3) = (cr0::PE | cr0::PG | cr0::WP, cr4::PAE, top);
         let memory = LinearMemory::new(guest, hardware);
@@ -136,9 +136,9 @@ fn pae_walks_three_levels() {
 #[test]
 fn legacy_paging_walks_two_levels_and_large_pages() {
     with_guest(|guest, hardware| {
-        put_32(guest, TABLES * PAGE + 4, (TABLES + 1) * PAGE | P | W);
-        put_32(guest, (TABLES + 1) * PAGE + 2 * 4, 41 * PAGE | P | W);
-        put_32(guest, (TABLES + 1) * PAGE + 3 * 4, 42 * PAGE | P);
+        put_32(guest, TABLES * PAGE + 4, (TABLES + 1) * PAGE + (P | W));
+        put_32(guest, (TABLES + 1) * PAGE + 2 * 4, 41 * PAGE + (P | W));
+        put_32(guest, (TABLES + 1) * PAGE + 3 * 4, 42 * PAGE + P);
         put_32(guest, TABLES * PAGE + 2 * 4, P | W | LARGE);
         let vmcb = hardware.vmcb_mut();
         (vmcb.cr0, vmcb.cr4, vmcb.cr3) = (cr0::PE | cr0::PG | cr0::WP, cr4::PSE, TABLES * PAGE);
@@ -161,7 +161,7 @@ fn tables_outside_of_ram_are_a_fault_not_a_crash() {
             assert_eq!(memory.read::<u64>(GuestPtr::from_address(0)), Err(Errno::EFAULT));
         }
         // A table that is its own child ends after as many steps as there are levels.
-        put(guest, TABLES * PAGE, TABLES * PAGE | P | W);
+        put(guest, TABLES * PAGE, TABLES * PAGE + (P | W));
         hardware.vmcb_mut().cr3 = TABLES * PAGE;
         let memory = LinearMemory::new(guest, hardware);
         assert_eq!(memory.translate(0, Access::Read), Ok(Gpa::new(TABLES * PAGE)));

@@ -6,6 +6,8 @@
 pub mod event;
 pub mod grant;
 pub mod memory;
+#[cfg(test)]
+mod memory_tests;
 mod memory_info;
 mod memory_physmap;
 pub mod sched;

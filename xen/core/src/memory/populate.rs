@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::domain::lifecycle::Stage;
 use crate::host::Host;
 use crate::p2m::entry::ORDER_2M;
-use crate::p2m::{ChangeError, Entry, Kind, P2mTxn};
+use crate::p2m::{self, ChangeError, Entry, Kind, P2mTxn};
 use machine::frame::{self, Fill};
 use machine::{Gfn, Mfn};
 use public_abi::Errno;
@@ -22,7 +22,7 @@ pub const MAX_ORDER: u32 = ORDER_2M;
 /// `EINVAL` for a bad frame number or order; `ENOMEM` without memory or above the domain's maximum; `ESRCH` for a dying
 /// domain; `EBUSY`, `EPERM` or `EINVAL` if something is there that must not be replaced. Nothing has been populated.
 pub fn populate(host: &Host, domain: &Domain, gfn: Gfn, order: u32) -> Result<(), Errno> {
-    if order > MAX_ORDER || gfn.number().checked_add(1 << order).is_none() {
+    if order > MAX_ORDER || !p2m::can_translate(gfn, order) {
         return Err(Errno::EINVAL);
     }
     if domain.lifecycle.stage() != Stage::Alive {

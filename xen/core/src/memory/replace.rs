@@ -98,18 +98,25 @@ pub(super) fn drop_references(mfn: Mfn, count: u64) {
 /// [`ChangeError`]; nothing has changed.
 #[inline]
 pub(super) fn vacate(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<(), ChangeError> {
-    let p2m = &domain.p2m;
-    let old = txn.entry(gfn).part_covering(gfn, order);
-    if p2m.is_identity() && old.kind.holds_reference() && old.mfn.number() == gfn.number() {
-        txn.retype(gfn, order, Kind::Reserved)?;
-    } else if order == 0 && p2m.owns_identity_frame(gfn) {
-        // The frame's reference stayed behind when something else was put here.
-        txn.set(gfn, Entry::with_frame(Kind::Reserved, 0, Mfn::new(gfn.number())))?;
+    let old = if domain.p2m.is_identity() {
+        vacate_identity(domain, txn, gfn, order)?
     } else {
-        txn.set(gfn, Entry::hole(order))?;
-    }
+        txn.set(gfn, Entry::hole(order))?
+    };
     if old.kind.is_own_ram() {
         domain.accounting.discharge(1 << order);
     }
     Ok(())
+}
+
+fn vacate_identity(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<Entry, ChangeError> {
+    let old = txn.entry(gfn).part_covering(gfn, order);
+    if old.kind.holds_reference() && old.mfn.number() == gfn.number() {
+        return txn.retype(gfn, order, Kind::Reserved);
+    }
+    if order == 0 && domain.p2m.owns_identity_frame(gfn) {
+        // The frame's reference stayed behind when something else was put here.
+        return txn.set(gfn, Entry::with_frame(Kind::Reserved, 0, Mfn::new(gfn.number())));
+    }
+    txn.set(gfn, Entry::hole(order))
 }

@@ -59,19 +59,28 @@ pub(crate) fn insert(host: &Host, domain: Domain) {
     assert!(host.domains.insert(Boxed::try_new(domain).unwrap()).is_ok());
 }
 
+/// Entries that one access may take: faults that are cured, and interrupts.
+const MOST_ENTRIES: usize = 10_000;
+
 /// A guest's processor: keeps its stale translations between accesses, as a real one would.
 pub(crate) struct GuestCpu {
     machine: FakeMachine,
     hardware: Vcpu,
     seen: u64,
     domain: DomId,
+    vcpu: u16,
 }
 
 impl GuestCpu {
     /// A processor of a domain, run by the current CPU.
     pub(crate) fn new(machine: &FakeMachine, domain: &Domain) -> Self {
+        Self::of_vcpu(machine, domain, 0)
+    }
+
+    /// As [`GuestCpu::new`], with a number of its own among those of the domain.
+    pub(crate) fn of_vcpu(machine: &FakeMachine, domain: &Domain, vcpu: u16) -> Self {
         let hardware = Vcpu::try_new(domain.p2m.root()).unwrap();
-        Self { machine: machine.clone(), hardware, seen: 0, domain: domain.id }
+        Self { machine: machine.clone(), hardware, seen: 0, domain: domain.id, vcpu }
     }
 
     /// The guest reads a word, or writes one and reads it back. Faults are handled as the run loop does.
@@ -81,7 +90,7 @@ impl GuestCpu {
     pub(crate) fn access(&mut self, domain: &Domain, gpa: u64, write: Option<u64>) -> Result<u64, (Access, Handled)> {
         let result = Arc::new(Mutex::new(None));
         let place = result.clone();
-        self.machine.script_vcpu(self.domain, 0, move |guest| {
+        self.machine.script_vcpu(self.domain, self.vcpu, move |guest| {
             if let Some(value) = write {
                 guest.write_u64(gpa, value)?;
             }
@@ -89,8 +98,8 @@ impl GuestCpu {
             *place.lock().unwrap() = Some(value);
             Ok(Exit::X86(X86Exit::Cpuid))
         });
-        cpu::set_working_for(self.domain, 0);
-        for _ in 0..8 {
+        cpu::set_working_for(self.domain, self.vcpu);
+        for _ in 0..MOST_ENTRIES {
             match self.run(domain) {
                 Exit::X86(X86Exit::Cpuid) => return Ok(result.lock().unwrap().unwrap()),
                 Exit::Stage2Fault(access) => {
@@ -98,7 +107,9 @@ impl GuestCpu {
                     if handled != Handled::Resume {
                         // The instruction is emulated or never finished: the script goes on behind it.
                         self.hardware.vmcb_mut().rip += 1;
-                        assert_eq!(self.run(domain), Exit::Halt);
+                        while self.run(domain) == Exit::Interrupt {
+                            cpu::take_work();
+                        }
                         return Err((access, handled));
                     }
                 }
@@ -120,5 +131,60 @@ impl GuestCpu {
         let exit = self.hardware.run();
         domain.p2m.leave(me);
         exit
+    }
+}
+
+/// Makes hypercalls for a domain whose pages 0 to 15 are RAM, with linear addresses equal to physical ones.
+pub(crate) struct TestCaller<'a> {
+    host: &'a Host,
+    domain: &'a Domain,
+    vcpu: crate::vcpu::Vcpu,
+}
+
+impl<'a> TestCaller<'a> {
+    /// A caller of a domain that needs no RAM there yet, or has it.
+    pub(crate) fn new(host: &'a Host, domain: &'a Domain) -> Self {
+        for page in 0..16 {
+            let gfn = machine::Gfn::new(page);
+            if domain.p2m.lookup(gfn).kind == crate::p2m::Kind::Hole {
+                crate::memory::populate(host, domain, gfn, 0).unwrap();
+            }
+        }
+        Self { host, domain, vcpu: crate::vcpu::Vcpu::try_new(domain.id, 0, domain.p2m.root()).unwrap() }
+    }
+
+    /// Makes one call with an argument structure at 0x1000, and gives its answer and the structure afterwards.
+    pub(crate) fn call<T>(&self, command: u64, argument: &T) -> (crate::outcome::Reply, T)
+    where
+        T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
+    {
+        let pointer = public_abi::GuestPtr::<T>::from_address(0x1000);
+        self.with(|caller| {
+            caller.memory.write(pointer, argument).unwrap();
+            let reply = crate::hypercall::memory::memory_op(caller, command, pointer.cast());
+            (reply, caller.memory.read(pointer).unwrap())
+        })
+    }
+
+    /// Does something as the caller.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&crate::hypercall::Caller<'_>) -> R) -> R {
+        let hardware = self.vcpu.hardware.try_lock().unwrap();
+        work(&crate::hypercall::Caller {
+            host: self.host,
+            domain: self.domain,
+            vcpu: &self.vcpu,
+            memory: crate::guest_mem::LinearMemory::new(self.domain, &hardware),
+        })
+    }
+
+    /// Writes an array of 64-bit numbers at an address.
+    pub(crate) fn list(&self, address: u64, values: &[u64]) -> public_abi::GuestPtr<u64> {
+        let pointer = public_abi::GuestPtr::from_address(address);
+        self.with(|caller| {
+            for (value, index) in values.iter().zip(0u64..) {
+                caller.memory.write_at(pointer, index, value).unwrap();
+            }
+        });
+        pointer
     }
 }

@@ -106,6 +106,19 @@ fn populating_over_memory_frees_what_was_there() {
 }
 
 #[test]
+fn an_extent_beyond_the_tables_is_refused_before_anything_is_replaced() {
+    with_domain(|machine, host, guest| {
+        let last = (1 << 36) - 1;
+        populate(host, guest, gfn(last), 0).unwrap();
+        let mut cpu = GuestCpu::new(machine, guest);
+        cpu.access(guest, last * PAGE, Some(1)).unwrap();
+        assert_eq!(populate(host, guest, gfn(last), 9), Err(Errno::EINVAL));
+        assert_eq!(cpu.access(guest, last * PAGE, None), Ok(1));
+        assert_eq!(populate(host, guest, gfn(last + 1), 0), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
 fn an_empty_table_makes_way_for_a_block() {
     with_domain(|machine, host, guest| {
         let mut cpu = GuestCpu::new(machine, guest);

@@ -42,6 +42,12 @@ use tree::Tree;
 use txn::Locked;
 use update::{Spares, new_table};
 
+/// Whether the tables have entries for `1 << order` frames from `gfn` on.
+#[inline]
+pub fn can_translate(gfn: Gfn, order: u32) -> bool {
+    gfn.number().checked_add(1 << order).is_some_and(|end| end <= 1 << format::GFN_BITS)
+}
+
 /// What the hypervisor wants with a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {

@@ -6,7 +6,7 @@
 
 use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
-use super::update::{ChangeError, Spares};
+use super::update::{ChangeError, Replaced, Spares};
 use super::{DomainP2m, HostFormat};
 use core::sync::atomic::Ordering;
 use machine::frame::Pin;
@@ -134,11 +134,13 @@ impl<'p> P2mTxn<'p> {
     /// [`ChangeError`]; nothing has changed, and the references stay the caller's.
     #[inline]
     pub fn set(&mut self, gfn: Gfn, new: Entry) -> Result<Entry, ChangeError> {
-        let old = self.entry(gfn).kind;
-        if old.is_pinned_by_devices() || new.kind.is_pinned_by_devices() {
+        if new.kind.is_pinned_by_devices() {
             return Err(ChangeError::PinnedByDevices);
         }
-        self.set_anything(gfn, new)
+        self.set_if(gfn, new, |old| match old.kind.is_pinned_by_devices() {
+            true => Err(ChangeError::PinnedByDevices),
+            false => Ok(()),
+        })
     }
 
     /// As [`P2mTxn::set`], also for entries that belong to devices: for assigning and taking away devices, and for building.
@@ -146,13 +148,22 @@ impl<'p> P2mTxn<'p> {
     /// # Errors
     /// As [`P2mTxn::set`].
     pub fn set_anything(&mut self, gfn: Gfn, new: Entry) -> Result<Entry, ChangeError> {
+        self.set_if(gfn, new, |_| Ok(()))
+    }
+
+    #[inline]
+    fn set_if(
+        &mut self,
+        gfn: Gfn,
+        new: Entry,
+        agree: impl FnOnce(&Entry) -> Result<(), ChangeError>,
+    ) -> Result<Entry, ChangeError> {
         if !self.has_room_to_release() {
             return Err(ChangeError::NoRoom);
         }
         let Locked { tree, spares } = &mut *self.locked;
-        let replaced = tree.set(gfn, &new, spares)?;
-        let old = replaced.entry.part_covering(gfn, new.order);
-        if let Some(table) = replaced.table {
+        let Replaced { entry: old, table } = tree.set(gfn, &new, spares, agree)?;
+        if let Some(table) = table {
             // A stale walk may still read it.
             self.flush.stale = true;
             self.release(Released::Table(table));
@@ -195,11 +206,12 @@ impl<'p> P2mTxn<'p> {
         Ok(old)
     }
 
-    /// Writes an entry whose machine frame stays.
+    /// Writes an entry whose machine frame stays. `old` is what [`P2mTxn::entry`] has said in this transaction, cut to the
+    /// order of `new`; both kinds hold references, or none does.
     #[inline]
     fn rewrite(&mut self, gfn: Gfn, old: &Entry, new: Entry) -> Result<(), ChangeError> {
         let Locked { tree, spares } = &mut *self.locked;
-        tree.retype(gfn, &new, spares)?;
+        tree.set(gfn, &new, spares, |_| Ok(()))?;
         self.note_change(gfn, old, &new);
         Ok(())
     }

@@ -67,51 +67,36 @@ pub(super) struct Replaced {
 }
 
 impl<F: Format> Tree<F> {
-    /// Sets one entry. References to frames are the caller's business.
-    pub(super) fn set(&mut self, gfn: Gfn, new: &Entry, spares: &mut Spares) -> Result<Replaced, ChangeError> {
+    /// Sets one entry if `agree` agrees to what it was, cut to the order of the new one. References to frames are the
+    /// caller's business. On failure blocks on the way may have been split, which changes nothing that they say.
+    #[inline]
+    pub(super) fn set(
+        &mut self,
+        gfn: Gfn,
+        new: &Entry,
+        spares: &mut Spares,
+        agree: impl FnOnce(&Entry) -> Result<(), ChangeError>,
+    ) -> Result<Replaced, ChangeError> {
         let level = new.order / 9;
         let mfn_is_aligned = !new.kind.has_frame() || new.mfn.is_aligned(new.order);
         if level >= LEVELS - 1 || !in_range(gfn) || !gfn.is_aligned(new.order) || !mfn_is_aligned {
             return Err(ChangeError::BadFrame);
         }
-        // With the root alone, one table for each level below it is the most that can be missing.
-        if !spares.is_full() && self.missing_tables(gfn, level) > spares.len() {
-            return Err(ChangeError::NoRoom);
-        }
         let root = self.root.as_ref().ok_or(ChangeError::BadFrame)?;
         let target = target_of(new)?;
         let table = descend::<F>(root.borrow(), gfn, level, spares, &mut self.tables)?;
         let place = index(gfn, level);
-        let old = table.get(place);
-        if !F::is_table(old, level) {
-            write::<F>(table, place, new, target)?;
-            return Ok(Replaced { entry: F::decode(old, new.order), table: None });
+        let bits = table.get(place);
+        if F::is_table(bits, level) {
+            agree(&Entry::hole(new.order))?;
+            let taken = replace_table::<F>(table, place, new, target)?;
+            self.tables = self.tables.saturating_sub(1);
+            return Ok(Replaced { entry: Entry::hole(new.order), table: Some(taken) });
         }
-        let child = table.child(place, &F::HARDWARE).ok_or(ChangeError::Occupied)?;
-        if !(0..ENTRIES).all(|place| child.get(place) == 0) {
-            return Err(ChangeError::Occupied);
-        }
-        // Taking the table out leaves a hole for a moment, as the frames were before.
-        let taken = table.take_table(place, 0, &F::HARDWARE);
-        if let Err(error) = write::<F>(table, place, new, target) {
-            if let Some(taken) = taken {
-                table.set_table(place, taken, F::TABLE, &F::HARDWARE);
-            }
-            return Err(error);
-        }
-        self.tables = self.tables.saturating_sub(1);
-        Ok(Replaced { entry: Entry::hole(new.order), table: taken })
-    }
-
-    /// Changes kind and access of the entry that begins at `gfn` with exactly this order; its frame stays.
-    pub(super) fn retype(&mut self, gfn: Gfn, new: &Entry, spares: &mut Spares) -> Result<Entry, ChangeError> {
-        self.set(gfn, new, spares).map(|replaced| replaced.entry)
-    }
-
-    /// Tables that going down to `level` would create.
-    fn missing_tables(&self, gfn: Gfn, level: u32) -> usize {
-        let (_, found) = self.find_bits(gfn);
-        usize::try_from(found.saturating_sub(level)).unwrap_or(MOST_TABLES)
+        let old = F::decode(bits, new.order);
+        agree(&old)?;
+        write::<F>(table, place, new, target)?;
+        Ok(Replaced { entry: old, table: None })
     }
 
     /// Takes the tree apart and frees its tables; entries that hold references were removed before.
@@ -119,6 +104,28 @@ impl<F: Format> Tree<F> {
         if let Some(root) = self.root.take() {
             free_below::<F>(root, LEVELS - 1);
             self.tables = 0;
+        }
+    }
+}
+
+/// Puts a block where a table of nothing but holes is, and gives the table.
+fn replace_table<F: Format>(
+    table: TableRef<'_>,
+    place: usize,
+    new: &Entry,
+    target: Option<Target>,
+) -> Result<Table, ChangeError> {
+    let child = table.child(place, &F::HARDWARE).ok_or(ChangeError::Occupied)?;
+    if !(0..ENTRIES).all(|place| child.get(place) == 0) {
+        return Err(ChangeError::Occupied);
+    }
+    // Taking the table out leaves a hole for a moment, as the frames were before.
+    let taken = table.take_table(place, 0, &F::HARDWARE).ok_or(ChangeError::Occupied)?;
+    match write::<F>(table, place, new, target) {
+        Ok(()) => Ok(taken),
+        Err(error) => {
+            table.set_table(place, taken, F::TABLE, &F::HARDWARE);
+            Err(error)
         }
     }
 }

@@ -40,42 +40,26 @@ fn one_line_sources_keep_options_and_drop_comments_and_source_packages() {
 
 #[test]
 fn backports_in_one_line_syntax() {
-    let entry = backports_entry(&parse_one_line(ONE_LINE), "bookworm")
-        .unwrap()
-        .unwrap();
+    let entry = backports_entry(&parse_one_line(ONE_LINE), "bookworm").unwrap().unwrap();
     assert_eq!(entry.file_name, "oxen-backports.list");
     let added = parse_one_line(&entry.text);
     assert_eq!(added.len(), 1);
     assert_eq!(added[0].suites, ["bookworm-backports"]);
     assert_eq!(added[0].uris, ["http://mirror.example/debian"]);
     assert_eq!(added[0].components, ["main", "contrib"]);
-    assert_eq!(
-        added[0].options,
-        parse_one_line(ONE_LINE)[0].options,
-        "the same key and architectures"
-    );
+    assert_eq!(added[0].options, parse_one_line(ONE_LINE)[0].options, "the same key and architectures");
 }
 
 #[test]
 fn backports_in_deb822_syntax() {
     let sources = parse_deb822(DEB822);
-    assert_eq!(
-        sources.len(),
-        1,
-        "disabled and source-only paragraphs are out"
-    );
+    assert_eq!(sources.len(), 1, "disabled and source-only paragraphs are out");
     let entry = backports_entry(&sources, "bookworm").unwrap().unwrap();
     assert_eq!(entry.file_name, "oxen-backports.sources");
     let added = parse_deb822(&entry.text);
     assert_eq!(added[0].suites, ["bookworm-backports"]);
     assert_eq!(added[0].components, ["main", "non-free-firmware"]);
-    assert_eq!(
-        added[0].options,
-        [(
-            "Signed-By".to_owned(),
-            "/usr/share/keyrings/debian.gpg".to_owned()
-        )]
-    );
+    assert_eq!(added[0].options, [("Signed-By".to_owned(), "/usr/share/keyrings/debian.gpg".to_owned())]);
 }
 
 #[test]
@@ -83,13 +67,7 @@ fn an_embedded_key_survives() {
     let text = "Types: deb\nURIs: http://m.example/debian\nSuites: bookworm\nComponents: main\nSigned-By:\n -----BEGIN-----\n .\n abc\n";
     let sources = parse_deb822(text);
     let entry = backports_entry(&sources, "bookworm").unwrap().unwrap();
-    assert!(
-        entry
-            .text
-            .ends_with("Signed-By:\n -----BEGIN-----\n .\n abc\n"),
-        "{}",
-        entry.text
-    );
+    assert!(entry.text.ends_with("Signed-By:\n -----BEGIN-----\n .\n abc\n"), "{}", entry.text);
     assert_eq!(parse_deb822(&entry.text)[0].options, sources[0].options);
 }
 
@@ -97,10 +75,7 @@ fn an_embedded_key_survives() {
 fn nothing_is_added_twice_and_a_foreign_machine_is_told() {
     let text = "deb http://m.example/debian bookworm-backports main\n";
     let both = format!("{ONE_LINE}{text}");
-    assert_eq!(
-        backports_entry(&parse_one_line(&both), "bookworm").unwrap(),
-        None
-    );
+    assert_eq!(backports_entry(&parse_one_line(&both), "bookworm").unwrap(), None);
     let error = backports_entry(&parse_one_line(ONE_LINE), "trixie").unwrap_err();
     assert!(error.to_string().contains("trixie"), "{error}");
 }

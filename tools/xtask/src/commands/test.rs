@@ -1,0 +1,53 @@
+//! `cargo xtask test`: all layers or one, with a filter on the tests' names.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::harness::request::Hypervisor;
+use crate::initramfs::dom0::Tools;
+use crate::paths::Paths;
+use crate::testing::scenarios::{self, Overrides};
+use crate::testing::{End, Report, guests, host};
+
+/// Arguments of the command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TestArgs {
+    /// Only this layer: 1 host tests, 2 tiny guests, 3 dom0 scenarios, 4 interop (repeatable)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    layer: Vec<u8>,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+    /// Layers 3 and 4: boot this hypervisor, whatever the scenarios say
+    #[arg(long, value_enum)]
+    hypervisor: Option<Hypervisor>,
+    /// Layers 3 and 4: use this toolstack, whatever the scenarios say
+    #[arg(long, value_enum)]
+    tools: Option<Tools>,
+}
+
+/// Runs the tests; a failure in one layer does not keep the next ones from running.
+pub(crate) fn run(paths: &Paths, args: &TestArgs) -> ExitCode {
+    let mut report = Report::default();
+    let filter = args.filter.as_deref();
+    let overrides = Overrides { hypervisor: args.hypervisor, tools: args.tools };
+    for layer in 1..=4 {
+        if !args.layer.is_empty() && !args.layer.contains(&layer) {
+            continue;
+        }
+        if let Err(error) = run_layer(paths, layer, filter, overrides, &mut report) {
+            report.case(&format!("layer {layer}"), || End::Failed(format!("{error:#}"), None));
+        }
+    }
+    if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_layer(paths: &Paths, layer: u8, filter: Option<&str>, overrides: Overrides, report: &mut Report) -> Result<()> {
+    match layer {
+        1 => host::run(paths, filter, report),
+        2 => guests::run(paths, filter, report),
+        3 => scenarios::run(paths, layer, "tests/scenarios", filter, overrides, report),
+        _ => scenarios::run(paths, layer, "tests/interop", filter, overrides, report),
+    }
+}

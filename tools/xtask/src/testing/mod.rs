@@ -1,0 +1,119 @@
+//! `cargo xtask test`: four layers, from host tests to whole systems, and one report.
+//!
+//! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4. Each adds its cases to the [`Report`].
+
+pub(crate) mod guests;
+pub(crate) mod header;
+pub(crate) mod host;
+pub(crate) mod scenarios;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::progress;
+
+/// How one case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// As it should.
+    Passed,
+    /// With the reason, and the console's log if there is one.
+    Failed(String, Option<PathBuf>),
+    /// With the reason.
+    Skipped(String),
+}
+
+/// What the whole command found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    passed: usize,
+    skipped: usize,
+    failures: Vec<String>,
+}
+
+/// Lines of a failed machine's console that are shown.
+const SHOWN_LINES: usize = 30;
+
+impl Report {
+    /// Runs one case and counts its end.
+    pub(crate) fn case(&mut self, name: &str, run: impl FnOnce() -> End) {
+        let started = Instant::now();
+        let step = progress::quiet_step(name);
+        let end = run();
+        drop(step);
+        let seconds = started.elapsed().as_secs_f64();
+        match end {
+            End::Passed => {
+                println!("ok       {name} ({seconds:.1} s)");
+                self.passed += 1;
+            }
+            End::Skipped(why) => {
+                println!("skipped  {name}: {why}");
+                self.skipped += 1;
+            }
+            End::Failed(why, log) => {
+                println!("FAILED   {name} ({seconds:.1} s): {why}");
+                if let Some(log) = log {
+                    show_end(&log);
+                }
+                self.failures.push(name.to_owned());
+            }
+        }
+    }
+
+    /// Counts cases that someone else has run and shown.
+    pub(crate) fn add(&mut self, passed: usize, failures: Vec<String>, skipped: usize) {
+        self.passed += passed;
+        self.failures.extend(failures);
+        self.skipped += skipped;
+    }
+
+    /// Prints the sum. True when nothing failed and something ran.
+    pub(crate) fn finish(self) -> bool {
+        for name in &self.failures {
+            println!("failed: {name}");
+        }
+        if self.skipped > 0 {
+            println!("{} skipped", self.skipped);
+        }
+        println!("{}", summary(self.passed, self.failures.len()));
+        if self.passed == 0 && self.failures.is_empty() {
+            progress::warn("no test ran");
+            return false;
+        }
+        self.failures.is_empty()
+    }
+}
+
+fn summary(passed: usize, failed: usize) -> String {
+    format!("{passed} passed, {failed} failed")
+}
+
+/// The end of a log, for the person who has to find the reason.
+fn show_end(log: &std::path::Path) {
+    if let Ok(bytes) = std::fs::read(log) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+            println!("    | {}", line.trim_end());
+        }
+    }
+    println!("    log: {}", log.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_fails_all_and_so_does_an_empty_run() {
+        let mut report = Report::default();
+        report.case("a", || End::Passed);
+        report.case("b", || End::Skipped("no".into()));
+        assert_eq!((report.passed, report.skipped, report.failures.len()), (1, 1, 0));
+        report.case("c", || End::Failed("why".into(), None));
+        assert!(!report.finish());
+        assert!(!Report::default().finish());
+        assert_eq!(summary(3, 1), "3 passed, 1 failed");
+    }
+}
