@@ -41,10 +41,16 @@ pub fn bind_interdomain(host: &Host, local: &Domain, remote: &Domain, remote_por
         local.events.table().release(number);
         return Err(errno);
     }
+    finish_binding(host, local, remote, here, there)?;
+    Ok(number)
+}
+
+/// The last step of connecting a reserved local port: the far end names it already.
+fn finish_binding(host: &Host, local: &Domain, remote: &Domain, here: Peer, there: Peer) -> Result<(), Errno> {
     let effect = {
         let mut table = local.events.table();
-        if table.bind_reserved(number, State::connected(there), 0) {
-            Ok(table.raise(local.events.shared_info(), number))
+        if table.bind_reserved(here.port, State::connected(there), 0) {
+            Ok(table.raise(local.events.shared_info(), here.port))
         } else {
             Err(Errno::EINVAL)
         }
@@ -52,11 +58,16 @@ pub fn bind_interdomain(host: &Host, local: &Domain, remote: &Domain, remote_por
     match effect {
         Ok(effect) => upcall::apply(host, local, effect),
         Err(errno) => {
-            remote.events.table().disconnect(remote_port, here);
+            remote.events.table().disconnect(there.port, here);
             return Err(errno);
         }
     }
-    Ok(number)
+    // The far end may have been closed while the local port was still reserved, and then nobody told it.
+    let agrees = remote.events.table().is_connected(there.port, here);
+    if !agrees {
+        local.events.table().disconnect(here.port, there);
+    }
+    Ok(())
 }
 
 /// Closes a port; the far end of a channel waits for this domain again.
@@ -211,4 +222,55 @@ pub fn relinquish(host: &Host, domain: &Domain) -> Result<(), Stop> {
 /// As [`super::table::EventTable::is_pending`].
 pub fn is_pending(domain: &Domain, number: u32) -> Result<bool, Errno> {
     domain.events.table().is_pending(domain.events.shared_info(), number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::fixture::{domain, with_host};
+
+    #[test]
+    fn a_far_end_closed_in_between_is_noticed() {
+        with_host(2, 1, |_, host| {
+            let (local, remote) = (domain(host, 0), domain(host, 1));
+            let far = alloc_unbound(&remote, local.id).unwrap();
+            let here = Peer { domain: local.id, port: local.events.table().reserve().unwrap() };
+            let there = Peer { domain: remote.id, port: far };
+            remote.events.table().connect(far, here).unwrap();
+            close(host, &remote, far, Closer::Guest).unwrap();
+            assert_eq!(finish_binding(host, &local, &remote, here, there), Ok(()));
+            let state = local.events.table().port(here.port).unwrap().state;
+            assert_eq!(state, State::Unbound { remote: remote.id });
+        });
+    }
+
+    #[test]
+    fn a_domain_that_begins_to_die_in_between_lets_the_far_end_go() {
+        with_host(2, 1, |_, host| {
+            let (local, remote) = (domain(host, 0), domain(host, 1));
+            let far = alloc_unbound(&remote, local.id).unwrap();
+            let here = Peer { domain: local.id, port: local.events.table().reserve().unwrap() };
+            remote.events.table().connect(far, here).unwrap();
+            assert_eq!(relinquish(host, &local), Ok(()));
+            let there = Peer { domain: remote.id, port: far };
+            assert_eq!(finish_binding(host, &local, &remote, here, there), Err(Errno::EINVAL));
+            let state = remote.events.table().port(far).unwrap().state;
+            assert_eq!(state, State::Unbound { remote: local.id });
+            assert_eq!(local.events.table().port(here.port).unwrap().state, State::Free);
+        });
+    }
+
+    #[test]
+    fn a_port_is_given_out_anew_only_when_its_far_end_knows() {
+        with_host(2, 1, |_, host| {
+            let (local, remote) = (domain(host, 0), domain(host, 1));
+            let far = alloc_unbound(&remote, local.id).unwrap();
+            let port = bind_interdomain(host, &local, &remote, far).unwrap();
+            let closing = local.events.table().close(local.events.shared_info(), port, Closer::Guest);
+            assert_eq!(closing, Ok(Closing::Connected(Peer { domain: remote.id, port: far })));
+            assert_ne!(alloc_unbound(&local, remote.id), Ok(port));
+            assert_eq!(send(host, &local, port), Err(Errno::EINVAL));
+            assert_eq!(close(host, &local, port, Closer::Guest), Err(Errno::EINVAL));
+        });
+    }
 }

@@ -37,7 +37,7 @@ fn settings(id: u16, vcpus: u32) -> Settings {
 
 /// Runs `work` with a host that has domains 0, 1, … with so many vCPUs each.
 pub fn with_host<R>(domains: u16, vcpus: u32, work: impl FnOnce(&FakeMachine, &Host) -> R) -> R {
-    let machine = FakeMachine::builder().pages(1024).build();
+    let machine = FakeMachine::builder().pages(1024).cpus(3).build();
     machine.on_cpu(0, || {
         let host = Host {
             domains: DomainTable::try_new().unwrap(),

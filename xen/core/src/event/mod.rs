@@ -22,6 +22,8 @@ mod model_guest;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod race_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wait_tests;

@@ -247,7 +247,7 @@ impl World<'_> {
         };
         let all: Vec<_> = self.expected.iter().enumerate().flat_map(waiting).collect();
         let any = (remote, self.expected[usize::from(remote)].pick(choice));
-        let (remote, far) = if choice % 4 == 0 || all.is_empty() { any } else { all[choice % all.len()] };
+        let (remote, far) = if choice.is_multiple_of(4) || all.is_empty() { any } else { all[choice % all.len()] };
         let is_good =
             self.expected[usize::from(remote)].ports.get(&far).map(|end| end.bound) == Some(Bound::Unbound(id));
         match channel::bind_interdomain(host, &domain(host, id), &domain(host, remote), far) {

@@ -283,6 +283,12 @@ impl EventTable {
         Ok(())
     }
 
+    /// Whether a port is connected to `peer`, by this table.
+    #[inline]
+    pub fn is_connected(&self, number: u32, peer: Peer) -> bool {
+        self.ports.get(number).is_some_and(|port| port.state == State::connected(peer))
+    }
+
     /// Makes a port that is connected to `from` wait for that domain again.
     pub fn disconnect(&mut self, number: u32, from: Peer) {
         if let Some(port) = self.ports.get_mut(number)
@@ -314,11 +320,7 @@ impl EventTable {
     /// Raises an event that comes from another port; nothing happens unless the two are connected.
     #[inline]
     pub fn raise_from(&mut self, shared_info: &Pin, number: u32, from: Peer) -> Effect {
-        if self.ports.get(number).is_some_and(|port| port.state == State::connected(from)) {
-            self.raise(shared_info, number)
-        } else {
-            Effect::NONE
-        }
+        if self.is_connected(number, from) { self.raise(shared_info, number) } else { Effect::NONE }
     }
 
     fn clear_pending(&mut self, shared_info: &Pin, number: u32) {

@@ -212,3 +212,130 @@ fn decode_64(context: &VcpuHvmX86_64) -> Result<Registers, Errno> {
         tr: Segment { attributes: 0x8b, limit: 0x67, ..data },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::fixture::{add_page, caller, domain, with_host};
+    use crate::hypercall::vcpu::vcpu_op;
+    use crate::outcome::Reply;
+    use public_abi::vcpu::VcpuOp;
+
+    const CR4: u64 = cr4::PAE | cr4::PSE;
+    const EFER: u64 = efer::SCE | efer::LME | efer::NXE;
+
+    /// Flat protected mode without paging, as a boot loader starts a PVH kernel.
+    fn flat() -> VcpuHvmX86_32 {
+        VcpuHvmX86_32 {
+            eip: 0x10_0000,
+            ebx: 0x8000,
+            cr0: 1,
+            cs_limit: 0xf_ffff,
+            ds_limit: 0xf_ffff,
+            ss_limit: 0xf_ffff,
+            tr_limit: 0x67,
+            cs_ar: 0xc9a,
+            ds_ar: 0xc92,
+            es_ar: 0,
+            ss_ar: 0xc92,
+            tr_ar: 0x89,
+            ..VcpuHvmX86_32::default()
+        }
+    }
+
+    fn long() -> VcpuHvmX86_64 {
+        let (cr0, cr4, efer) = (cr0::PG | cr0::PE, cr4::PAE, efer::LME);
+        VcpuHvmX86_64 { rip: 0xffff_8000_0000_1000, rsp: 7, cr0, cr3: 0x5000, cr4, efer, ..VcpuHvmX86_64::default() }
+    }
+
+    fn with_32(change: impl FnOnce(&mut VcpuHvmX86_32)) -> Result<Registers, Errno> {
+        let mut registers = flat();
+        change(&mut registers);
+        let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_32B, ..VcpuHvmContext::default() };
+        context.set(&registers);
+        decode(&context, CR4, EFER)
+    }
+
+    fn with_64(change: impl FnOnce(&mut VcpuHvmX86_64)) -> Result<Registers, Errno> {
+        let mut registers = long();
+        change(&mut registers);
+        let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_64B, ..VcpuHvmContext::default() };
+        context.set(&registers);
+        decode(&context, CR4, EFER)
+    }
+
+    #[test]
+    fn flat_segments_get_what_a_processor_would_set() {
+        let registers = with_32(|_| ()).unwrap();
+        assert_eq!((registers.cs.attributes, registers.cs.limit), (0xc9b, u32::MAX));
+        assert_eq!((registers.ds.attributes, registers.ss.attributes), (0xc93, 0xc93));
+        assert_eq!((registers.tr.attributes, registers.tr.limit), (0x8b, 0x67));
+        assert_eq!(registers.es, Segment::default(), "a null segment is one for data");
+        assert_eq!(registers.cr0, cr0::PE | cr0::ET);
+    }
+
+    #[test]
+    fn states_in_which_nothing_runs_are_refused() {
+        let refused: [fn(&mut VcpuHvmX86_32); 21] = [
+            |r| r.pad1 = 1,
+            |r| r.pad2[2] = 1,
+            |r| r.cs_ar = 0,
+            |r| r.ss_ar = 0,
+            |r| r.tr_ar = 0,
+            |r| r.cs_ar = 0xc92,
+            |r| r.cs_ar = 0x1c9a,
+            |r| r.cs_ar = 0xc1a,
+            |r| r.ss_ar = 0xc90,
+            |r| r.ss_ar = 0xc9a,
+            |r| r.ds_ar = 0xc98,
+            |r| r.ds_ar = 0xc82,
+            |r| r.tr_ar = 0x82,
+            |r| r.tr_ar = 0x99,
+            |r| r.ss_ar = 0xcf2,
+            |r| (r.cs_ar, r.cs_limit) = (0x49a, 0xf_ffff),
+            |r| r.efer = efer::LMA,
+            |r| r.efer = efer::SVME,
+            |r| r.cr4 = 1 << 13,
+            |r| r.cr0 = 1 << 31,
+            |r| r.cr0 = 1 | 1 << 29,
+        ];
+        for (number, change) in refused.into_iter().enumerate() {
+            assert_eq!(with_32(change), Err(Errno::EINVAL), "case {number}");
+        }
+        let refused: [fn(&mut VcpuHvmX86_64); 6] = [
+            |r| r.rip = 1 << 47,
+            |r| r.cr0 = 1,
+            |r| r.cr4 = 0,
+            |r| r.efer = 0,
+            |r| r.cr0 |= 1 << 32,
+            |r| r.cr4 |= 1 << 13,
+        ];
+        for (number, change) in refused.into_iter().enumerate() {
+            assert_eq!(with_64(change), Err(Errno::EINVAL), "case {number}");
+        }
+        let context = VcpuHvmContext { mode: 2, ..VcpuHvmContext::default() };
+        assert_eq!(decode(&context, CR4, EFER), Err(Errno::EINVAL));
+        let context = VcpuHvmContext { mode: 1, pad: 1, ..VcpuHvmContext::default() };
+        assert_eq!(decode(&context, CR4, EFER), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn registers_are_set_once() {
+        with_host(1, 2, |_, host| {
+            let control = domain(host, 0);
+            add_page(&control, 1);
+            let guest = caller(host, &control, 0);
+            let place = GuestPtr::<VcpuHvmContext>::from_address(0x1000);
+            let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_64B, ..VcpuHvmContext::default() };
+            context.set(&long());
+            guest.memory.write(place, &context).unwrap();
+            let op = |op: VcpuOp| -> Reply { vcpu_op(&guest, op.number(), 1, place.cast()) };
+            assert_eq!(op(VcpuOp::Initialise), Ok(0));
+            assert_eq!(op(VcpuOp::Initialise), Err(Errno::EEXIST.into()));
+            let hardware = control.vcpu(1).unwrap().hardware.try_lock().unwrap();
+            assert_eq!((hardware.vmcb().rip, hardware.register(Register::Rsp)), (0xffff_8000_0000_1000, 7));
+            assert_eq!(hardware.vmcb().efer, efer::LME | efer::LMA | efer::SVME);
+            assert!(hardware.is_64_bit());
+        });
+    }
+}
