@@ -204,7 +204,7 @@ pub enum PlanError {
     },
     /// Memory that is no whole number of pages, or less at most than at start.
     Memory {
-        /// KiB at start.
+        /// KiB it shall have.
         start_kib: u64,
         /// KiB at most.
         most_kib: u64,

@@ -43,7 +43,7 @@ struct Placement {
 /// The guest has too little memory for kernel and RAM disk, the kernel has no PVH entry, or numbers are out of range.
 pub fn plan(spec: &GuestSpec, kernel: &Kernel<'_>, ramdisk: u64, host: &HostFacts) -> Result<BuildPlan, PlanError> {
     check(spec)?;
-    let ram = layout::ram(spec.memory_kib);
+    let ram = layout::ram(spec.max_memory_kib);
     let low_mib = ram.first().map_or(0, |low| low.end() >> 20);
     let placement = place(spec, kernel, ramdisk, ram).map_err(|error| PlanError::Placement { error, low_mib })?;
     let mut steps = create(spec, host);
@@ -134,7 +134,7 @@ fn create(spec: &GuestSpec, host: &HostFacts) -> Vec<Step> {
         }
     }
     steps.extend([
-        Step::MaxMemory(spec.memory_kib + EXTRA_KIB),
+        Step::MaxMemory(spec.max_memory_kib + EXTRA_KIB),
         Step::OpenChannel { channel: Channel::Xenstore, remote: host.xenstore_domid },
         Step::OpenChannel { channel: Channel::Console, remote: host.console_domid },
         Step::SetParam { param: HvmParam::TimerMode, value: ParamValue::Number(spec.timer_mode) },

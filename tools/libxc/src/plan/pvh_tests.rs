@@ -21,6 +21,29 @@ fn kernel() -> Kernel<'static> {
     Kernel { machine: Machine::X86_64, entry: 0, segments: vec![segment], span, notes }
 }
 
+/// A guest that shall balloon down finds all of its memory, and the two numbers that tell it by how much.
+#[test]
+fn a_guest_with_less_memory_than_it_can_have_starts_with_all_of_it() {
+    let mut spec = spec(128);
+    spec.max_memory_kib = 256 << 10;
+    let steps = made(&spec, 0);
+    let ram = Step::Populate { what: "RAM", range: layout::range(0, 256 << 20), large: true };
+    assert!(steps.contains(&ram));
+    assert!(steps.contains(&Step::MaxMemory((256 << 10) + 1024)));
+    let nodes: Vec<_> = steps
+        .iter()
+        .flat_map(|step| match step {
+            Step::Store { nodes, .. } => nodes.as_slice(),
+            _ => &[],
+        })
+        .filter(|node| node.path.rest.starts_with("memory/"))
+        .map(|node| (node.path.rest.as_str(), &node.value))
+        .collect();
+    let text = |text: &str| nodes::NodeValue::Text(text.into());
+    assert!(nodes.contains(&("memory/static-max", &text("262144"))));
+    assert!(nodes.contains(&("memory/target", &text("131072"))));
+}
+
 fn spec(memory_mib: u64) -> GuestSpec {
     let mut spec = GuestSpec::new("g", [7; 16], memory_mib << 10);
     spec.command_line = Some("console=hvc0".into());
@@ -113,6 +136,7 @@ fn what_does_not_fit_is_named() {
     assert_eq!(plan(&many, &kernel(), 0, &HOST), Err(PlanError::Vcpus { online: 1, most: 129 }));
     let mut odd = spec(256);
     odd.memory_kib = 1026;
+    odd.max_memory_kib = 1026;
     assert!(matches!(plan(&odd, &kernel(), 0, &HOST), Err(PlanError::Memory { .. })));
     let mut no_note = kernel();
     no_note.notes.phys32_entry = None;

@@ -14,9 +14,10 @@ pub struct GuestSpec {
     pub max_vcpus: u32,
     /// vCPUs online at start, 1 to `max_vcpus`.
     pub online_vcpus: u32,
-    /// Memory at start in KiB, a multiple of 4.
+    /// Memory it shall have in KiB, a multiple of 4: the first target of its balloon driver.
     pub memory_kib: u64,
-    /// Memory it can ever have in KiB; at least `memory_kib`.
+    /// Memory it can ever have in KiB; at least `memory_kib`. All of it is there at start: Linux takes what is missing of
+    /// it for memory that it has given back already, and would give back as much again.
     pub max_memory_kib: u64,
     /// Memory for its second-level page tables in KiB; `None`: libxl's rule, 1 MiB per vCPU and 4 KiB per MiB.
     pub paging_pool_kib: Option<u64>,

@@ -21,7 +21,7 @@ pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: 
     let nodes = guest::nodes_of_cpus(session)?;
     let pool = guest::cpu_pool(session, config)?;
     let spec = guest::specification(config, uuid, &nodes, pool)?;
-    check_memory(session, spec.memory_kib + spec.paging_pool())?;
+    check_memory(session, spec.max_memory_kib + spec.paging_pool())?;
     let kernel = images.kernel()?;
     let host = guest::host_facts(session)?;
     let plan = plan(&spec, &kernel, images.ramdisk.len() as u64, &host)

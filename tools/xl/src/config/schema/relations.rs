@@ -31,10 +31,10 @@ pub(super) fn check(config: &DomainConfig, settings: &Settings, text: &Text, rep
             let (most, start) = (config.max_memory_kib() >> 10, config.memory_kib() >> 10);
             report.error(&setting.value.place, format!("maxmem: {most} is less than memory, {start}"));
         } else if config.max_memory_kib() > config.memory_kib() {
-            // xl gives such a guest populate-on-demand memory, which this toolstack's hypervisor does not offer yet.
+            // From xl such a guest gets populate-on-demand memory, which needs a hypervisor that offers it.
             report.warning(
                 &setting.value.place,
-                "maxmem: more than memory; the guest can grow to it only if it can take memory above its start-up map",
+                "maxmem: more than memory; the guest starts with maxmem, and its balloon driver gives back the rest",
             );
         }
     }
