@@ -6,10 +6,10 @@
 pub mod event;
 pub mod grant;
 pub mod memory;
-#[cfg(test)]
-mod memory_tests;
 mod memory_info;
 mod memory_physmap;
+#[cfg(test)]
+mod memory_tests;
 pub mod sched;
 pub mod target;
 pub mod vcpu;

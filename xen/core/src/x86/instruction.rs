@@ -42,9 +42,12 @@ impl Kept {
     /// Whether the entry, read again, is what it was.
     #[inline]
     fn still_is<M: PhysicalMemory>(&self, page: &M::Page) -> bool {
-        let mut bytes = [0; 8];
-        let part = if self.is_short { bytes.split_at_mut(4).0 } else { &mut bytes[..] };
-        M::read(page, usize::from(self.offset), part) && u64::from_le_bytes(bytes) == self.entry
+        let offset = usize::from(self.offset);
+        if !self.is_short {
+            return M::read_word(page, offset) == Some(self.entry);
+        }
+        let mut bytes = [0; 4];
+        M::read(page, offset, &mut bytes) && u64::from(u32::from_le_bytes(bytes)) == self.entry
     }
 }
 

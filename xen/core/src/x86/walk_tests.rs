@@ -49,6 +49,10 @@ impl PhysicalMemory for TestMemory {
         out.copy_from_slice(bytes);
         true
     }
+    fn read_word(page: &Content, offset: usize) -> Option<u64> {
+        let mut bytes = [0; 8];
+        (offset.is_multiple_of(8) && Self::read(page, offset, &mut bytes)).then(|| u64::from_le_bytes(bytes))
+    }
     fn page_for_writing(&self, gfn: Gfn) -> Option<Content> {
         self.page(gfn)
     }
