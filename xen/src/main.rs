@@ -9,7 +9,7 @@ use machine::boot_info::BootInfo;
 #[cfg(target_os = "none")]
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "the machine finds its successor by this name")]
-fn oxen_main(info: BootInfo) -> ! {
+fn oxen_main(info: &'static mut BootInfo) -> ! {
     xen_core::boot::start(info)
 }
 

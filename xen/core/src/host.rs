@@ -4,10 +4,10 @@ use crate::domain::Domain;
 use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use machine::DomId;
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::lock::{Lock, Shared, rank};
+use machine::{CpuId, DomId};
 
 /// Domains at the most, the control domain included.
 pub const MAX_DOMAINS: usize = 512;
@@ -143,6 +143,12 @@ impl DomainTable {
 pub struct Cpu {
     /// vCPUs that want to run here.
     pub queue: Lock<CpuQueue, { rank::RUN_QUEUE }>,
+    /// Its APIC id.
+    pub apic_id: u32,
+    /// Ticks of the time stamp counter that it was idle.
+    pub idle_time: AtomicU64,
+    /// Somebody wants the vCPU that runs here to make way, if `sched::should_switch` agrees.
+    pub switch: AtomicBool,
     /// What must happen here at a certain time.
     pub timers: Lock<CpuTimers, { rank::TIMER }>,
 }
@@ -153,10 +159,76 @@ pub struct Host {
     pub domains: DomainTable,
     /// All processors, by number.
     pub cpus: Vec<Cpu>,
+    /// Processors that run no vCPU now, one bit each.
+    pub idle: AtomicU64,
     /// System time and the wall clock.
     pub clock: crate::time::Clock,
     /// Which domain hears of each global virtual interrupt.
     pub virq_handlers: crate::event::VirqHandlers,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
+    /// Who gets what is typed, and what of the log was read.
+    pub console: crate::domain::console::Console,
+}
+
+impl Host {
+    /// Whether a reason to look at the queue has come up since this was last asked on this CPU.
+    #[inline]
+    pub fn wants_switch(&self, me: CpuId) -> bool {
+        let Some(cpu) = self.cpus.get(me.index()) else { return false };
+        cpu.switch.load(Ordering::Relaxed) && cpu.switch.swap(false, Ordering::AcqRel)
+    }
+
+    /// Makes a CPU look at its queue before it enters a guest again.
+    pub fn request_switch(&self, cpu: CpuId) {
+        if let Some(cpu) = self.cpus.get(cpu.index()) {
+            cpu.switch.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Hosts for tests, so that a new field is filled in one place.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Cpu, DomainTable, Host};
+    use crate::boot::Platform;
+    use crate::domain::console::Console;
+    use crate::event::VirqHandlers;
+    use crate::sched::CpuQueue;
+    use crate::time::Clock;
+    use crate::timer::CpuTimers;
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicBool, AtomicU64};
+    use machine::lock::Lock;
+
+    /// A host without domains, with so many CPUs, each with room for the queues and timers of `vcpus` vCPUs. To be called on
+    /// a CPU of the fake machine.
+    pub(crate) fn host(cpus: u32, vcpus: usize, clock: Clock) -> Host {
+        let cpu = |apic_id| {
+            let (mut queue, mut timers) = (CpuQueue::new(), CpuTimers::new());
+            queue.reserve(vcpus).unwrap();
+            timers.reserve(vcpus).unwrap();
+            Cpu {
+                queue: Lock::new(queue),
+                apic_id,
+                idle_time: AtomicU64::new(0),
+                switch: AtomicBool::new(false),
+                timers: Lock::new(timers),
+            }
+        };
+        Host {
+            domains: DomainTable::try_new().unwrap(),
+            cpus: (0..cpus).map(cpu).collect::<Vec<_>>(),
+            idle: AtomicU64::new(0),
+            clock,
+            virq_handlers: VirqHandlers::new(),
+            platform: Platform {
+                command_line: machine::boot_info::CommandLine::new(),
+                acpi: crate::boot::acpi::Acpi::default(),
+                start_timestamp: 0,
+                total_pages: machine::frame::total_pages(),
+            },
+            console: Console::new(),
+        }
+    }
 }

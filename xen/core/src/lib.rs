@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod boot;
+pub mod dom0;
 pub mod domain;
 pub mod event;
 pub mod fault;

@@ -80,19 +80,46 @@ impl Range {
     }
 }
 
-/// A file that the boot loader put into memory.
-#[derive(Clone, Debug)]
+/// A file that the boot loader put into memory. Its pages are the hypervisor's until it is dropped, then free.
+#[derive(Debug)]
 pub struct Module {
-    /// Where it is.
-    pub start: Maddr,
-    /// Bytes.
-    pub length: u64,
+    pub(crate) start: Maddr,
+    pub(crate) length: u64,
     /// The text behind its name in the loader's configuration.
     pub command_line: CommandLine,
 }
 
+impl Module {
+    /// Where it is.
+    pub fn start(&self) -> Maddr {
+        self.start
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Its content.
+    pub fn bytes(&self) -> &[u8] {
+        let length = usize::try_from(self.length).unwrap_or(0);
+        let start = crate::arch::page_address(self.start.frame()).wrapping_add(self.start.offset());
+        // SAFETY: the pages are RAM that the boot moved the module to and marked as the hypervisor's; this value alone
+        // names them (only this crate makes one), nothing writes them, and they are not freed before it is dropped.
+        unsafe { core::slice::from_raw_parts(start, length) }
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        for page in 0..self.length.div_ceil(PAGE_SIZE_U64) {
+            crate::frame::free(self.start.frame().saturating_add(page), 0);
+        }
+    }
+}
+
 /// All of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BootInfo {
     /// Which loader: its own name where the protocol has one.
     pub loader: heapless::String<64>,

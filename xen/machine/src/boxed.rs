@@ -24,6 +24,16 @@ impl<T> Boxed<T> {
         one.push(value);
         Ok(Self(one))
     }
+
+    /// Gives the value up to live for ever.
+    pub fn leak(self) -> &'static mut T
+    where
+        T: 'static,
+    {
+        let all = self.0.leak();
+        // SAFETY: as in `deref`.
+        unsafe { all.get_unchecked_mut(0) }
+    }
 }
 
 impl<T> Deref for Boxed<T> {

@@ -59,3 +59,24 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 pub fn supported_xcr0() -> u64 {
     arch::supported_xcr0()
 }
+
+/// How a device's interrupt line arrives at an I/O interrupt controller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// The controller's pin.
+    pub number: u8,
+    /// Level triggered instead of edge.
+    pub level: bool,
+    /// Active when low.
+    pub active_low: bool,
+}
+
+/// Masks all pins of an I/O interrupt controller.
+pub fn mask_interrupts(controller: Maddr) {
+    arch::mask_interrupts(controller);
+}
+
+/// Lets the console interrupt this CPU when it receives: its line is a pin of a controller at this address.
+pub fn route_console(controller: Maddr, pin: Pin) {
+    arch::route_console(controller, pin);
+}

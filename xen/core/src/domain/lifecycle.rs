@@ -1,7 +1,7 @@
 //! Whether a domain runs: pause counts, shutdown, the steps of dying.
 
 use super::shutdown::Watchdogs;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// Why a domain stopped (public/sched.h, SHUTDOWN_*).
 pub type ShutdownReason = u8;
@@ -34,6 +34,19 @@ pub struct Lifecycle {
     /// The guest's watchdog timers.
     pub watchdogs: Watchdogs,
     stage: AtomicU8,
+    /// A CPU is taking the domain apart now.
+    teardown: AtomicBool,
+}
+
+/// The exclusive right to take a domain apart; given back when dropped, so that the next step may be another CPU's.
+#[derive(Debug)]
+#[must_use = "another CPU may begin a step as soon as this is dropped"]
+pub struct TeardownTurn<'a>(&'a AtomicBool);
+
+impl Drop for TeardownTurn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl Lifecycle {
@@ -46,6 +59,7 @@ impl Lifecycle {
             announced: AtomicU32::new(RUNNING),
             watchdogs: Watchdogs::new(),
             stage: AtomicU8::new(Stage::Alive as u8),
+            teardown: AtomicBool::new(false),
         }
     }
 
@@ -119,6 +133,12 @@ impl Lifecycle {
         }
     }
 
+    /// Begins a step of the end; `None` while another CPU is at it.
+    pub fn begin_teardown_step(&self) -> Option<TeardownTurn<'_>> {
+        let free = self.teardown.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        free.then(|| TeardownTurn(&self.teardown))
+    }
+
     /// Goes on to a later stage; earlier ones cannot come back.
     pub fn advance(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::AcqRel);
@@ -146,6 +166,16 @@ mod tests {
         assert!(life.pause_by_toolstack());
         life.unpause_by_system();
         assert!(life.is_stopped());
+    }
+
+    #[test]
+    fn one_cpu_at_a_time_takes_a_domain_apart() {
+        let life = Lifecycle::new();
+        let turn = life.begin_teardown_step();
+        assert!(turn.is_some());
+        assert!(life.begin_teardown_step().is_none());
+        drop(turn);
+        assert!(life.begin_teardown_step().is_some());
     }
 
     #[test]

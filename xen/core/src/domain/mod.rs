@@ -3,6 +3,10 @@
 //! The fields here say who locks what. Verbs that need several parts take them one after the other, in the order of the
 //! lock ranks (`machine::lock::rank`).
 
+pub mod console;
+pub mod create;
+pub mod destroy;
+pub mod info;
 pub mod lifecycle;
 pub mod shutdown;
 
@@ -61,10 +65,10 @@ pub struct Control {
     pub memory_map: Vec<E820Entry>,
     /// Bytes that the toolstack set aside for page tables (paging mempool), for reporting.
     pub paging_pool_bytes: u64,
-    /// Pages that claim_pages promised and that are not yet populated.
-    pub claimed_pages: u64,
     /// Seconds that the wall clock of the domain is off.
     pub time_offset_seconds: i64,
+    /// What only the toolstack's requests read and write.
+    pub records: create::Records,
 }
 
 /// Numbers of HVM parameters kept.
@@ -124,8 +128,8 @@ impl Domain {
                 hvm_params: [0; HVM_PARAMS],
                 memory_map: Vec::new(),
                 paging_pool_bytes: 0,
-                claimed_pages: 0,
                 time_offset_seconds: 0,
+                records: create::Records::default(),
             }),
             x86: DomainX86::try_new(&settings)?,
             vcpus: Once::new(),

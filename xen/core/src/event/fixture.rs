@@ -1,9 +1,8 @@
 //! A host with a few domains on the fake machine, for tests of events, time and grants.
 
 use crate::domain::{Domain, Role, Settings};
-use crate::event::VirqHandlers;
 use crate::guest_mem::LinearMemory;
-use crate::host::{DomainRef, DomainTable, Host};
+use crate::host::{DomainRef, Host, testing};
 use crate::hypercall::Caller;
 use crate::p2m::{Entry, Kind as RamKind};
 use crate::time::Clock;
@@ -12,7 +11,6 @@ use machine::boxed::Boxed;
 use machine::fake::FakeMachine;
 use machine::frame::{self, Fill, Kind, Pin};
 use machine::{DomId, Gfn, Mfn};
-use std::vec::Vec;
 
 /// The highest port of the fixture's domains.
 pub const MAX_PORT: u32 = 70;
@@ -39,13 +37,7 @@ fn settings(id: u16, vcpus: u32) -> Settings {
 pub fn with_host<R>(domains: u16, vcpus: u32, work: impl FnOnce(&FakeMachine, &Host) -> R) -> R {
     let machine = FakeMachine::builder().pages(1024).cpus(3).build();
     machine.on_cpu(0, || {
-        let host = Host {
-            domains: DomainTable::try_new().unwrap(),
-            cpus: Vec::new(),
-            clock: Clock::new(BOOT, 1_000_000, WALL),
-            virq_handlers: VirqHandlers::new(),
-            platform: crate::boot::Platform { command_line: machine::boot_info::CommandLine::new() },
-        };
+        let host = testing::host(1, 64, Clock::new(BOOT, 1_000_000, WALL));
         for id in 0..domains {
             add_domain(&host, id, vcpus);
         }

@@ -8,7 +8,6 @@ use crate::host::Host;
 use crate::p2m::Access;
 use crate::vcpu::Vcpu;
 use crate::x86::control;
-use machine::codec::registers::efer;
 use machine::frame::Pin;
 use public_abi::Errno;
 
@@ -26,7 +25,7 @@ pub fn has_deliverable_interrupt(domain: &Domain, vcpu: &Vcpu) -> bool {
 /// Makes an NMI pending and sees that it is delivered. Owner x86.
 ///
 /// # Errors
-/// None.
+/// None today; the shape leaves room.
 pub fn send_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) -> Result<(), Errno> {
     crate::x86::vlapic::ipi::send_nmi(host, domain, vcpu);
     Ok(())
@@ -35,7 +34,7 @@ pub fn send_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) -> Result<(), Errno> 
 /// The bits of CR4 and EFER that a guest of this domain may set. Owner x86: `control::cr4_bits`, `control::efer_bits`.
 pub fn allowed_control_bits(domain: &Domain) -> (u64, u64) {
     let policy = domain.x86.policy();
-    (control::cr4_bits(&policy), control::efer_bits(&policy) | efer::LMA)
+    (control::cr4_bits(&policy), control::efer_bits(&policy))
 }
 
 /// A writable pin of the page at a linear address of the caller, and the address's place in it. The page must be RAM of the

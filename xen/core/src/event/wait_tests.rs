@@ -35,7 +35,7 @@ fn polling_ends_by_an_event_an_upcall_or_time() {
         assert_eq!(poll(1, 0x10_0000), error(Errno::EFAULT));
         assert_eq!(poll(2, ports), error(Errno::EINVAL), "port 60 is not bound");
         assert!(vcpu.is_runnable(), "what failed does not wait");
-        assert_eq!(poll(1, ports), Err(Stop::Block(0)));
+        assert_eq!(poll(1, ports), Err(Stop::Yield(0)));
         assert!(!vcpu.is_runnable());
         let other = control.events.table().bind(super::State::Ipi, 0).unwrap();
         let mask = offset_of!(SharedInfo, evtchn_mask);
@@ -47,10 +47,10 @@ fn polling_ends_by_an_event_an_upcall_or_time() {
         assert_eq!(poll(1, ports), Ok(0), "it is pending already");
         let pending = offset_of!(SharedInfo, evtchn_pending);
         memory::atomic::<u64>(control.events.shared_info(), pending).unwrap().store(0, SeqCst);
-        assert_eq!(poll(1, ports), Err(Stop::Block(0)));
+        assert_eq!(poll(1, ports), Err(Stop::Yield(0)));
         super::poll::expired(host, &control, vcpu);
         assert!(vcpu.is_runnable());
-        assert_eq!(poll(0, ports), Err(Stop::Block(0)), "no ports: any event ends it");
+        assert_eq!(poll(0, ports), Err(Stop::Yield(0)), "no ports: any event ends it");
         assert_eq!(channel::send(host, &control, other), Ok(()));
         assert!(vcpu.is_runnable());
     });
@@ -64,7 +64,7 @@ fn blocking_looks_once_more() {
         vcpu.clear_wait(Wait::DOWN);
         upcall::set_callback(host, &control, 2 << 56 | 0xf3);
         let block = || sched_op(&caller(host, &control, 0), SchedOp::Block.number(), GuestPtr::NULL);
-        assert_eq!(block(), Err(Stop::Block(0)));
+        assert_eq!(block(), Err(Stop::Yield(0)));
         assert!(!vcpu.is_runnable());
         let port = control.events.table().bind(super::State::Ipi, 0).unwrap();
         assert_eq!(channel::send(host, &control, port), Ok(()));

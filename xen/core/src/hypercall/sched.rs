@@ -51,6 +51,12 @@ const fn low_byte(reason: u32) -> u8 {
     low
 }
 
+/// The vCPU leaves its CPU, and stays off as long as it is marked as blocked. Not `Stop::Block`: that marks it again, and an
+/// event that has come since the first marking, and has woken it, would be forgotten.
+const fn off_cpu() -> Reply {
+    Err(Stop::Yield(0))
+}
+
 /// Waits until there is an event or an interrupt. The vCPU counts as blocked before the last look, so that what comes after
 /// the look wakes it.
 fn block(caller: &Caller<'_>) -> Reply {
@@ -60,7 +66,7 @@ fn block(caller: &Caller<'_>) -> Reply {
         caller.vcpu.clear_wait(Wait::BLOCKED);
         return Ok(0);
     }
-    Err(Stop::Block(0))
+    off_cpu()
 }
 
 /// Waits until one of some ports has an event pending, or the time has come.
@@ -83,7 +89,7 @@ fn poll(caller: &Caller<'_>, argument: GuestPtr<SchedPoll>) -> Reply {
     } else if vcpu.timers.deadline(TimerKind::Poll).is_some() {
         timers::stop(host, vcpu, TimerKind::Poll);
     }
-    Err(Stop::Block(0))
+    off_cpu()
 }
 
 /// Whether no port of a poll has its event pending.

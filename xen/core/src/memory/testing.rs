@@ -2,12 +2,10 @@
 
 extern crate std;
 
-use crate::boot::Platform;
 use crate::domain::{Domain, Role, Settings};
 use crate::fault::{self, Handled};
-use crate::host::{DomainTable, Host};
+use crate::host::Host;
 use crate::p2m::NeedsFlush;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use machine::boxed::Boxed;
 use machine::exit::{Access, Exit, X86Exit};
@@ -38,13 +36,7 @@ pub(crate) fn control_settings() -> Settings {
 
 /// A host without domains. To be called on a CPU of the fake machine.
 pub(crate) fn host() -> Host {
-    Host {
-        domains: DomainTable::try_new().unwrap(),
-        cpus: Vec::new(),
-        clock: crate::time::Clock::new(0, 1_000_000, 0),
-        virq_handlers: crate::event::VirqHandlers::new(),
-        platform: Platform { command_line: machine::boot_info::CommandLine::new() },
-    }
+    crate::host::testing::host(1, 64, crate::time::Clock::new(0, 1_000_000, 0))
 }
 
 /// A domain that may have `max_pages`, alive.

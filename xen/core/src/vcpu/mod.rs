@@ -3,11 +3,13 @@
 //! The physical CPU that runs a vCPU holds `hardware` for the whole time slice; everybody else only tries to take it (and
 //! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own.
 
+pub mod run;
+
 use crate::event::VcpuEvents;
 use crate::sched::Unit;
 use crate::timer::VcpuTimers;
 use crate::x86::VcpuX86;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use machine::DomId;
 use machine::boxed::OutOfMemory;
 use machine::lock::{Lock, rank};
@@ -45,6 +47,8 @@ pub struct Vcpu {
     pub sched: Unit,
     /// Its vcpu_info, runstate area and upcall vector.
     pub events: VcpuEvents,
+    /// The state of the p2m that the processor's translations for this vCPU are as new as.
+    pub p2m_epoch: AtomicU64,
     /// Its deadlines.
     pub timers: VcpuTimers,
     /// What only x86 has: local interrupt controller, MSRs.
@@ -66,6 +70,7 @@ impl Vcpu {
             is_initialised: AtomicBool::new(false),
             sched: Unit::new(),
             events: VcpuEvents::new(),
+            p2m_epoch: AtomicU64::new(0),
             timers: VcpuTimers::new(),
             x86: VcpuX86::try_new(index)?,
         })

@@ -9,10 +9,10 @@ use super::cpuid;
 use super::encoding::{ControlForm, Instruction, Match};
 use super::guest::DomainMemory;
 use super::{instruction, interrupts, msr, ports};
-use crate::domain::Domain;
+use crate::domain::{Domain, shutdown};
 use crate::host::Host;
 use crate::outcome::{Reply, Stop};
-use crate::vcpu::{Vcpu, Wait};
+use crate::vcpu::Vcpu;
 use machine::codec::registers::{Register, rflags};
 use machine::codec::vmcb::{Vmcb, exit as code};
 use machine::exit::X86Exit;
@@ -189,14 +189,11 @@ fn flush_caches(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
 ///
 /// # Errors
 /// [`Stop::Block`]: it waits.
-pub fn halt(_host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
+pub fn halt(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
     let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Hlt) else { return Ok(0) };
     instruction::advance(hardware.vmcb_mut(), found.length);
     if hardware.vmcb().rflags & rflags::IF == 0 && !vcpu.x86.startup.is_urgent() {
-        vcpu.add_wait(Wait::DOWN);
-        if domain.vcpus().iter().all(|vcpu| vcpu.wait().contains(Wait::DOWN)) {
-            shut_down(domain, ShutdownReason::Poweroff);
-        }
+        shutdown::vcpu_down(host, domain, vcpu);
         return Err(Stop::Yield(0));
     }
     if interrupts::is_pending(domain, vcpu) { Ok(0) } else { Err(Stop::Block(0)) }
@@ -213,19 +210,13 @@ pub fn pause(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
 }
 
 /// Three faults in a row: the domain asks for a restart, as a PC does, unless its parameters say otherwise.
-pub fn triple_fault(_host: &Host, domain: &Domain) {
+pub fn triple_fault(host: &Host, domain: &Domain) {
     let number = usize::try_from(public_abi::hvm_params::HvmParam::TripleFaultReason.number()).unwrap_or(usize::MAX);
     let wanted = domain.control.lock().hvm_params.get(number).copied().unwrap_or(0);
     let reason = u32::try_from(wanted).ok().and_then(|reason| ShutdownReason::try_from(reason).ok());
     log!(Warning, "{}: triple fault", domain.id);
-    shut_down(domain, reason.filter(|reason| *reason != ShutdownReason::Poweroff).unwrap_or(ShutdownReason::Reboot));
-}
-
-fn shut_down(domain: &Domain, reason: ShutdownReason) {
-    let first = domain.lifecycle.shut_down(u8::try_from(reason.number()).unwrap_or(u8::MAX));
-    if first {
-        log!(Info, "{}: shut down: {}", domain.id, reason.name());
-    }
+    let reason = reason.filter(|reason| *reason != ShutdownReason::Poweroff).unwrap_or(ShutdownReason::Reboot);
+    shutdown::shutdown(host, domain, u8::try_from(reason.number()).unwrap_or(u8::MAX));
 }
 
 #[cfg(test)]

@@ -1,21 +1,14 @@
 //! A host with one domain on a fake machine, for the tests of this module.
 
-use crate::boot::Platform;
 use crate::domain::{Domain, Role, Settings};
-use crate::event::VirqHandlers;
 use crate::guest_mem::PhysicalMemory;
-use crate::host::{Cpu, DomainTable, Host};
+use crate::host::Host;
 use crate::memory;
-use crate::sched::CpuQueue;
-use crate::time::Clock;
-use crate::timer::CpuTimers;
 use crate::vcpu::Vcpu;
 use crate::x86::walk::tests::{changed, long_mode};
 use core::sync::atomic::Ordering;
-use machine::boot_info::CommandLine;
 use machine::codec::registers::cr4;
 use machine::fake::FakeMachine;
-use machine::lock::Lock;
 use machine::vcpu::Vcpu as Hardware;
 use machine::{DomId, Gfn, Gpa};
 use std::vec::Vec;
@@ -39,14 +32,7 @@ pub fn settings(role: Role, max_vcpus: u32) -> Settings {
 pub fn with_domain(role: Role, vcpus: u32, work: impl FnOnce(&FakeMachine, &Host, &Domain)) {
     let machine = FakeMachine::builder().build();
     machine.on_cpu(0, || {
-        let cpu = Cpu { queue: Lock::new(CpuQueue::default()), timers: Lock::new(CpuTimers::default()) };
-        let host = Host {
-            domains: DomainTable::try_new().unwrap(),
-            cpus: Vec::from([cpu]),
-            clock: Clock::new(0, 1_000_000, 1_700_000_000),
-            virq_handlers: VirqHandlers::new(),
-            platform: Platform { command_line: CommandLine::new() },
-        };
+        let host = crate::host::testing::host(1, 64, crate::time::Clock::start());
         let domain = Domain::try_new(DomId(3), settings(role, vcpus)).unwrap();
         let root = domain.p2m.root();
         domain

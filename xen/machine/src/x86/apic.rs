@@ -3,7 +3,7 @@
 //! xAPIC registers through memory, or x2APIC through MSRs if firmware left it on (AMD APM volume 2, chapter 16).
 
 use super::traps::vector;
-use super::{cpu, paging, svm, time};
+use super::{cpu, paging, ports, svm, time};
 use crate::codec::registers::msr;
 use crate::cpu::Work;
 use crate::units::{CpuId, Maddr};
@@ -15,6 +15,7 @@ const SPURIOUS: u32 = 0xf0;
 const COMMAND_LOW: u32 = 0x300;
 const COMMAND_HIGH: u32 = 0x310;
 const TIMER: u32 = 0x320;
+const LINE_0: u32 = 0x350;
 const TIMER_INITIAL: u32 = 0x380;
 const TIMER_CURRENT: u32 = 0x390;
 const TIMER_DIVIDE: u32 = 0x3e0;
@@ -54,12 +55,20 @@ pub(super) fn initialise() {
         let page = paging::device(Maddr::new(base & 0x000f_ffff_ffff_f000), 0x1000);
         REGISTERS.store(page, Ordering::Relaxed);
     }
+    silence_8259();
     enable();
+}
+
+/// Masks the pair of 8259 controllers: nothing here listens to them, and firmware leaves them on vectors of exceptions.
+fn silence_8259() {
+    ports::output_8(0x21, 0xff);
+    ports::output_8(0xa1, 0xff);
 }
 
 /// Enables this processor's APIC, with the timer in one-shot mode and masked.
 pub(super) fn enable() {
     write(SPURIOUS, 1 << 8 | u32::from(vector::SPURIOUS));
+    write(LINE_0, MASKED);
     write(TIMER_DIVIDE, 0b1011);
     write(TIMER, MASKED | u32::from(vector::TIMER));
     cpu::record_apic_id();

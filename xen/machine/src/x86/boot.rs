@@ -11,6 +11,7 @@ use crate::frame::{FrameInfo, FrameTable, Region};
 use crate::log;
 use crate::units::{Maddr, Mfn, PAGE_SIZE_U64};
 use core::arch::global_asm;
+use core::cell::UnsafeCell;
 use core::ptr::addr_of;
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
@@ -20,17 +21,26 @@ unsafe extern "C" {
     static __image_end: u8;
     static __data_start: u8;
     static __rodata_start: u8;
+    static __boot_stack_guard: u8;
 }
 
 /// Virtual minus physical address of the image as it was loaded.
 pub(super) const IMAGE_OFFSET: u64 = 0xffff_ffff_8000_0000;
 const MIB2: u64 = 0x20_0000;
 const GIB4: u64 = 0x1_0000_0000;
+/// Free memory that the core finds before it has decided what the rest of RAM is for.
+const FIRST_HEAP_BYTES: u64 = 4 << 20;
 
 unsafe extern "Rust" {
     /// The core's entry, defined by the `oxen` binary.
-    safe fn oxen_main(info: BootInfo) -> !;
+    safe fn oxen_main(info: &'static mut BootInfo) -> !;
 }
+
+/// What the loader said: large, so it has a place of its own instead of one on the stack.
+struct InfoCell(UnsafeCell<BootInfo>);
+// SAFETY: only `boot_main` reaches it, once, before other CPUs run.
+unsafe impl Sync for InfoCell {}
+static INFO: InfoCell = InfoCell(UnsafeCell::new(BootInfo::new()));
 
 static FRAMES: spin::Once<FrameTable> = spin::Once::new();
 
@@ -51,16 +61,15 @@ fn read_low(address: u64, out: &mut [u8]) -> bool {
     reachable
 }
 
-fn read_loader(magic: u32, address: u32) -> Result<BootInfo, LoaderError> {
-    let mut info = BootInfo::new();
+fn read_loader(info: &mut BootInfo, magic: u32, address: u32) -> Result<(), LoaderError> {
     let address = u64::from(address);
     match magic {
-        0x2bad_b002 => loader::read_multiboot1(&mut info, &read_low, address)?,
-        0x336e_c578 => loader::read_pvh(&mut info, &read_low, address)?,
-        multiboot2::MAGIC => read_multiboot2(&mut info, address)?,
+        0x2bad_b002 => loader::read_multiboot1(info, &read_low, address)?,
+        0x336e_c578 => loader::read_pvh(info, &read_low, address)?,
+        multiboot2::MAGIC => read_multiboot2(info, address)?,
         other => return Err(LoaderError::UnknownLoader(other)),
     }
-    Ok(info)
+    Ok(())
 }
 
 fn read_multiboot2(info: &mut BootInfo, address: u64) -> Result<(), LoaderError> {
@@ -99,36 +108,42 @@ fn rsdp_copy(_boot: &multiboot2::BootInformation<'_>) -> Option<Maddr> {
 
 #[unsafe(no_mangle)]
 extern "C" fn boot_main(magic: u32, address: u32) -> ! {
-    let mut info = match read_loader(magic, address) {
-        Ok(info) => info,
-        Err(error) => {
-            serial::configure("console=com1 com1=115200,8n1");
-            log!(Error, "Oxen cannot start: {error}");
-            super::stop()
-        }
-    };
+    // SAFETY: this function runs once, and nobody else names the cell.
+    let info = unsafe { &mut *INFO.0.get() };
+    if let Err(error) = read_loader(info, magic, address) {
+        serial::configure("console=com1 com1=115200,8n1");
+        log!(Error, "Oxen cannot start: {error}");
+        super::stop()
+    }
     serial::configure(&info.command_line);
     if let Err(missing) = svm::check() {
         log!(Error, "Oxen cannot start: {missing}");
         super::stop()
     }
-    let Some(image) = choose_image_place(&info) else {
+    let Some(image) = choose_image_place(info) else {
         log!(Error, "Oxen cannot start: no room below 4 GiB for its image");
         super::stop()
     };
-    move_modules(&mut info, &image);
-    let table_bytes = frame_table_bytes(&info);
-    let mut occupied = occupied(&info, &image);
+    move_modules(info, &image);
+    let table_bytes = frame_table_bytes(info);
+    let mut occupied = occupied(info, &image);
     let table = highest_fit(&info.ranges, &occupied, table_bytes, MIB2, GIB4);
     let Some(table) = table else {
         log!(Error, "Oxen cannot start: no room for a frame table of {table_bytes} bytes");
         super::stop()
     };
     occupied.push((table, table_bytes)).ok();
+    let first_heap = highest_fit(&info.ranges, &occupied, FIRST_HEAP_BYTES, MIB2, GIB4);
+    if let Some(start) = first_heap {
+        occupied.push((start, FIRST_HEAP_BYTES)).ok();
+    }
     info.image = image;
     info.floor = Maddr::new(occupied.iter().map(|(start, _)| *start).min().unwrap_or(table));
-    paging::build(&info, Maddr::new(table), paging::table_bytes(total_pages(&info)));
-    build_frame_table(&info, table, table_bytes);
+    paging::build(info, Maddr::new(table), paging::table_bytes(total_pages(info)));
+    build_frame_table(info, table, table_bytes);
+    if let Some(start) = first_heap {
+        frames().release(Maddr::new(start).frame(), FIRST_HEAP_BYTES / PAGE_SIZE_U64);
+    }
     traps::initialise();
     cpu::initialise_boot_cpu();
     svm::initialise_maps();
@@ -222,6 +237,11 @@ fn build_frame_table(info: &BootInfo, start: u64, length: u64) {
     for module in &info.modules {
         table.claim(module.start.frame(), module.length.div_ceil(PAGE_SIZE_U64));
     }
+}
+
+/// The page below the boot stack, which stays unmapped so that an overflow is a fault.
+pub(super) fn stack_guard() -> u64 {
+    addr_of!(__boot_stack_guard) as u64
 }
 
 /// Bounds of the image's parts with different rights: start, read-only data, writable data, end.

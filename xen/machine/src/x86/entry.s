@@ -136,9 +136,9 @@ no_long_mode:
 .balign 8
 boot_gdt:
     .quad 0
-    .quad 0x00af9a000000ffff    # 64-bit code
-    .quad 0x00cf92000000ffff    # data
-    .quad 0x00cf9a000000ffff    # 32-bit code, for the other processors' start
+    .quad 0x00af9b000000ffff    # 64-bit code
+    .quad 0x00cf93000000ffff    # data
+    .quad 0x00cf9b000000ffff    # 32-bit code, for the other processors' start
 boot_gdt_pointer:
     .short boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt - VIRTUAL
@@ -183,10 +183,11 @@ trampoline_target:
 trampoline_cr3:
     .long 0
 .balign 8
+# The accessed bits are set already: the page is mapped read-only, and the processor would want to set them.
 trampoline_gdt:
     .quad 0
-    .quad 0x00af9a000000ffff
-    .quad 0x00cf92000000ffff
+    .quad 0x00af9b000000ffff
+    .quad 0x00cf93000000ffff
 .code64
 trampoline_long:
     movl $16, %eax

@@ -7,6 +7,7 @@ mod apic;
 mod boot;
 mod cpu;
 mod heap;
+mod io_apic;
 mod lazy;
 mod paging;
 mod panic;
@@ -26,6 +27,7 @@ pub use lazy::{
     extended_state_bytes, load_debug_registers, load_lazy, save_debug_registers, save_lazy, set_tsc_aux, set_xcr0,
     supported_xcr0,
 };
+pub use io_apic::{mask_interrupts, route_console};
 pub use panic::{restart, set_no_reboot, stop};
 pub use serial::{console_port, console_receive, console_write};
 pub use smp::start_other_cpus;

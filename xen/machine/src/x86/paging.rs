@@ -4,7 +4,7 @@
 //! asked for), and the image at the top with the rights its parts need. Stacks get a window of their own, with unmapped
 //! pages between them.
 
-use super::boot::{IMAGE_OFFSET, image_bounds};
+use super::boot::{IMAGE_OFFSET, image_bounds, stack_guard};
 use crate::boot_info::{BootInfo, RangeKind};
 use crate::frame::{self, Fill, Kind};
 use crate::lock::{Lock, rank};
@@ -164,7 +164,14 @@ pub(super) fn build(info: &BootInfo, tables: Maddr, bytes: u64) {
     }
     let [start, constants, data, end] = image_bounds();
     let base = info.image.start.number();
-    for (from, to, usage) in [(start, constants, Use::Code), (constants, data, Use::Constants), (data, end, Use::Data)] {
+    let guard = stack_guard();
+    let parts = [
+        (start, constants, Use::Code),
+        (constants, data, Use::Constants),
+        (data, guard, Use::Data),
+        (guard + PAGE_SIZE_U64, end, Use::Data),
+    ];
+    for (from, to, usage) in parts {
         complete &= map(from, Maddr::new(base + (from - start)), to - from, usage);
     }
     assert!(complete, "no memory for the hypervisor's own tables");

@@ -20,6 +20,15 @@ fn stub(number: usize) -> [u8; STUB_BYTES] {
     stub
 }
 
+/// The whole page.
+pub fn content() -> [u8; machine::PAGE_SIZE] {
+    let mut page = [0; machine::PAGE_SIZE];
+    for (number, place) in page.chunks_exact_mut(STUB_BYTES).enumerate() {
+        place.copy_from_slice(&stub(number));
+    }
+    page
+}
+
 /// Fills the page at a guest physical address. Its low 12 bits number the page, and there is only page 0.
 ///
 /// # Errors
@@ -29,11 +38,7 @@ pub(super) fn install(domain: &Domain, value: u64) -> Result<(), Refused> {
         return Err(Refused);
     }
     let gfn = Gfn::new(value >> machine::PAGE_SHIFT);
-    let mut page = [0; machine::PAGE_SIZE];
-    for (number, place) in page.chunks_exact_mut(STUB_BYTES).enumerate() {
-        place.copy_from_slice(&stub(number));
-    }
-    guest::write_page(domain, gfn, &page).ok_or(Refused)
+    guest::write_page(domain, gfn, &content()).ok_or(Refused)
 }
 
 #[cfg(test)]

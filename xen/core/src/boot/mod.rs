@@ -1,0 +1,182 @@
+//! From the machine's hand-over to the first vCPU: options, firmware tables, memory, processors, the control domain.
+
+pub mod acpi;
+pub mod options;
+
+use crate::dom0;
+use crate::host::{Cpu, DomainTable, Host};
+use crate::sched::CpuQueue;
+use crate::timer::CpuTimers;
+use crate::vcpu::run::cpu_loop;
+use acpi::Acpi;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64};
+use machine::boot_info::{BootInfo, CommandLine};
+use machine::boxed::{Boxed, OutOfMemory};
+use machine::console::{self, Level};
+use machine::lock::Lock;
+use machine::{CpuId, PAGE_SHIFT, cpu, frame, log, platform};
+use options::Options;
+
+/// What the firmware and the command line said, for everybody to read.
+#[derive(Debug)]
+pub struct Platform {
+    /// The hypervisor's command line as the loader gave it.
+    pub command_line: CommandLine,
+    /// The firmware's tables.
+    pub acpi: Acpi,
+    /// The time stamp at which the hypervisor started: system time 0.
+    pub start_timestamp: u64,
+    /// Pages of RAM when the hypervisor started.
+    pub total_pages: u64,
+}
+
+/// Goes on where the machine's boot ends.
+pub fn start(info: &mut BootInfo) -> ! {
+    let start_timestamp = cpu::timestamp();
+    let command_line = info.command_line.clone();
+    let options = Options::parse(&command_line);
+    console::set_threshold(options.level.max(Level::Info));
+    if options.no_reboot {
+        platform::set_no_reboot();
+    }
+    banner(info, &options);
+    let acpi = read_acpi(info);
+    set_up_interrupts(&acpi);
+    let ids = other_cpus(&acpi, options.max_cpus);
+    let prepared = match dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1)) {
+        Ok(prepared) => prepared,
+        Err(error) => give_up(&error),
+    };
+    let mib = |pages: u64| pages >> (20 - PAGE_SHIFT);
+    log!(Info, "Memory: {} MiB in all, {} MiB free", mib(frame::total_pages()), mib(frame::free_pages()));
+    let platform = Platform {
+        command_line: command_line.clone(),
+        acpi,
+        start_timestamp,
+        total_pages: frame::total_pages(),
+    };
+    let Ok(host) = create_host(platform, &ids) else { give_up(&dom0::BuildError::OutOfMemory) };
+    platform::set_host(host);
+    let started = platform::start_other_cpus(ids.into_iter(), secondary);
+    log!(Info, "Brought up {} CPUs", started.saturating_add(1));
+    if let Err(error) = dom0::build(host, info, &host.platform.acpi, prepared) {
+        give_up(&error);
+    }
+    log!(Info, "Xen is relinquishing the console to Dom0");
+    console::set_threshold(options.level);
+    cpu_loop(host, CpuId(0))
+}
+
+/// Where the other processors begin.
+fn secondary(me: CpuId) -> ! {
+    match platform::host().and_then(|host| host.downcast_ref::<Host>()) {
+        Some(host) => cpu_loop(host, me),
+        None => cpu::stop(),
+    }
+}
+
+fn give_up(error: &dom0::BuildError) -> ! {
+    log!(Error, "Oxen cannot go on: {error}");
+    cpu::stop()
+}
+
+fn banner(info: &BootInfo, options: &Options<'_>) {
+    log!(Info, "Xen version 4.17.7-oxen (Oxen {}) ({})", env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_LICENSE"));
+    log!(Info, "Latest ChangeSet: {}", build_changeset());
+    log!(Info, "Bootloader: {}", if info.loader.is_empty() { "unknown" } else { info.loader.as_str() });
+    log!(Info, "Command line: {}", info.command_line);
+    for complaint in &info.complaints {
+        log!(Warning, "boot loader: {complaint}");
+    }
+    for option in &options.unknown {
+        log!(Warning, "unknown option '{option}' is ignored");
+    }
+    for option in &options.invalid {
+        log!(Warning, "option '{option}' makes no sense and is ignored");
+    }
+    log!(Info, "Physical memory as the firmware gives it:");
+    for range in &info.ranges {
+        log!(Info, " [{:016x}, {:016x}) {:?}", range.start.number(), range.end(), range.kind);
+    }
+    let image = info.image;
+    log!(Info, "Oxen itself is at [{:x}, {:x}); modules and tables from {:x}", image.start.number(), image.end(),
+        info.floor.number());
+}
+
+/// The revision that this was built from, if the build knew it.
+pub fn build_changeset() -> &'static str {
+    option_env!("OXEN_CHANGESET").unwrap_or("unavailable")
+}
+
+fn read_acpi(info: &BootInfo) -> Acpi {
+    let read = |address: u64, out: &mut [u8]| platform::read_firmware(machine::Maddr::new(address), out);
+    let Some(rsdp) = info.rsdp.map(machine::Maddr::number).or_else(|| acpi::find_rsdp(&read)) else {
+        log!(Warning, "{}: one CPU, and no ACPI for Dom0", acpi::AcpiError::NoRoot);
+        return Acpi::default();
+    };
+    match acpi::read_all(&read, rsdp, |error| log!(Warning, "{error}: left out")) {
+        Ok(acpi) => {
+            for table in &acpi.tables {
+                let name = core::str::from_utf8(&table.signature).unwrap_or("????");
+                log!(Info, "ACPI: {name} {:08x} {:#x} bytes", table.address, table.length);
+            }
+            if acpi.find(b"IVRS").or(acpi.find(b"DMAR")).is_some() {
+                log!(Info, "An IOMMU is present and left off: Dom0 is mapped 1:1");
+            }
+            acpi
+        }
+        Err(error) => {
+            log!(Warning, "{error}: one CPU, and no ACPI for Dom0");
+            Acpi::default()
+        }
+    }
+}
+
+/// Masks all device interrupts but the console's.
+fn set_up_interrupts(acpi: &Acpi) {
+    for controller in &acpi.io_apics {
+        platform::mask_interrupts(machine::Maddr::new(u64::from(controller.address)));
+    }
+    let isa = match platform::console_port() {
+        Some(0x3f8 | 0x3e8) => 4,
+        Some(_) => 3,
+        None => return,
+    };
+    let (gsi, flags) = acpi.isa_interrupt(isa);
+    let served = acpi.io_apics.iter().filter(|controller| controller.first_gsi <= gsi);
+    let Some(controller) = served.max_by_key(|controller| controller.first_gsi) else { return };
+    let Ok(number) = u8::try_from(gsi.saturating_sub(controller.first_gsi)) else { return };
+    // ISA interrupts are edge triggered and active high unless the override says otherwise (MADT flags: 3 is the other).
+    let pin = platform::Pin { number, level: flags >> 2 & 3 == 3, active_low: flags & 3 == 3 };
+    platform::route_console(machine::Maddr::new(u64::from(controller.address)), pin);
+}
+
+/// APIC ids of the processors to start.
+fn other_cpus(acpi: &Acpi, max_cpus: usize) -> heapless::Vec<u32, 63> {
+    let own = platform::apic_id();
+    let others = acpi.apic_ids.iter().copied().filter(|id| *id != own);
+    others.take(max_cpus.saturating_sub(1).min(63)).collect()
+}
+
+fn create_host(platform: Platform, others: &[u32]) -> Result<&'static Host, OutOfMemory> {
+    let mut cpus = Vec::new();
+    cpus.try_reserve_exact(others.len().saturating_add(1)).map_err(|_| OutOfMemory)?;
+    cpus.extend(core::iter::once(platform::apic_id()).chain(others.iter().copied()).map(|apic_id| Cpu {
+        apic_id,
+        queue: Lock::new(CpuQueue::new()),
+        idle_time: AtomicU64::new(0),
+        switch: AtomicBool::new(false),
+        timers: Lock::new(CpuTimers::new()),
+    }));
+    let host = Host {
+        domains: DomainTable::try_new()?,
+        cpus,
+        idle: AtomicU64::new(0),
+        clock: crate::time::Clock::start(),
+        virq_handlers: crate::event::VirqHandlers::new(),
+        platform,
+        console: crate::domain::console::Console::new(),
+    };
+    Ok(Boxed::try_new(host)?.leak())
+}

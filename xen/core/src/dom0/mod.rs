@@ -1,0 +1,185 @@
+//! Builds the control domain: memory, kernel, tables, first vCPU. After this it is a domain like any other.
+//!
+//! `memory` plans where its RAM is, `acpi` makes its tables, `load` writes kernel, initramfs and start info. Everything that
+//! can be wrong with the kernel is found before the domain exists.
+
+pub mod acpi;
+pub mod load;
+pub mod memory;
+
+use crate::boot::acpi::Acpi;
+use crate::boot::options::Options;
+use crate::domain::{Domain, Role, Settings};
+use crate::host::Host;
+use machine::boot_info::{BootInfo, Module, Range, RangeKind};
+use machine::boxed::{Boxed, OutOfMemory};
+use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log};
+
+/// Why the control domain could not be built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// No kernel was loaded with the hypervisor.
+    NoKernel,
+    /// The kernel, or its placement, is no good.
+    Image(image::ImageError),
+    /// The memory plan failed.
+    Plan(memory::PlanError),
+    /// ACPI tables could not be built.
+    Acpi(crate::boot::acpi::AcpiError),
+    /// The hypervisor's own memory is out.
+    OutOfMemory,
+    /// A step failed with this error.
+    Step(&'static str, public_abi::Errno),
+}
+
+impl core::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NoKernel => write!(f, "no module was loaded: the first must be the control domain's kernel"),
+            Self::Image(error) => write!(f, "the control domain's kernel: {error}"),
+            Self::Plan(memory::PlanError::OutOfMemory) | Self::OutOfMemory => write!(f, "out of hypervisor memory"),
+            Self::Plan(memory::PlanError::TooManyRanges) => {
+                write!(f, "the memory map has over {} ranges", memory::MAX_ENTRIES)
+            }
+            Self::Acpi(error) => write!(f, "the control domain's ACPI tables: {error}"),
+            Self::Step(step, errno) => write!(f, "{step}: {}", errno.description()),
+        }
+    }
+}
+
+impl From<image::ImageError> for BuildError {
+    fn from(error: image::ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<OutOfMemory> for BuildError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+/// The vIO-APIC that the control domain sees, at the place that every PC has one.
+pub const IO_APIC: acpi::VirtualIoApic = acpi::VirtualIoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 };
+
+/// Pages that the control domain never gets, because they are emulated or hidden: I/O interrupt controller, HPET, local
+/// APIC; first page and count.
+const EMULATED: [(u64, u64); 3] = [(0xf_ec00, 1), (0xf_ed00, 1), (0xf_ee00, 1)];
+
+/// What [`reserve_memory`] decided and [`build`] carries out.
+#[derive(Debug)]
+pub struct Prepared {
+    plan: memory::Plan,
+    vcpus: u32,
+}
+
+/// Decides the control domain's memory, takes it out of what the hypervisor will use, and frees all the rest.
+///
+/// # Errors
+/// [`BuildError`]; nothing has been freed then.
+pub fn reserve_memory(info: &BootInfo, options: &Options<'_>, acpi: &Acpi, cpus: usize) -> Result<Prepared, BuildError> {
+    let bytes = options.dom0_memory.choose(memory::available_bytes(info));
+    let (least, most) = options.dom0_vcpus;
+    let vcpus = u32::try_from(cpus).unwrap_or(1).clamp(least, most).clamp(1, 64);
+    let plan = memory::plan(info, bytes, acpi::bytes_needed(acpi, vcpus)).map_err(BuildError::Plan)?;
+    for (first, end) in info.ranges.iter().filter(|range| range.kind == RangeKind::Ram).map(Range::pages) {
+        release_rest(&plan, first, end);
+    }
+    Ok(Prepared { plan, vcpus })
+}
+
+/// Frees the pages of a range of RAM that the plan does not have. What the hypervisor uses itself is not freed: it is not
+/// marked as reserved any more.
+fn release_rest(plan: &memory::Plan, first: u64, end: u64) {
+    let mut at = first;
+    for part in &plan.ram {
+        let (start, stop) = (part.start() >> PAGE_SHIFT, part.end() >> PAGE_SHIFT);
+        if start < end && stop > at {
+            frame::release(Mfn::new(at), start.saturating_sub(at));
+            at = stop;
+        }
+    }
+    frame::release(Mfn::new(at), end.saturating_sub(at));
+}
+
+/// Builds the control domain and makes it ready to run.
+///
+/// # Errors
+/// [`BuildError`], with what is wrong.
+pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared) -> Result<(), BuildError> {
+    let mut modules = core::mem::take(&mut info.modules).into_iter();
+    let kernel: Module = modules.next().ok_or(BuildError::NoKernel)?;
+    let initrd: Option<Module> = modules.next();
+    let settings = Settings {
+        role: Role::Control,
+        max_vcpus: prepared.vcpus,
+        max_port: 0x1_ffff,
+        max_grant_frames: 64,
+        max_maptrack_frames: 1024,
+        max_grant_version: 1,
+        flags: 0b11,
+        emulation: 0x221,
+        identity_mapped: true,
+    };
+    let domain = Domain::try_new(DomId::CONTROL, settings)?;
+    map_memory(&domain, &prepared.plan)?;
+    let tables = prepared.plan.acpi.map(|range| acpi::build(native, prepared.vcpus, IO_APIC, range.start()));
+    let tables = tables.transpose().map_err(BuildError::Acpi)?;
+    let rsdp = tables.as_ref().map_or(0, |tables| tables.rsdp);
+    if let Some(tables) = &tables {
+        load::write(&domain, rsdp, &tables.bytes)?;
+    }
+    let entry = load::load(&domain, &prepared.plan, &kernel, initrd.as_ref(), rsdp)?;
+    drop((kernel, initrd));
+    domain.control.lock().memory_map = prepared.plan.map;
+    crate::domain::create::allocate_vcpus(host, &domain)
+        .map_err(|errno| BuildError::Step("allocating its vCPUs", errno))?;
+    start_first_vcpu(&domain, entry);
+    let pages = domain.accounting.pages.load(core::sync::atomic::Ordering::Acquire);
+    log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
+    host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
+    if let Some(domain) = host.domains.get(DomId::CONTROL)
+        && domain.lifecycle.unpause_by_toolstack()
+    {
+        crate::sched::resume_domain(host, &domain);
+    }
+    Ok(())
+}
+
+fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {
+    for range in &plan.ram {
+        let start = Maddr::new(range.start()).frame();
+        let count = range.end().saturating_sub(range.start()) >> PAGE_SHIFT;
+        let adopted = crate::memory::adopt(domain, start, count)
+            .map_err(|errno| BuildError::Step("mapping its memory", errno))?;
+        if adopted != count {
+            log!(Warning, "{} pages of Dom0's memory from {start:?} on are not free", count.saturating_sub(adopted));
+        }
+    }
+    for (start, count) in EMULATED {
+        crate::memory::mark_emulated(domain, Gfn::new(start), count)
+            .map_err(|errno| BuildError::Step("keeping device memory from it", errno))?;
+    }
+    Ok(())
+}
+
+/// Sets the first vCPU to the PVH entry state: 32-bit protected mode, flat segments, no paging, interrupts off, RBX at the
+/// start info (Xen docs/misc/pvh.pandoc).
+fn start_first_vcpu(domain: &Domain, entry: load::Entry) {
+    use machine::codec::registers::{Register, cr0, rflags};
+    use machine::codec::vmcb::Segment;
+    let Some(vcpu) = domain.vcpu(0) else { return };
+    let Some(mut hardware) = vcpu.hardware.try_lock() else { return };
+    hardware.reset();
+    hardware.set_register(Register::Rbx, entry.start_info);
+    let vmcb = hardware.vmcb_mut();
+    let data = Segment { selector: 0, attributes: 0xc93, limit: u32::MAX, base: 0 };
+    vmcb.cs = Segment { selector: 0, attributes: 0xc9b, limit: u32::MAX, base: 0 };
+    (vmcb.ds, vmcb.es, vmcb.ss) = (data, data, data);
+    vmcb.tr = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
+    vmcb.cr0 = cr0::PE | cr0::ET;
+    vmcb.rflags = rflags::RESERVED_1;
+    vmcb.rip = entry.instruction;
+    drop(hardware);
+    vcpu.clear_wait(crate::vcpu::Wait::DOWN);
+}

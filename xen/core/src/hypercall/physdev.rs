@@ -1,0 +1,50 @@
+//! physdev_op: physical devices and their interrupts.
+//!
+//! PCI devices are hidden whole: the hardware domain sees no PCI host bridge, so that nothing it could report here exists.
+//! Who reports one nevertheless is told so. Everything else is for PV guests, or for HVM guests whose interrupts are event
+//! channels, which do not exist here either (arch/x86/hvm/hypercall.c of 4.17 answers `ENOSYS` then).
+
+use super::Caller;
+#[allow(unused_imports, reason = "needed only while LinearMemory lacks the methods")]
+use super::guest_copy::GuestCopy as _;
+use crate::outcome::Reply;
+use machine::log;
+use public_abi::physdev::{DbgpOp, PciDevice, PciDeviceAdd, PciMmcfgReserved, PhysdevOp};
+use public_abi::{Errno, GuestPtr};
+
+/// Answers physdev_op.
+///
+/// # Errors
+/// `ENOSYS` for all but the hardware domain and for what does not exist, `ENODEV` for PCI, `EFAULT`.
+pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
+    if !caller.domain.is_control() {
+        return Err(Errno::ENOSYS.into());
+    }
+    match PhysdevOp::try_from(command).map_err(|_| Errno::ENOSYS)? {
+        PhysdevOp::PciMmcfgReserved => {
+            let region: PciMmcfgReserved = caller.memory.read(argument.cast())?;
+            log!(Debug, "PCI configuration space at {:#x} is not used", region.address);
+            Err(Errno::ENODEV.into())
+        }
+        PhysdevOp::PciDeviceAdd => {
+            let device: PciDeviceAdd = caller.memory.read(argument.cast())?;
+            Err(hidden(device.seg, device.bus, device.devfn).into())
+        }
+        PhysdevOp::PciDeviceRemove => {
+            let device: PciDevice = caller.memory.read(argument.cast())?;
+            Err(hidden(device.seg, device.bus, device.devfn).into())
+        }
+        PhysdevOp::DbgpOp => {
+            // The hypervisor's console is never a USB debug port: the controller may be reset at any time.
+            let _request: DbgpOp = caller.memory.read(argument.cast())?;
+            Ok(0)
+        }
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+fn hidden(segment: u16, bus: u8, devfn: u8) -> Errno {
+    let (device, function) = (devfn >> 3, devfn & 7);
+    log!(Debug, "{segment:04x}:{bus:02x}:{device:02x}.{function}: PCI devices are hidden from all domains");
+    Errno::ENODEV
+}
