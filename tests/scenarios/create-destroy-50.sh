@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fifty guests come and go, some of them while they boot, and all memory comes back.
-# run: --timeout 900
+# run: --timeout 900 --domu-elf
 . /oxen/lib.sh
 
 # The hypervisor's own count in KiB (debug key m); xl info counts in MiB, in which a small leak would not show.
@@ -11,6 +11,7 @@ free_kib() {
 }
 
 cycle() { # NUMBER
+    echo "guest $1"
     if [ $(($1 % 10)) = 5 ]; then
         rm -f "$(console_log guest)"
         xl create /guest/pvh.cfg > /dev/null || die "create $1"

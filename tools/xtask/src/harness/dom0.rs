@@ -21,6 +21,7 @@ use crate::initramfs::{cpio, tree::Tree};
 use crate::iso;
 use crate::paths::Paths;
 use crate::progress;
+use crate::provision::kernel_elf;
 use crate::provision::packages::{self, KernelFiles};
 use crate::provision::{qemu, qemu_patch};
 use crate::qemu::machine;
@@ -137,6 +138,7 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         Some(image) => existing(image)?,
         None => packages::kernel(paths)?.image,
     };
+    let guest_kernel = if request.domu_elf { kernel_elf::unpacked(paths, &guest_kernel)? } else { guest_kernel };
     Ok(HostFiles {
         qemu,
         hypervisor,

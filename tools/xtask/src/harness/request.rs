@@ -59,6 +59,9 @@ pub(crate) struct Request {
     /// The guest kernel at /guest/vmlinuz instead of Debian's
     #[arg(long, value_name = "VMLINUZ")]
     pub(crate) domu_kernel: Option<PathBuf>,
+    /// Unpack the guest kernel beforehand, so that /guest/vmlinuz is an ELF file and guests are created faster
+    #[arg(long)]
+    pub(crate) domu_elf: bool,
     /// Whose toolstack `xl` is in dom0
     #[arg(long, value_enum, default_value = "debian")]
     pub(crate) tools: Tools,

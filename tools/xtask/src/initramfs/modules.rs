@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 
+/// Bytes of the largest module that is unpacked.
+const LARGEST_MODULE: usize = 64 << 20;
+
 /// A module ready to be put into an image.
 #[derive(Debug)]
 pub(crate) struct Module {
@@ -104,10 +107,8 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
     if path.extension().is_none_or(|ending| ending != "xz") {
         return Ok(bytes);
     }
-    let mut out = Vec::new();
-    lzma_rs::xz_decompress(&mut bytes.as_slice(), &mut out)
-        .map_err(|error| anyhow::anyhow!("{}: {error:?}", path.display()))?;
-    Ok(out)
+    image::decompress::decompress_file(&bytes, LARGEST_MODULE)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
 }
 
 /// The names after "depends=" in the module's `.modinfo` section.

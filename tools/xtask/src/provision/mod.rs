@@ -6,6 +6,7 @@
 
 pub(crate) mod apt;
 pub(crate) mod grub;
+pub(crate) mod kernel_elf;
 pub(crate) mod packages;
 pub(crate) mod qemu;
 pub(crate) mod qemu_patch;

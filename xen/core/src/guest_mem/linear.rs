@@ -4,7 +4,7 @@
 //! structure, then an array, then writes the structure, and one walk each is enough. Remembering is sound because a guest
 //! that changes its tables in the middle of its own hypercall gets either page, and the pin keeps both from being freed.
 
-use super::physical::{bytes_left, pin, read_page, write_page};
+use super::physical::{bytes_left, read_page, write_page};
 use super::walk::Mode;
 use crate::domain::Domain;
 use crate::p2m::Access;
@@ -129,7 +129,7 @@ impl<'a> LinearMemory<'a> {
     /// # Errors
     /// `EFAULT`, when the guest's tables have no translation, or none that may be written.
     pub fn translate(&self, address: u64, access: Access) -> Result<Gpa, Errno> {
-        let found = self.mode.translate(&self.domain.p2m, self.mode.effective(address)?)?;
+        let found = self.mode.translate(&self.domain.p2m.reader(), self.mode.effective(address)?)?;
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
 
@@ -165,13 +165,14 @@ impl<'a> LinearMemory<'a> {
     }
 
     fn find_page(&self, page: u64, access: Access) -> Result<Known, Errno> {
-        let found = self.mode.translate(&self.domain.p2m, page << PAGE_SHIFT)?;
+        let map = self.domain.p2m.reader();
+        let found = self.mode.translate(&map, page << PAGE_SHIFT)?;
         let writable = access == Access::Write;
         if writable && !found.writable {
             return Err(Errno::EFAULT);
         }
         // Pinned for what is asked: a page that is only read may become read-only in between.
-        let pin = pin(&self.domain.p2m, found.gpa, access)?;
+        let pin = map.pin(found.gpa.frame(), access).map_err(|_| Errno::EFAULT)?;
         Ok(Known { page, gpa: found.gpa, writable, pin })
     }
 }

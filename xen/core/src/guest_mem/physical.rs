@@ -89,7 +89,7 @@ fn advance(at: Gpa, count: usize) -> Result<Gpa, Errno> {
 
 /// Keeps the page behind an address. Whatever is wrong with it, it cannot be accessed.
 #[inline]
-pub(super) fn pin(p2m: &DomainP2m, at: Gpa, access: Access) -> Result<Pin, Errno> {
+fn pin(p2m: &DomainP2m, at: Gpa, access: Access) -> Result<Pin, Errno> {
     p2m.pin(at.frame(), access).map_err(|_| Errno::EFAULT)
 }
 

@@ -3,8 +3,7 @@
 //! As Xen's for hypercall buffers: user and supervisor pages are alike, accessed and dirty bits are left alone, and a write
 //! needs the guest's permission to write at every level if CR0.WP is set.
 
-use super::physical::{pin, read_page};
-use crate::p2m::{Access, DomainP2m};
+use crate::p2m::Reader;
 use machine::Gpa;
 use machine::codec::registers::{cr0, cr4, efer};
 use machine::codec::vmcb::Vmcb;
@@ -90,36 +89,36 @@ impl Mode {
     ///
     /// # Errors
     /// `EFAULT`, when there is no translation, or a table is not in RAM.
-    pub(super) fn translate(self, p2m: &DomainP2m, address: u64) -> Result<Translation, Errno> {
+    pub(super) fn translate(self, map: &Reader<'_>, address: u64) -> Result<Translation, Errno> {
         match self {
             Self::Unpaged => Ok(Translation { gpa: Gpa::new(address), writable: true }),
-            Self::Legacy { root, large, protect } => walk_legacy(p2m, root, large, protect, address),
+            Self::Legacy { root, large, protect } => walk_legacy(map, root, large, protect, address),
             Self::Pae { root, protect } => {
                 // The four entries of the highest level have no rights of their own (5.3.4).
-                let entry = read_entry(p2m, (root & 0xffff_ffe0) + (address >> 30 & 3) * 8)?;
-                walk_long(p2m, entry & ADDRESS, 2, protect, address)
+                let entry = read_entry(map, (root & 0xffff_ffe0) + (address >> 30 & 3) * 8)?;
+                walk_long(map, entry & ADDRESS, 2, protect, address)
             }
-            Self::Long { root, levels, protect } => walk_long(p2m, root & ADDRESS, levels, protect, address),
+            Self::Long { root, levels, protect } => walk_long(map, root & ADDRESS, levels, protect, address),
         }
     }
 }
 
 /// Reads an 8-byte entry. Tables are aligned, so it lies in one page.
-fn read_entry(p2m: &DomainP2m, at: u64) -> Result<u64, Errno> {
+fn read_entry(map: &Reader<'_>, at: u64) -> Result<u64, Errno> {
     let at = Gpa::new(at);
     let mut bytes = [0; 8];
-    read_page(&pin(p2m, at, Access::Read)?, at.offset(), &mut bytes)?;
+    map.read(at, &mut bytes).map_err(|_| Errno::EFAULT)?;
     let entry = u64::from_le_bytes(bytes);
     if entry & PRESENT == 0 { Err(Errno::EFAULT) } else { Ok(entry) }
 }
 
 /// Walks `levels` levels of 64-bit entries from the table at `table`.
-fn walk_long(p2m: &DomainP2m, table: u64, levels: u32, protect: bool, address: u64) -> Result<Translation, Errno> {
+fn walk_long(map: &Reader<'_>, table: u64, levels: u32, protect: bool, address: u64) -> Result<Translation, Errno> {
     let (mut table, mut level) = (table, levels);
     let mut writable = true;
     loop {
         let shift = 3 + 9 * level;
-        let entry = read_entry(p2m, table + (address >> shift & 511) * 8)?;
+        let entry = read_entry(map, table + (address >> shift & 511) * 8)?;
         writable &= !protect || entry & WRITABLE != 0;
         let is_leaf = level == 1 || level <= 3 && entry & LARGE != 0;
         if is_leaf {
@@ -132,23 +131,23 @@ fn walk_long(p2m: &DomainP2m, table: u64, levels: u32, protect: bool, address: u
 }
 
 /// Walks the two levels of 32-bit entries (5.2).
-fn walk_legacy(p2m: &DomainP2m, root: u64, large: bool, protect: bool, address: u64) -> Result<Translation, Errno> {
-    let directory = read_entry_32(p2m, (root & 0xffff_f000) + (address >> 22 & 1023) * 4)?;
+fn walk_legacy(map: &Reader<'_>, root: u64, large: bool, protect: bool, address: u64) -> Result<Translation, Errno> {
+    let directory = read_entry_32(map, (root & 0xffff_f000) + (address >> 22 & 1023) * 4)?;
     let mut writable = !protect || directory & WRITABLE != 0;
     if large && directory & LARGE != 0 {
         // Bits 39:32 of a 4 MiB page's address stand in bits 20:13 (5.2.3).
         let base = directory & 0xffc0_0000 | (directory >> 13 & 0xff) << 32;
         return Ok(Translation { gpa: Gpa::new(base | address & 0x3f_ffff), writable });
     }
-    let entry = read_entry_32(p2m, (directory & 0xffff_f000) + (address >> 12 & 1023) * 4)?;
+    let entry = read_entry_32(map, (directory & 0xffff_f000) + (address >> 12 & 1023) * 4)?;
     writable &= !protect || entry & WRITABLE != 0;
     Ok(Translation { gpa: Gpa::new(entry & 0xffff_f000 | address & 0xfff), writable })
 }
 
-fn read_entry_32(p2m: &DomainP2m, at: u64) -> Result<u64, Errno> {
+fn read_entry_32(map: &Reader<'_>, at: u64) -> Result<u64, Errno> {
     let at = Gpa::new(at);
     let mut bytes = [0; 4];
-    read_page(&pin(p2m, at, Access::Read)?, at.offset(), &mut bytes)?;
+    map.read(at, &mut bytes).map_err(|_| Errno::EFAULT)?;
     let entry = u64::from(u32::from_le_bytes(bytes));
     if entry & PRESENT == 0 { Err(Errno::EFAULT) } else { Ok(entry) }
 }

@@ -15,6 +15,8 @@ pub mod hvm;
 pub mod memory;
 mod memory_info;
 mod memory_physmap;
+#[cfg(test)]
+mod memory_tests;
 pub mod multicall;
 #[cfg(test)]
 mod memory_tests;

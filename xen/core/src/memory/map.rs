@@ -74,8 +74,7 @@ fn put(
     check: impl Fn(Kind) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
-    check(txn.entry(gfn).kind)?;
-    replace(domain, &mut txn, gfn, entry).map_err(errno)?;
+    replace(domain, &mut txn, gfn, entry, check).map_err(errno)?;
     page.into_entry();
     txn.commit().complete();
     Ok(())
@@ -156,7 +155,7 @@ pub fn move_frame(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
         }
         // While the page is at both places, each entry has a reference and is charged for.
         let page = Pin::take(entry.mfn, domain.id).ok_or(Errno::EINVAL)?;
-        replace(domain, &mut txn, to, entry).map_err(errno)?;
+        replace(domain, &mut txn, to, entry, check_replaceable).map_err(errno)?;
         page.into_entry();
         domain.accounting.charge_always(1);
         let result = vacate(domain, &mut txn, from, 0);

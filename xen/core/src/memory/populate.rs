@@ -77,8 +77,7 @@ fn map_new_block(domain: &Domain, gfn: Gfn, mfn: Mfn, order: u32) -> Result<(), 
     let is_entry = order == 0 || order == ORDER_2M && gfn.is_aligned(order);
     if is_entry {
         let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
-        check_replaceable(txn.entry(gfn).kind)?;
-        match replace(domain, &mut txn, gfn, Entry::with_frame(Kind::RamRw, order, mfn)) {
+        match replace(domain, &mut txn, gfn, Entry::with_frame(Kind::RamRw, order, mfn), check_replaceable) {
             Ok(()) => {
                 txn.commit().complete();
                 return Ok(());
@@ -99,11 +98,9 @@ fn map_pages(domain: &Domain, gfn: Gfn, mfn: Mfn, count: u64) -> Result<(), Fail
         let mut result = Ok(());
         while done < count && txn.has_room() && result.is_ok() {
             let at = gfn.saturating_add(done);
-            // Somebody may have mapped something here since the range was checked.
-            result = check_replaceable(txn.entry(at).kind).and_then(|()| {
-                let entry = Entry::with_frame(Kind::RamRw, 0, mfn.saturating_add(done));
-                replace(domain, &mut txn, at, entry).map_err(errno)
-            });
+            let entry = Entry::with_frame(Kind::RamRw, 0, mfn.saturating_add(done));
+            // Checked again: somebody may have mapped something here since the range was looked at.
+            result = replace(domain, &mut txn, at, entry, check_replaceable).map_err(errno);
             if result.is_ok() {
                 done = done.saturating_add(1);
             }

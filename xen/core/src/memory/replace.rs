@@ -40,17 +40,25 @@ pub(super) fn errno(error: ChangeError) -> Errno {
         ChangeError::BadFrame | ChangeError::WrongTarget(_) => Errno::EINVAL,
         ChangeError::NoRoom => Errno::ENOMEM,
         ChangeError::Occupied | ChangeError::PinnedByDevices => Errno::EBUSY,
+        ChangeError::Refused(error) => error,
     }
 }
 
-/// Sets an entry and settles the account of own RAM that it replaces. The references of `new` go over to the table.
+/// Sets an entry if `check` lets what is there be replaced, and settles the account of own RAM that it replaces. The
+/// references of `new` go over to the table.
 ///
 /// # Errors
 /// [`ChangeError`]; nothing has changed, and the references stay the caller's.
 #[inline]
-pub(super) fn replace(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, new: Entry) -> Result<(), ChangeError> {
+pub(super) fn replace(
+    domain: &Domain,
+    txn: &mut P2mTxn<'_>,
+    gfn: Gfn,
+    new: Entry,
+    check: impl FnOnce(Kind) -> Result<(), Errno>,
+) -> Result<(), ChangeError> {
     let kept = if domain.p2m.is_identity() { keep_identity_frame(domain, txn, gfn, &new)? } else { 0 };
-    match txn.set(gfn, new) {
+    match txn.set_checked(gfn, new, check) {
         Ok(old) => {
             if old.kind.is_own_ram() {
                 domain.accounting.discharge(1 << old.order);

@@ -130,7 +130,7 @@ impl GuestCpu {
 pub(crate) struct TestCaller<'a> {
     host: &'a Host,
     domain: &'a Domain,
-    vcpu: crate::vcpu::Vcpu,
+    pub(crate) vcpu: crate::vcpu::Vcpu,
 }
 
 impl<'a> TestCaller<'a> {

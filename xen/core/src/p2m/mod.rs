@@ -35,8 +35,8 @@ use flush::Epoch;
 use format_npt::Npt as HostFormat;
 use machine::boxed::OutOfMemory;
 use machine::frame::{self, Pin};
-use machine::lock::{Lock, rank};
-use machine::{CpuId, DomId, Gfn, Mfn};
+use machine::lock::{Guard, Lock, rank};
+use machine::{CpuId, DomId, Gfn, Gpa, Mfn};
 use public_abi::Errno;
 use tree::Tree;
 use txn::Locked;
@@ -140,14 +140,19 @@ impl DomainP2m {
         self.locked.lock().tree.find(gfn)
     }
 
+    /// Holds the map still for a few reads in a row: the walk of a guest's page tables.
+    #[inline]
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { p2m: self, locked: self.locked.lock() }
+    }
+
     /// Keeps the page behind a guest frame, and gives access to it.
     ///
     /// # Errors
     /// [`PinError`].
     #[inline]
     pub fn pin(&self, gfn: Gfn, access: Access) -> Result<Pin, PinError> {
-        let locked = self.locked.lock();
-        self.pin_entry(gfn, &locked.tree.find(gfn), access)
+        self.reader().pin(gfn, access)
     }
 
     /// As [`DomainP2m::pin`], for showing the page to another domain: only the domain's own RAM can be shown (INV-4).
@@ -294,6 +299,41 @@ impl DomainP2m {
             table.free();
         }
         locked.tree.free_tables();
+    }
+}
+
+/// A guest frame map that does not change while this lives. Nothing else may be locked meanwhile that comes before P2M.
+#[derive(Debug)]
+pub struct Reader<'p> {
+    p2m: &'p DomainP2m,
+    locked: Guard<'p, Locked, { rank::P2M }>,
+}
+
+impl Reader<'_> {
+    /// As [`DomainP2m::pin`].
+    ///
+    /// # Errors
+    /// [`PinError`].
+    #[inline]
+    pub fn pin(&self, gfn: Gfn, access: Access) -> Result<Pin, PinError> {
+        self.p2m.pin_entry(gfn, &self.locked.tree.find(gfn), access)
+    }
+
+    /// Reads bytes that do not leave their page, without a reference of its own: the entry's reference keeps the page for
+    /// as long as the map stands still.
+    ///
+    /// # Errors
+    /// [`PinError`]; also when the bytes leave the page.
+    #[inline]
+    pub fn read(&self, gpa: Gpa, out: &mut [u8]) -> Result<(), PinError> {
+        let entry = self.locked.tree.find(gpa.frame());
+        if !entry.kind.is_readable_ram() {
+            return Err(refusal(entry.kind));
+        }
+        let borrowed = Pin::from_entry(entry.frame_at(gpa.frame()));
+        let is_read = machine::memory::read(&borrowed, gpa.offset(), out);
+        borrowed.into_entry();
+        if is_read { Ok(()) } else { Err(PinError::NoRam) }
     }
 }
 

@@ -17,6 +17,19 @@ pub(super) struct Tree<F> {
     format: PhantomData<F>,
 }
 
+/// The lowest entry that covers a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Located<'a> {
+    /// The table that it stands in.
+    pub(super) table: TableRef<'a>,
+    /// Its place there.
+    pub(super) place: usize,
+    /// What it was when it was read.
+    pub(super) bits: u64,
+    /// The table's level.
+    pub(super) level: u32,
+}
+
 /// The place of a frame's entry in a table of a level.
 #[inline]
 pub(super) fn index(gfn: Gfn, level: u32) -> usize {
@@ -35,20 +48,18 @@ impl<F: Format> Tree<F> {
         Self { root: Some(root), tables: 1, format: PhantomData }
     }
 
-    /// The bits of the lowest entry that covers a frame, and its level.
+    /// Goes down to the lowest entry that covers a frame. `None` beyond what the tables translate.
     #[inline]
-    pub(super) fn find_bits(&self, gfn: Gfn) -> (u64, u32) {
-        let mut level = LEVELS - 1;
-        let Some(root) = self.root.as_ref().filter(|_| in_range(gfn)) else { return (0, level) };
-        let mut table = root.borrow();
+    pub(super) fn locate(&self, gfn: Gfn) -> Option<Located<'_>> {
+        let root = self.root.as_ref().filter(|_| in_range(gfn))?;
+        let (mut table, mut level) = (root.borrow(), LEVELS - 1);
         loop {
             let place = index(gfn, level);
             let bits = table.get(place);
             if !F::is_table(bits, level) {
-                return (bits, level);
+                return Some(Located { table, place, bits, level });
             }
-            let Some(child) = table.child(place, &F::HARDWARE) else { return (0, level) };
-            table = child;
+            table = table.child(place, &F::HARDWARE)?;
             level -= 1;
         }
     }
@@ -56,8 +67,10 @@ impl<F: Format> Tree<F> {
     /// What a frame is. The entry may cover more frames than this one.
     #[inline]
     pub(super) fn find(&self, gfn: Gfn) -> Entry {
-        let (bits, level) = self.find_bits(gfn);
-        F::decode(bits, level * 9)
+        match self.locate(gfn) {
+            Some(found) => F::decode(found.bits, found.level * 9),
+            None => Entry::hole((LEVELS - 1) * 9),
+        }
     }
 
     /// The first entry at or after `from` that is not an empty hole: its first frame, and what it is.

@@ -13,6 +13,7 @@ use machine::frame::Pin;
 use machine::lock::{Guard, rank};
 use machine::table::Table;
 use machine::{Gfn, Mfn};
+use public_abi::Errno;
 
 /// Changes of a transaction at the most that give something up: the rest belongs to the next transaction.
 const MOST_RELEASED: usize = 16;
@@ -134,12 +135,26 @@ impl<'p> P2mTxn<'p> {
     /// [`ChangeError`]; nothing has changed, and the references stay the caller's.
     #[inline]
     pub fn set(&mut self, gfn: Gfn, new: Entry) -> Result<Entry, ChangeError> {
+        self.set_checked(gfn, new, |_| Ok(()))
+    }
+
+    /// As [`P2mTxn::set`], if `check` lets what is there be replaced: saves looking it up first.
+    ///
+    /// # Errors
+    /// As [`P2mTxn::set`], and `Refused` with the error of `check`.
+    #[inline]
+    pub fn set_checked(
+        &mut self,
+        gfn: Gfn,
+        new: Entry,
+        check: impl FnOnce(Kind) -> Result<(), Errno>,
+    ) -> Result<Entry, ChangeError> {
         if new.kind.is_pinned_by_devices() {
             return Err(ChangeError::PinnedByDevices);
         }
-        self.set_if(gfn, new, |old| match old.kind.is_pinned_by_devices() {
-            true => Err(ChangeError::PinnedByDevices),
-            false => Ok(()),
+        self.set_if(gfn, new, |old| {
+            check(old.kind).map_err(ChangeError::Refused)?;
+            if old.kind.is_pinned_by_devices() { Err(ChangeError::PinnedByDevices) } else { Ok(()) }
         })
     }
 

@@ -9,6 +9,7 @@ use super::tree::{Tree, in_range, index};
 use machine::frame::Kind as FrameKind;
 use machine::table::{ENTRIES, Table, TableRef, Target};
 use machine::{DomId, Gfn, Mfn};
+use public_abi::Errno;
 
 /// Table pages that one change can need: one for each level below the root.
 pub(super) const MOST_TABLES: usize = 3;
@@ -55,6 +56,8 @@ pub enum ChangeError {
     WrongTarget(Mfn),
     /// Only assigning devices changes this entry (INV-4).
     PinnedByDevices,
+    /// The caller's own rule forbids to replace what is there.
+    Refused(Errno),
 }
 
 /// What an entry was before it was set.
@@ -82,8 +85,15 @@ impl<F: Format> Tree<F> {
         if level >= LEVELS - 1 || !in_range(gfn) || !gfn.is_aligned(new.order) || !mfn_is_aligned {
             return Err(ChangeError::BadFrame);
         }
-        let root = self.root.as_ref().ok_or(ChangeError::BadFrame)?;
         let target = target_of(new)?;
+        let found = self.locate(gfn).ok_or(ChangeError::BadFrame)?;
+        if found.level == level {
+            let old = F::decode(found.bits, new.order);
+            agree(&old)?;
+            write::<F>(found.table, found.place, new, target)?;
+            return Ok(Replaced { entry: old, table: None });
+        }
+        let root = self.root.as_ref().ok_or(ChangeError::BadFrame)?;
         let table = descend::<F>(root.borrow(), gfn, level, spares, &mut self.tables)?;
         let place = index(gfn, level);
         let bits = table.get(place);

@@ -91,10 +91,9 @@ fn page_behind<M: PhysicalMemory>(
     for (index, step) in steps.iter().flatten().enumerate() {
         let wanted = ACCESSED | if intent.write && index == last { DIRTY } else { 0 };
         let is_rightless = matches!((space.paging, index), (super::walk::Paging::Pae, 0));
-        if !is_rightless && step.entry & u64::from(wanted) != u64::from(wanted) {
-            if let Some(table) = memory.page_for_writing(step.gfn) {
-                M::set_bits(&table, step.offset, wanted);
-            }
+        let is_set = is_rightless || step.entry & u64::from(wanted) == u64::from(wanted);
+        if !is_set && let Some(table) = memory.page_for_writing(step.gfn) {
+            M::set_bits(&table, step.offset, wanted);
         }
     }
     Ok((page, walked.gpa.offset()))

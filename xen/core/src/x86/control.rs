@@ -18,7 +18,7 @@ use public_abi::cpu_features::CpuFeature;
 pub struct Refused;
 
 /// CR0 bits that exist; others are ignored on writing.
-const CR0_BITS: u64 =
+pub const CR0_BITS: u64 =
     cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
 
 /// Bits of CR4 that each feature allows.

@@ -220,7 +220,7 @@ fn halting_with_interrupts_off_is_powering_off() {
         hardware.vmcb_mut().rip = CODE;
         hardware.vmcb_mut().rflags &= !rflags::IF;
         assert_eq!(halt(host, domain, vcpu, hardware), Err(Stop::Yield(0)));
-        assert!(vcpu.wait().contains(Wait::DOWN));
+        assert!(vcpu.wait().contains(crate::vcpu::Wait::DOWN));
         assert_eq!(domain.lifecycle.shutdown_reason(), Some(0));
     });
 }

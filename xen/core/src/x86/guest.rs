@@ -28,6 +28,11 @@ impl PhysicalMemory for DomainMemory<'_> {
         Some(page)
     }
 
+    #[inline]
+    fn read_word(page: &Pin, offset: usize) -> Option<u64> {
+        machine::memory::atomic::<u64>(page, offset).map(|word| word.load(Ordering::Relaxed))
+    }
+
     fn write(page: &Pin, offset: usize, bytes: &[u8]) -> bool {
         machine::memory::write(page, offset, bytes)
     }

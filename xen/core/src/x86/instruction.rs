@@ -14,12 +14,44 @@
 
 use super::encoding::{self, Instruction, MAX_LENGTH, Match, Verdict};
 use super::mmio::decode::{self, CodeSize, Operation, Seen};
-use super::walk::{MAX_LEVELS, PhysicalMemory, Space, Step, walk, walk_and_keep};
+use super::walk::{PhysicalMemory, Space, Step, walk, walk_and_keep};
 use machine::codec::registers::{efer, rflags};
 use machine::codec::vmcb::{Vmcb, event};
 
-/// Longest instruction that is remembered: `movl $0, 0xffffffffff5fc0b0`, an end of interrupt, just fits.
-const REMEMBERED: usize = 12;
+/// Words of code that are remembered: instructions that end within the second aligned word of 8 bytes.
+const WORDS: usize = 2;
+/// Bytes of a word.
+const WORD: usize = 8;
+
+/// Levels that are remembered; five-level paging is not offered to guests.
+const KEPT_LEVELS: usize = 4;
+
+/// An entry of a walk, without the number of its page, which is pinned beside it.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    entry: u64,
+    offset: u16,
+    is_short: bool,
+}
+
+impl From<Step> for Kept {
+    fn from(step: Step) -> Self {
+        Self { entry: step.entry, offset: (step.offset & 0xfff) as u16, is_short: step.is_short }
+    }
+}
+
+impl Kept {
+    /// Whether the entry, read again, is what it was.
+    #[inline]
+    fn still_is<M: PhysicalMemory>(&self, page: &M::Page) -> bool {
+        let offset = usize::from(self.offset);
+        if !self.is_short {
+            return M::read_word(page, offset) == Some(self.entry);
+        }
+        let mut bytes = [0; 4];
+        M::read(page, offset, &mut bytes) && u64::from(u32::from_le_bytes(bytes)) == self.entry
+    }
+}
 
 /// What an instruction is looked up by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,10 +76,13 @@ impl Key {
 struct Place<P, F> {
     key: Key,
     epoch: u64,
-    steps: [Option<(P, Step)>; MAX_LEVELS],
+    /// The entries of the walk: page, place, content.
+    steps: [Option<(P, Kept)>; KEPT_LEVELS],
     page: P,
-    offset: usize,
-    bytes: [u8; REMEMBERED],
+    /// Where the first aligned word lies that the instruction touches.
+    offset: u16,
+    /// The words, and which of their bits are the instruction's.
+    words: [(u64, u64); WORDS],
     length: u8,
     found: F,
 }
@@ -56,13 +91,12 @@ impl<P, F> Place<P, F> {
     /// Whether a new walk and a new look at the bytes would give the same answer.
     #[inline]
     fn holds<M: PhysicalMemory<Page = P>>(&self, memory: &M, key: &Key) -> bool {
-        let length = usize::from(self.length);
-        let mut bytes = [0; REMEMBERED];
         self.key == *key
             && self.epoch == memory.epoch()
-            && self.steps.iter().flatten().all(|(page, step)| step.read::<M>(page) == Some(step.entry))
-            && bytes.get_mut(..length).is_some_and(|part| M::read(&self.page, self.offset, part))
-            && bytes == self.bytes
+            && self.steps.iter().flatten().all(|(page, kept)| kept.still_is::<M>(page))
+            && self.words.iter().zip((usize::from(self.offset)..).step_by(WORD)).all(|((word, mask), at)| {
+                *mask == 0 || M::read_word(&self.page, at).is_some_and(|now| (now ^ word) & mask == 0)
+            })
     }
 }
 
@@ -207,12 +241,12 @@ fn look<M: PhysicalMemory, F: Copy>(
 ) -> Found<F> {
     // The epoch is read before any page is looked up: a change in between makes the place stale, not wrong.
     let epoch = memory.epoch();
-    let mut steps = [const { None }; MAX_LEVELS];
+    let mut steps = [const { None }; KEPT_LEVELS];
     let mut places = steps.iter_mut();
-    let walked = walk_and_keep(memory, space, key.linear, |page, step| {
-        if let Some(place) = places.next() {
-            *place = Some((page, step));
-        }
+    let mut has_room = true;
+    let walked = walk_and_keep(memory, space, key.linear, |page, step| match places.next() {
+        Some(place) => *place = Some((page, Kept::from(step))),
+        None => has_room = false,
     });
     let Some((page, offset)) = walked.ok().and_then(|walked| {
         let page = memory.page(walked.gpa.frame())?;
@@ -237,14 +271,28 @@ fn look<M: PhysicalMemory, F: Copy>(
         Seen::Incomplete => return Found::Gone,
     };
     let count = usize::from(length);
-    let mut kept = [0; REMEMBERED];
     if count <= in_page
-        && let (Some(place), Some(code)) = (kept.get_mut(..count), bytes.get(..count))
+        && has_room
+        && let Some(words) = words_of(bytes.get(..count).unwrap_or_default(), offset % WORD)
     {
-        place.copy_from_slice(code);
-        *slot = Some(Place { key, epoch, steps, page, offset, bytes: kept, length, found });
+        let offset = (offset & 0xff8) as u16;
+        *slot = Some(Place { key, epoch, steps, page, offset, words, length, found });
     }
     Found::Is(length, found)
+}
+
+/// Code that begins `skip` bytes into a word, as words with masks; `None` if it is too long.
+fn words_of(code: &[u8], skip: usize) -> Option<[(u64, u64); WORDS]> {
+    let (mut bytes, mut mask) = ([0; WORDS * WORD], [0; WORDS * WORD]);
+    let end = skip.checked_add(code.len())?;
+    bytes.get_mut(skip..end)?.copy_from_slice(code);
+    mask.get_mut(skip..end)?.fill(0xff);
+    let mut words = [(0, 0); WORDS];
+    let pairs = bytes.as_chunks::<WORD>().0.iter().zip(mask.as_chunks::<WORD>().0);
+    for (place, (word, mask)) in words.iter_mut().zip(pairs) {
+        *place = (u64::from_le_bytes(*word), u64::from_le_bytes(*mask));
+    }
+    Some(words)
 }
 
 /// Goes on `length` bytes further: what every completed instruction does. RF and the interrupt shadow end, and a trap flag

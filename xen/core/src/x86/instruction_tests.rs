@@ -130,3 +130,30 @@ fn advancing_ends_shadow_and_resume_flag() {
     assert_eq!(vmcb.dr6 & DR6_SINGLE_STEP, DR6_SINGLE_STEP);
     assert_eq!(vmcb.event_injection, event::VALID | event::EXCEPTION | 1);
 }
+
+#[test]
+fn words_hold_the_bytes_and_nothing_else() {
+    assert_eq!(words_of(&[0x0f, 0xa2], 0), Some([(0xa20f, 0xffff), (0, 0)]));
+    assert_eq!(words_of(&[0x0f, 0xa2], 7), Some([(0x0f << 56, 0xff << 56), (0xa2, 0xff)]));
+    assert_eq!(words_of(&[0; 11], 5).map(|words| words[1].1), Some(u64::MAX));
+    assert_eq!(words_of(&[0; 11], 6), None);
+    // Every byte of a remembered instruction counts, also where it crosses words; those around it do not.
+    for skip in 0..8u64 {
+        let (memory, mut vmcb) = memory_with(&[]);
+        vmcb.rip = 0x40_0100 + skip;
+        memory.write(CODE + 0x100 + skip, &[0x2e, 0x66, 0x0f, 0xa2]);
+        let mut remembered = Remembered::default();
+        assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+        memory.write(CODE + 0x100 + skip + 4, &[0x55]);
+        memory.write(CODE + 0x100 + skip - 1, &[0x66]);
+        let lookups = memory.lookups.get();
+        assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+        assert_eq!(memory.lookups.get(), lookups);
+        for byte in 0..4 {
+            memory.write(CODE + 0x100 + skip, &[0x2e, 0x66, 0x0f, 0xa2]);
+            assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+            memory.write(CODE + 0x100 + skip + byte, &[0x90]);
+            assert_eq!(length(&memory, &mut remembered, &vmcb), None, "byte {byte} at {skip}");
+        }
+    }
+}

@@ -15,6 +15,7 @@
 use super::Startup;
 use super::vlapic::Pending;
 use crate::domain::Domain;
+use crate::event::{self as event_channel, Callback};
 use crate::host::Host;
 use crate::outcome::Stop;
 use crate::vcpu::Vcpu;
@@ -107,7 +108,31 @@ pub fn set_task_priority(vmcb: &mut Vmcb, class: u64) {
 
 /// Sends the vCPU's upcall vector again if events are pending: the local APIC has dropped it while it was off.
 pub fn repeat_upcall(host: &Host, domain: &Domain, vcpu: &Vcpu) {
-    crate::event::upcall::repeat(host, domain, vcpu);
+    if let Some(vector) = vcpu.events.upcall.vector()
+        && event_channel::upcall_pending(domain, vcpu)
+    {
+        super::vlapic::post_vector(host, domain, vcpu, vector);
+    }
+}
+
+/// Drives the I/O APIC's pin that stands for the event-channel callback, if the guest wants it by a pin: active while vCPU 0
+/// has events pending.
+fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
+    let Some(vioapic) = &domain.x86.vioapic else { return };
+    if vcpu.index != 0 {
+        return;
+    }
+    let Some((callback, active)) = event_channel::callback_line(domain) else { return };
+    let pin = match callback {
+        Callback::Gsi(pin) => usize::from(pin),
+        // How Xen's machine wires the four INTx lines of 32 devices to pins 16 to 47.
+        Callback::PciIntx { device, pin } => {
+            let line = usize::from(device) * 4 + usize::from(device >> 3) + usize::from(pin);
+            16 + line % 32
+        }
+        Callback::Vector(_) | Callback::None => return,
+    };
+    vioapic.set_level(host, domain, pin, active);
 }
 
 /// Puts an event whose delivery the last exit interrupted back into the slot.
@@ -159,7 +184,7 @@ fn source(domain: &Domain, vcpu: &Vcpu) -> Source {
     if vcpu.x86.startup.nmi_is_due() {
         return Source::Nmi;
     }
-    if let Some(vector) = callback_vector(domain, vcpu) {
+    if let Some(vector) = event_channel::callback_vector(domain, vcpu) {
         return Source::Callback(vector);
     }
     match vcpu.x86.lapic.pending() {
@@ -167,11 +192,6 @@ fn source(domain: &Domain, vcpu: &Vcpu) -> Source {
         Pending::Vector(vector) => Source::Lapic(vector),
         Pending::Blocked(_) => Source::LapicBlocked,
     }
-}
-
-#[inline]
-fn callback_vector(domain: &Domain, vcpu: &Vcpu) -> Option<u8> {
-    crate::event::callback_vector(domain, vcpu)
 }
 
 /// Whether something waits that would end HLT with interrupts on. The run loop asks after it has marked a vCPU as blocked,
@@ -200,6 +220,7 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
     if vcpu.x86.lapic.task_priority() >> 4 != class {
         vcpu.x86.lapic.set_task_priority(class << 4);
     }
+    drive_callback_pin(host, domain, vcpu);
     let source = source(domain, vcpu);
     if source == Source::Nothing {
         if vmcb.v_intr & v_intr::IRQ != 0 || vmcb.intercept_cr_write & CR8_WRITE != 0 {

@@ -118,6 +118,8 @@ fn has_vioapic(settings: &Settings) -> bool {
     settings.role == Role::Control || settings.emulation & EMULATE_IOAPIC != 0
 }
 
+const _: () = assert!(size_of::<VcpuX86>() <= 1280, "there are many vCPUs");
+
 /// A vCPU's share of x86 state.
 #[derive(Debug)]
 pub struct VcpuX86 {
@@ -160,10 +162,5 @@ impl VcpuX86 {
     /// Gives up all code pages that are remembered: the vCPU leaves its CPU. While they are kept, the pages are not freed.
     pub fn forget_code(&self) {
         self.remembered.lock().forget();
-    }
-
-    /// The vCPU has been given registers to start with: start-up messages do not move it any more.
-    pub fn set_started(&self) {
-        self.startup.take(Startup::AWAITS_SIPI);
     }
 }

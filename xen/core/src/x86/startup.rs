@@ -15,19 +15,17 @@ impl Startup {
     pub const INIT: u32 = 1 << 1;
     /// A start-up message has come; its vector is in bits 15:8.
     pub const SIPI: u32 = 1 << 2;
-    /// A start-up message would be taken: the vCPU has not begun yet, or INIT has come since.
-    pub const AWAITS_SIPI: u32 = 1 << 3;
     /// A non-maskable interrupt is being handled: others wait for IRET.
-    pub const NMI_BLOCKED: u32 = 1 << 4;
+    pub const NMI_BLOCKED: u32 = 1 << 3;
 
     /// What the run of a vCPU must act on.
     const URGENT: u32 = Self::NMI | Self::INIT | Self::SIPI;
     const VECTOR_SHIFT: u32 = 8;
     const VECTOR: u32 = 0xff << Self::VECTOR_SHIFT;
 
-    /// As after creation: waiting to be started.
+    /// None.
     pub const fn new() -> Self {
-        Self(AtomicU32::new(Self::AWAITS_SIPI))
+        Self(AtomicU32::new(0))
     }
 
     /// Adds notes.
@@ -58,14 +56,10 @@ impl Startup {
         self.0.load(Ordering::Acquire) & (Self::NMI | Self::NMI_BLOCKED) == Self::NMI
     }
 
-    /// Takes a start-up message if the vCPU waits for one.
-    pub fn take_awaiting(&self, vector: u8) -> bool {
-        let change = |notes: u32| {
-            let notes = notes & !(Self::AWAITS_SIPI | Self::VECTOR) | Self::SIPI;
-            notes | u32::from(vector) << Self::VECTOR_SHIFT
-        };
-        let awaits = |notes: u32| notes & Self::AWAITS_SIPI != 0;
-        self.0.try_update(Ordering::AcqRel, Ordering::Acquire, |notes| awaits(notes).then(|| change(notes))).is_ok()
+    /// Leaves a start-up message: begin at `vector` × 4096.
+    pub fn note_start(&self, vector: u8) {
+        let change = |notes: u32| notes & !Self::VECTOR | Self::SIPI | u32::from(vector) << Self::VECTOR_SHIFT;
+        self.0.update(Ordering::AcqRel, Ordering::Acquire, change);
     }
 
     /// Takes INIT and start-up notes: whether INIT came, and where to start.
@@ -87,24 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_start_up_message_counts() {
+    fn notes_are_taken_once() {
         let startup = Startup::new();
-        assert!(startup.take_awaiting(0x9a));
-        assert!(!startup.take_awaiting(0x12));
+        assert!(!startup.is_urgent());
+        startup.note_start(0x9a);
         assert!(startup.is_urgent());
         assert_eq!(startup.take_start(), (false, Some(0x9a)));
         assert_eq!(startup.take_start(), (false, None));
-        assert!(!startup.is_urgent());
-    }
-
-    #[test]
-    fn init_and_start_up_may_come_together() {
-        let startup = Startup::new();
-        startup.take_awaiting(1);
-        startup.take_start();
-        startup.note(Startup::INIT | Startup::AWAITS_SIPI);
-        assert!(startup.take_awaiting(0));
+        startup.note(Startup::INIT);
+        startup.note_start(0xff);
+        startup.note_start(0);
         assert_eq!(startup.take_start(), (true, Some(0)));
+        assert!(!startup.is_urgent());
     }
 
     #[test]

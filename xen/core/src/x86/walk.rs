@@ -19,6 +19,8 @@ pub trait PhysicalMemory {
     fn page_for_writing(&self, gfn: machine::Gfn) -> Option<Self::Page>;
     /// Copies from a page; false if that would cross its end.
     fn read(page: &Self::Page, offset: usize, out: &mut [u8]) -> bool;
+    /// An aligned word of 8 bytes of a page, in one load.
+    fn read_word(page: &Self::Page, offset: usize) -> Option<u64>;
     /// Copies to a page that was asked for for writing; false if that would cross its end.
     fn write(page: &Self::Page, offset: usize, bytes: &[u8]) -> bool;
     /// Sets bits of one byte of a page that was asked for for writing, without disturbing others.

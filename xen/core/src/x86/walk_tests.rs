@@ -49,6 +49,10 @@ impl PhysicalMemory for TestMemory {
         out.copy_from_slice(bytes);
         true
     }
+    fn read_word(page: &Content, offset: usize) -> Option<u64> {
+        let mut bytes = [0; 8];
+        (offset.is_multiple_of(8) && Self::read(page, offset, &mut bytes)).then(|| u64::from_le_bytes(bytes))
+    }
     fn page_for_writing(&self, gfn: Gfn) -> Option<Content> {
         self.page(gfn)
     }
@@ -128,7 +132,7 @@ fn pae_root_is_aligned_to_32_bytes() {
     let memory = TestMemory::default();
     let vmcb = changed(Vmcb::ZERO, |vmcb| (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (cr0::PG | cr0::PE, 0x1020, cr4::PAE));
     memory.write_entry(0x1020 + 8 * 3, 0x2001);
-    memory.write_entry(0x2000 + 8 * 1, 0x0060_0083);
+    memory.write_entry(0x2008, 0x0060_0083);
     let space = Space::of(&vmcb);
     assert_eq!(walk(&memory, &space, 0xc020_1234).unwrap().gpa, Gpa::new(0x60_1234));
     // The top level's entry has no write bit, and that takes no right away.

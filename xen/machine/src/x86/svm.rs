@@ -214,6 +214,8 @@ pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpa
     // this processor's saved state. The guest reaches only what its nested page table maps.
     unsafe { svm_run(place, general.as_mut_ptr(), me.host_state.load(Ordering::Relaxed)) };
     vmcb.tlb_control = 0;
+    // An event that was delivered, or whose delivery EXITINTINFO reports now, is not to be delivered at the next entry.
+    vmcb.event_injection = 0;
     let code = vmcb.exit_code as u32;
     if code == exit::INTR {
         cpu::interrupt_window();

@@ -2,6 +2,7 @@
 
 use super::policy::{Answer, CpuPolicy};
 use crate::domain::Domain;
+use crate::time::Scale;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use public_abi::x86::cpuid::{self as abi, HvmFeatures};
 
@@ -49,32 +50,14 @@ impl TimeLeaves {
             }
             1 => {
                 let offset = self.offset.load(Ordering::Relaxed);
-                let (multiplier, shift) = to_nanoseconds(khz);
-                [offset as u32, (offset >> 32) as u32, multiplier, shift as u32]
+                let scale = Scale::for_khz(u64::from(khz));
+                let shift = i32::from(scale.shift).cast_unsigned();
+                [(offset & 0xffff_ffff) as u32, (offset >> 32) as u32, scale.mul, shift]
             }
             2 => [khz, 0, 0, 0],
             _ => [0; 4],
         }
     }
-}
-
-/// How ticks become nanoseconds: shift them (left if positive), then multiply by a 32-bit fraction.
-/// (public/xen.h, `vcpu_time_info`.)
-pub fn to_nanoseconds(khz: u32) -> (u32, i32) {
-    // Ticks a second, moved into the range where 10^9 divided by it is a fraction of at least one half.
-    const SECOND: u64 = 1_000_000_000;
-    let mut rate = u64::from(khz.max(1)).saturating_mul(1000);
-    let mut shift = 0i32;
-    while rate > SECOND.saturating_mul(2) {
-        rate >>= 1;
-        shift = shift.saturating_sub(1);
-    }
-    while rate <= SECOND {
-        rate <<= 1;
-        shift = shift.saturating_add(1);
-    }
-    let multiplier = (SECOND << 32).checked_div(rate).unwrap_or(0);
-    (u32::try_from(multiplier).unwrap_or(u32::MAX), shift)
 }
 
 /// Answers a leaf of the hypervisor's range.
@@ -101,23 +84,5 @@ pub(super) fn answer(domain: &Domain, policy: &CpuPolicy, vcpu: u32, leaf: u32, 
             [features.bits(), vcpu, u32::from(domain.id.0), 0]
         }
         _ => [0; 4],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scale_turns_ticks_into_nanoseconds() {
-        for khz in [1_000u32, 100_000, 999_999, 1_000_000, 1_000_001, 2_000_000, 2_399_987, 4_200_000] {
-            let (multiplier, shift) = to_nanoseconds(khz);
-            let ticks = u64::from(khz) * 1000 * 100; // 100 seconds
-            let shifted = if shift >= 0 { ticks << shift } else { ticks >> -shift };
-            let nanoseconds = (u128::from(shifted) * u128::from(multiplier)) >> 32;
-            let error = nanoseconds.abs_diff(100_000_000_000);
-            assert!(error < 200, "{khz} kHz: off by {error} ns in 100 s");
-            assert!(multiplier >= 1 << 31, "{khz}: full precision");
-        }
     }
 }

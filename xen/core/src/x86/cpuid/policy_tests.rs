@@ -137,7 +137,11 @@ fn a_component_is_offered_only_with_its_feature() {
 
 fn leaves_of(policy: &CpuPolicy) -> Vec<CpuidLeaf> {
     let mut leaves = Vec::new();
-    policy.to_leaves(|leaf| Ok::<(), ()>(leaves.push(leaf))).unwrap();
+    let mut put = |leaf| {
+        leaves.push(leaf);
+        Ok::<(), ()>(())
+    };
+    policy.to_leaves(&mut put).unwrap();
     leaves
 }
 

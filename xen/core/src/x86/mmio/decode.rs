@@ -313,8 +313,8 @@ fn parse_two_byte(context: &Context, reader: &mut Reader<'_>) -> Parsed {
         0xa3 | 0xab | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe | 0xbf | 0xc0 | 0xc1 | 0xc3
     );
     // Behind 66, F2 and F3 some of these are other instructions, or none.
-    let is_plain = !context.prefixes.any_repeat && !(opcode == 0xc3 && context.prefixes.operand_size);
-    if !known || !is_plain {
+    let is_other = context.prefixes.any_repeat || opcode == 0xc3 && context.prefixes.operand_size;
+    if !known || is_other {
         return Ok(None);
     }
     let Some(modrm) = context.modrm(reader)? else { return Ok(None) };

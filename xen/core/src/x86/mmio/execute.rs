@@ -37,7 +37,7 @@ fn with_flags(rflags: u64, size: u8, result: u64, others: u64) -> u64 {
     if result & sign != 0 {
         flags |= flag::SIGN;
     }
-    if (result & 0xff).count_ones() % 2 == 0 {
+    if (result & 0xff).count_ones().is_multiple_of(2) {
         flags |= flag::PARITY;
     }
     rflags & !flag::ALL | flags

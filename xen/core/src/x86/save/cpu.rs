@@ -1,7 +1,7 @@
 //! The CPU record: registers, segments, system-call MSRs, the event in delivery.
 
 use crate::domain::Domain;
-use crate::x86::control::{cr4_bits, efer_bits};
+use crate::x86::control::{CR0_BITS, cr4_bits, efer_bits};
 use crate::x86::instruction::is_64_bit;
 use machine::codec::registers::{Register, cr0, cr4, efer, rflags};
 use machine::codec::vmcb::{Segment, Vmcb, event};
@@ -12,20 +12,18 @@ use public_abi::arch_hvm_save::{FPU_INITIALISED, HvmHwCpu};
 /// Bits of RFLAGS that exist.
 const RFLAGS: u64 = 0x003f_7fd5;
 
-/// Attributes as the record has them: descriptor bits 55:52 in bits 15:12.
-const fn unfold(attributes: u16) -> u32 {
-    (attributes & 0xff) as u32 | ((attributes & 0xf00) as u32) << 4
-}
-
-/// Attributes as the VMCB has them: descriptor bits 55:52 in bits 11:8.
-const fn fold(attributes: u32) -> u16 {
-    (attributes & 0xff | attributes >> 4 & 0xf00) as u16
+/// Attributes as the VMCB and the record have them: descriptor bits 47:40 in bits 7:0, 55:52 in bits 11:8. Old streams
+/// from Intel hosts have the latter in bits 15:12, which Xen's tools and Xen itself have long ceased to write.
+const fn packed(attributes: u32) -> u16 {
+    let is_old = attributes & 0xf000 != 0 && attributes & 0x0f00 == 0;
+    let high = if is_old { attributes >> 4 } else { attributes } & 0xf00;
+    (attributes & 0xff | high) as u16
 }
 
 /// A segment register from the record's four fields.
 fn segment(selector: u32, attributes: u32, limit: u32, base: u64) -> Result<Segment, Errno> {
     let selector = u16::try_from(selector).map_err(|_| Errno::EINVAL)?;
-    Ok(Segment { selector, attributes: fold(attributes), limit, base })
+    Ok(Segment { selector, attributes: packed(attributes), limit, base })
 }
 
 /// The state of a vCPU that is off its CPU.
@@ -93,7 +91,7 @@ macro_rules! segments {
                 record.$selector = u32::from(vmcb.$name.selector);
                 record.$limit = vmcb.$name.limit;
                 record.$base = vmcb.$name.base;
-                record.$attributes = unfold(vmcb.$name.attributes);
+                record.$attributes = u32::from(vmcb.$name.attributes);
             )*
             (record.idtr_limit, record.idtr_base) = (vmcb.idtr.limit, vmcb.idtr.base);
             (record.gdtr_limit, record.gdtr_base) = (vmcb.gdtr.limit, vmcb.gdtr.base);
@@ -151,7 +149,7 @@ fn check(domain: &Domain, record: &HvmHwCpu) -> Result<(), Errno> {
     let (lme, lma) = (record.msr_efer & efer::LME != 0, record.msr_efer & efer::LMA != 0);
     let pages = [record.fs_base, record.gs_base, record.shadow_gs, record.msr_lstar, record.msr_cstar];
     let more = [record.sysenter_esp, record.sysenter_eip, record.gdtr_base, record.idtr_base, record.tr_base];
-    let good = record.cr0 >> 32 == 0
+    let good = record.cr0 & !CR0_BITS == 0
         && (!is_on(cr0::PG) || is_on(cr0::PE))
         && (!is_on(cr0::NW) || is_on(cr0::CD))
         && record.cr4 & !cr4_bits(&policy) == 0

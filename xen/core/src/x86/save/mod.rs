@@ -16,6 +16,7 @@ use super::msr::{MACHINE_CHECK_CAPABILITIES, mtrr};
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::vcpu::{Vcpu, Wait};
+use core::sync::atomic::Ordering;
 use machine::vcpu::Vcpu as Hardware;
 use public_abi::Errno;
 use public_abi::arch_hvm_save::{
@@ -75,7 +76,7 @@ pub fn load_record(host: &Host, domain: &Domain, vcpu: &Vcpu, code: SaveCode, co
     match code {
         SaveCode::Cpu => {
             cpu::load(domain, &mut hardware, &get(contents)?)?;
-            vcpu.x86.set_started();
+            vcpu.is_initialised.store(true, Ordering::Release);
             vcpu.clear_wait(Wait::DOWN);
             Ok(())
         }

@@ -104,8 +104,13 @@ fn what_libxl_writes_for_a_pvh_guest_is_taken() {
         let hardware = vcpu.hardware.try_lock().unwrap();
         assert_eq!(hardware.register(Register::Rbx), 0x9000);
         assert_eq!(hardware.vmcb().rip, 0x100_0850);
-        assert_eq!(hardware.vmcb().cs.attributes, 0xc9b & 0xff | 0xc9b >> 4 & 0xf00);
+        assert_eq!(hardware.vmcb().cs.attributes, 0xc9b);
         assert!(!vcpu.wait().contains(Wait::DOWN));
+        drop(hardware);
+        // The same from an old stream of an Intel host.
+        let old = HvmHwCpu { cs_arbytes: 0xc09b, ..record };
+        load_record(host, domain, vcpu, SaveCode::Cpu, old.as_bytes()).unwrap();
+        assert_eq!(vcpu.hardware.try_lock().unwrap().vmcb().cs.attributes, 0xc9b);
     });
 }
 
@@ -138,7 +143,7 @@ fn bad_registers_are_refused_whole() {
             &|cpu| cpu.msr_lstar = 1 << 48,
             &|cpu| cpu.gs_base = 1 << 63,
             &|cpu| cpu.cs_sel = 0x1_0000,
-            &|cpu| cpu.cs_arbytes |= 0x4000,
+            &|cpu| cpu.cs_arbytes |= 0x400,
             &|cpu| cpu.pending_event = 1 << 31 | 1 << 8,
             &|cpu| cpu.pending_event = 1 << 31 | 3 << 8 | 2,
             &|cpu| cpu.pending_event = 1 << 31 | 3 << 8 | 32,

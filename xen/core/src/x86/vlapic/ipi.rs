@@ -147,10 +147,10 @@ pub fn send_nmi(host: &Host, domain: &Domain, vcpu: &Vcpu) {
 
 /// Sends INIT: the vCPU stops and waits for a start-up message. It does nothing to one that waits already.
 fn send_init(host: &Host, vcpu: &Vcpu) {
-    if vcpu.x86.startup.has(Startup::AWAITS_SIPI) {
+    if !vcpu.is_initialised.swap(false, Ordering::AcqRel) {
         return;
     }
-    vcpu.x86.startup.note(Startup::INIT | Startup::AWAITS_SIPI);
+    vcpu.x86.startup.note(Startup::INIT);
     if vcpu.wait().contains(Wait::DOWN) {
         // It is stopped anyway; the note stays until it is started.
         return;
@@ -159,9 +159,11 @@ fn send_init(host: &Host, vcpu: &Vcpu) {
     sched::kick(host, vcpu);
 }
 
-/// Sends a start-up message: a vCPU that waits for one begins in real mode at `vector` × 4096. Only the first counts.
+/// Sends a start-up message: a vCPU whose registers were never set, or not since INIT, begins in real mode at
+/// `vector` × 4096. Only the first counts.
 fn send_startup(host: &Host, domain: &Domain, vcpu: &Vcpu, vector: u8) {
-    if vcpu.x86.startup.take_awaiting(vector) {
+    if vcpu.is_initialised.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        vcpu.x86.startup.note_start(vector);
         sched::wake(host, domain, vcpu, Wait::DOWN | Wait::BLOCKED);
     }
 }

@@ -104,7 +104,7 @@ fn with_vcpus(vcpus: u32, work: impl FnOnce(&Host, &Domain, &Vcpu, &mut Hardware
 #[test]
 fn registers_after_reset() {
     with_vcpus(2, |_, domain, vcpu, _| {
-        let read = |at| registers::mmio_read(vcpu, DEFAULT_BASE + u64::from(at as u16), 4);
+        let read = |at| registers::mmio_read(vcpu, DEFAULT_BASE + u64::from(at), 4);
         assert_eq!(read(offset::VERSION), 0x5_0014);
         assert_eq!(read(offset::SPURIOUS), 0xff);
         assert_eq!(read(offset::DFR), 0xffff_ffff);
