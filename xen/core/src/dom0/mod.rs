@@ -12,6 +12,8 @@ use crate::boot::options::Options;
 use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
 use machine::boot_info::{BootInfo, Module, Range, RangeKind};
+use crate::x86::msr::mtrr::Mtrr;
+use core::sync::atomic::Ordering;
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log};
 
@@ -134,8 +136,12 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     domain.control.lock().memory_map = prepared.plan.map;
     crate::domain::create::allocate_vcpus(host, &domain)
         .map_err(|errno| BuildError::Step("allocating its vCPUs", errno))?;
+    for vcpu in domain.vcpus() {
+        vcpu.x86.stored.lock().mtrr = Mtrr::FIRMWARE;
+    }
+    crate::time::begin(host, &domain);
     start_first_vcpu(&domain, entry);
-    let pages = domain.accounting.pages.load(core::sync::atomic::Ordering::Acquire);
+    let pages = domain.accounting.pages.load(Ordering::Acquire);
     log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
     host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
     if let Some(domain) = host.domains.get(DomId::CONTROL)
@@ -181,5 +187,6 @@ fn start_first_vcpu(domain: &Domain, entry: load::Entry) {
     vmcb.rflags = rflags::RESERVED_1;
     vmcb.rip = entry.instruction;
     drop(hardware);
+    vcpu.is_initialised.store(true, Ordering::Release);
     vcpu.clear_wait(crate::vcpu::Wait::DOWN);
 }
