@@ -76,7 +76,7 @@ pub(super) fn replace(
 /// entry's. Gives how many.
 fn keep_identity_frame(domain: &Domain, txn: &P2mTxn<'_>, gfn: Gfn, new: &Entry) -> Result<u64, ChangeError> {
     let old = txn.entry(gfn).part_covering(gfn, new.order);
-    if old.order != new.order || !old.kind.holds_reference() || old.mfn.number() != gfn.number() {
+    if old.order != new.order || !is_identity_frame(&old, gfn) {
         return Ok(0);
     }
     for page in 0..1u64 << old.order {
@@ -91,6 +91,13 @@ fn keep_identity_frame(domain: &Domain, txn: &P2mTxn<'_>, gfn: Gfn, new: &Entry)
         }
     }
     Ok(1 << old.order)
+}
+
+/// Whether an entry of a 1:1 domain shows the domain's own frame of the same number. Pages of others, which lie anywhere,
+/// may have the same number by chance.
+fn is_identity_frame(entry: &Entry, gfn: Gfn) -> bool {
+    let is_own = entry.kind.is_own_ram() || matches!(entry.kind, Kind::Reserved | Kind::Broken);
+    is_own && entry.mfn.number() == gfn.number()
 }
 
 /// Drops one reference of each of `count` pages.
@@ -119,7 +126,7 @@ pub(super) fn vacate(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32
 
 fn vacate_identity(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<Entry, ChangeError> {
     let old = txn.entry(gfn).part_covering(gfn, order);
-    if old.kind.holds_reference() && old.mfn.number() == gfn.number() {
+    if is_identity_frame(&old, gfn) {
         return txn.retype(gfn, order, Kind::Reserved);
     }
     if order == 0 && domain.p2m.owns_identity_frame(gfn) {

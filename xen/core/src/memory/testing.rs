@@ -114,15 +114,54 @@ impl GuestCpu {
         panic!("the access at {gpa:#x} never gets through");
     }
 
+    /// The guest writes the same word many times in a row without leaving by itself. Says whether all got through.
+    pub(crate) fn hammer(&mut self, domain: &Domain, gpa: u64, times: u32) -> bool {
+        let mut left = times;
+        self.machine.script_vcpu(self.domain, self.vcpu, move |guest| {
+            while left > 0 {
+                guest.write_u64(gpa, u64::from(left))?;
+                left -= 1;
+            }
+            Ok(Exit::X86(X86Exit::Cpuid))
+        });
+        cpu::set_working_for(self.domain, self.vcpu);
+        loop {
+            match self.run(domain) {
+                Exit::X86(X86Exit::Cpuid) => return true,
+                Exit::Interrupt => {
+                    cpu::take_work();
+                }
+                Exit::Stage2Fault(access) => {
+                    if fault::handle(domain, &access) != Handled::Resume {
+                        self.hardware.vmcb_mut().rip += 1;
+                        while self.run(domain) == Exit::Interrupt {
+                            cpu::take_work();
+                        }
+                        return false;
+                    }
+                }
+                exit => panic!("{exit:?}"),
+            }
+        }
+    }
+
     /// Enters once, by the protocol of the run loop.
     pub(crate) fn run(&mut self, domain: &Domain) -> Exit {
         let me: CpuId = cpu::current();
         if domain.p2m.enter(me, &mut self.seen) == NeedsFlush::Yes {
             self.hardware.flush_translations();
         }
-        let exit = self.hardware.run();
-        domain.p2m.leave(me);
-        exit
+        let _inside = Inside(domain, me);
+        self.hardware.run()
+    }
+}
+
+/// Leaves the guest even when the fake machine has found an error, so that the flusher does not wait for ever.
+struct Inside<'a>(&'a Domain, CpuId);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.p2m.leave(self.1);
     }
 }
 

@@ -370,6 +370,23 @@ fn something_else_at_a_control_domains_frame_does_not_lose_the_frame() {
 }
 
 #[test]
+fn a_foreign_page_of_the_same_number_is_not_taken_for_an_own_one() {
+    with_control(|_, host, control| {
+        let owner = domain(3, settings(), 10);
+        populate(host, &owner, gfn(1), 0).unwrap();
+        populate(host, &owner, gfn(2), 0).unwrap();
+        let mfn = owner.p2m.lookup(gfn(1)).mfn;
+        let same = gfn(mfn.number());
+        map_foreign(control, same, foreign_page(&owner, gfn(1)).unwrap()).unwrap();
+        map_foreign(control, same, foreign_page(&owner, gfn(2)).unwrap()).unwrap();
+        map_foreign(control, same, foreign_page(&owner, gfn(1)).unwrap()).unwrap();
+        remove_from_physmap(control, same).unwrap();
+        assert_eq!(control.p2m.lookup(same).kind, Kind::Hole);
+        assert_eq!(frame::state(mfn).unwrap().count, 1, "the owner's alone");
+    });
+}
+
+#[test]
 fn devices_are_mapped_at_their_first_use_unless_they_are_emulated() {
     with_control(|machine, host, control| {
         let mut cpu = GuestCpu::new(machine, control);

@@ -60,6 +60,10 @@ mod npf {
     pub(super) const FINAL: u64 = 1 << 32;
 }
 
+/// Accesses that a guest still makes after an interrupt was sent to its CPU: interrupts take their time, and whoever does
+/// not wait for the guest to leave must be found out.
+const INTERRUPT_LATENCY: u32 = 16;
+
 /// Bytes of VMMCALL.
 const VMMCALL_BYTES: u64 = 3;
 
@@ -73,6 +77,8 @@ pub struct Guest<'a> {
     pub general: &'a mut GeneralRegisters,
     /// The event that was delivered at this entry (the format of EVENTINJ), or 0.
     pub delivered: u64,
+    /// Accesses since an interrupt was sent.
+    interrupted: u32,
 }
 
 impl Guest<'_> {
@@ -196,8 +202,13 @@ impl Guest<'_> {
     fn reach(&mut self, gpa: u64, kind: AccessKind, wanted: usize) -> Result<(Maddr, usize), Exit> {
         self.machine.check_running();
         let cpu = self.machine.cpu(self.cpu);
-        if cpu.take_interrupt() {
-            return Err(self.exit(exit::INTR, 0, 0));
+        if cpu.has_interrupt() {
+            self.interrupted += 1;
+            if self.interrupted > INTERRUPT_LATENCY {
+                cpu.take_interrupt();
+                return Err(self.exit(exit::INTR, 0, 0));
+            }
+            std::thread::yield_now();
         }
         let gpa = Gpa::new(gpa);
         let root = Maddr::new(self.vmcb.nested_cr3).frame();
@@ -257,7 +268,7 @@ pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut arc
             }
         }
         vmcb.tlb_control = 0;
-        let mut guest = Guest { machine: machine.clone(), cpu: id, vmcb, general, delivered: 0 };
+        let mut guest = Guest { machine: machine.clone(), cpu: id, vmcb, general, delivered: 0, interrupted: 0 };
         if !is_valid(&guest) {
             return guest.exit(exit::INVALID, 0, 0);
         }
