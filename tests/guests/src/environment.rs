@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use public_abi::Hypercall;
 use public_abi::vcpu::VcpuOp;
+use public_abi::version::VersionOp;
 use public_abi::x86::cpuid::{FIRST_LEAF, HvmFeatures, LEAF_HVM, LEAF_STEP, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX};
 use public_abi::x86::{HvmMemmapEntry, HvmStartInfo, SIF_INITDOMAIN};
 use rt::memory;
@@ -119,4 +120,15 @@ pub fn vcpus() -> u32 {
         call::raw(Hypercall::VcpuOp, [u64::from(VcpuOp::IsUp.number()), u64::from(*vcpu), 0, 0, 0]) >= 0
     };
     (0..rt::MAX_CPUS as u32).take_while(exists).count() as u32
+}
+
+/// Whether the hypervisor calls itself Oxen in its extra version or changeset. Some expectations are stricter there than
+/// what Xen was seen to do.
+#[must_use]
+pub fn is_oxen() -> bool {
+    [VersionOp::ExtraVersion, VersionOp::Changeset].into_iter().any(|operation| {
+        let mut text = [0_u8; 64];
+        call::version(operation, &mut text) == 0
+            && text.windows(4).any(|window| window.eq_ignore_ascii_case(b"oxen"))
+    })
 }
