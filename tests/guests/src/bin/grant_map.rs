@@ -27,15 +27,30 @@ mod guest {
             }
         };
         let own = environment::domain_id().unwrap_or(0);
-        let pages = memory::take_pages(2);
-        // The mapping's place has no memory of its own.
-        let mut remove = RemoveFromPhysmap { domid: DOMID_SELF, gpfn: (pages >> 12) + 1, ..Default::default() };
-        test.succeeds("room", call::memory(MemoryOp::RemoveFromPhysmap, &mut remove));
-        writable(test, table, own, pages);
-        read_only(test, table, own, pages);
-        bad_maps(test, table, own, pages);
+        writable(test, table, own);
+        read_only(test, table, own);
+        bad_maps(test, table, own);
         bad_unmaps(test);
         copies(test, table, own);
+    }
+
+    /// A page to grant, and a frame without memory to map it at.
+    fn places(test: &mut Test) -> (u64, u64) {
+        let pages = memory::take_pages(2);
+        let mut remove = RemoveFromPhysmap { domid: DOMID_SELF, gpfn: (pages >> 12) + 1, ..Default::default() };
+        test.succeeds("room", call::memory(MemoryOp::RemoveFromPhysmap, &mut remove));
+        memory::write(pages, 0xfeed_u64);
+        (pages, pages + 4096)
+    }
+
+    /// Whether the granted page is still where it was. Xen moves a page that its own domain maps: the frame it was at is
+    /// empty then, and after unmapping the page is lost to the domain.
+    fn stays(test: &mut Test, granted: u64) -> bool {
+        let there = memory::read::<u64>(granted) != u64::MAX;
+        if environment::is_oxen() {
+            test.holds("the granted page stays where it is", there);
+        }
+        there
     }
 
     fn map(gref: u32, dom: u16, host_addr: u64, flags: MapFlags) -> MapGrantRef {
@@ -53,58 +68,64 @@ mod guest {
         unmap.status
     }
 
-    fn writable(test: &mut Test, table: Table, own: u16, pages: u64) {
-        memory::write(pages, 0xfeed_u64);
-        table.permit(REFERENCE, own, pages, 0);
-        let mapped = map(REFERENCE, own, pages + 4096, MapFlags::HOST_MAP);
+    fn writable(test: &mut Test, table: Table, own: u16) {
+        let (granted, at) = places(test);
+        table.permit(REFERENCE, own, granted, 0);
+        let mapped = map(REFERENCE, own, at, MapFlags::HOST_MAP);
         test.equal("map", mapped.status, GNTST_OKAY);
-        test.equal("same contents", u64::try_read(pages + 4096), Ok(0xfeed));
-        memory::write(pages + 4104, 0xbeef_u64);
-        test.equal("same page", memory::read::<u64>(pages + 8), 0xbeef);
-        test.equal("marked as used", table.flags(REFERENCE) & (GTF_READING | GTF_WRITING), GTF_READING | GTF_WRITING);
-        println!("GUEST-INFO handle {} device address {:#x}", mapped.handle, mapped.dev_bus_addr);
-        test.equal("unmap", unmap(pages + 4096, mapped.handle), GNTST_OKAY);
-        test.equal("marks gone", table.flags(REFERENCE) & (GTF_READING | GTF_WRITING), 0);
-        test.equal("nothing there", u64::try_read(pages + 4096), Ok(u64::MAX));
-        test.equal("the granted page is untouched", memory::read::<u64>(pages), 0xfeed);
-        test.equal("unmap twice", unmap(pages + 4096, mapped.handle), GNTST_BAD_HANDLE);
-        table.clear(REFERENCE);
-    }
-
-    fn read_only(test: &mut Test, table: Table, own: u16, pages: u64) {
-        table.permit(REFERENCE, own, pages, GTF_READONLY);
-        let refused = map(REFERENCE, own, pages + 4096, MapFlags::HOST_MAP);
-        test.check("a writable mapping of a read-only grant", refused.status < 0, refused.status);
-        println!("GUEST-INFO writable mapping of a read-only grant: {}", refused.status);
-        let mapped = map(REFERENCE, own, pages + 4096, MapFlags::HOST_MAP | MapFlags::READONLY);
-        test.equal("map", mapped.status, GNTST_OKAY);
-        test.equal("same contents", u64::try_read(pages + 4096), Ok(0xfeed));
-        println!("GUEST-INFO writing to a read-only mapping: {:?}", u64::try_write(pages + 4096, 1));
-        test.equal("cannot be written", memory::read::<u64>(pages), 0xfeed);
-        test.equal("marked as read", table.flags(REFERENCE) & (GTF_READING | GTF_WRITING), GTF_READING);
-        test.equal("unmap", unmap(pages + 4096, mapped.handle), GNTST_OKAY);
-        table.clear(REFERENCE);
-    }
-
-    fn bad_maps(test: &mut Test, table: Table, own: u16, pages: u64) {
-        let at = pages + 4096;
-        test.equal("unused entry", map(REFERENCE, own, at, MapFlags::HOST_MAP).status, GNTST_BAD_GNTREF);
-        test.equal("beyond the table", map(1 << 24, own, at, MapFlags::HOST_MAP).status, GNTST_BAD_GNTREF);
-        test.equal("no such domain", map(REFERENCE, 0x7e00, at, MapFlags::HOST_MAP).status, GNTST_BAD_DOMAIN);
-        table.permit(REFERENCE, 0x7e00, pages, 0);
-        let status = map(REFERENCE, own, at, MapFlags::HOST_MAP).status;
-        test.check("granted to another", status < 0, status);
-        table.permit(REFERENCE, own, 0x7fff_ffff_f000, 0);
-        let status = map(REFERENCE, own, at, MapFlags::HOST_MAP).status;
-        test.check("no such page", status < 0, status);
-        table.permit(REFERENCE, own, pages, 0);
-        let status = map(REFERENCE, own, at, MapFlags::empty()).status;
-        test.check("mapped for nobody", status < 0, status);
-        let status = map(REFERENCE, own, at, MapFlags::HOST_MAP | MapFlags::CONTAINS_PTE).status;
-        test.check("by page-table entry", status < 0, status);
-        if status == GNTST_OKAY {
-            println!("GUEST-INFO mapped by page-table entry");
+        test.equal("same contents", u64::try_read(at), Ok(0xfeed));
+        memory::write(at + 8, 0xbeef_u64);
+        test.equal("can be written", memory::read::<u64>(at + 8), 0xbeef);
+        let there = stays(test, granted);
+        println!("GUEST-INFO handle {} device address {:#x}, granted page stays: {there}", mapped.handle, mapped.dev_bus_addr);
+        if there {
+            test.equal("same page", memory::read::<u64>(granted + 8), 0xbeef);
         }
+        test.equal("marked as used", table.flags(REFERENCE) & (GTF_READING | GTF_WRITING), GTF_READING | GTF_WRITING);
+        test.equal("unmap", unmap(at, mapped.handle), GNTST_OKAY);
+        test.equal("marks gone", table.flags(REFERENCE) & (GTF_READING | GTF_WRITING), 0);
+        test.equal("nothing there", u64::try_read(at), Ok(u64::MAX));
+        if there {
+            test.equal("the granted page is untouched", memory::read::<u64>(granted), 0xfeed);
+        }
+        test.equal("unmap twice", unmap(at, mapped.handle), GNTST_BAD_HANDLE);
+        table.clear(REFERENCE);
+    }
+
+    fn read_only(test: &mut Test, table: Table, own: u16) {
+        let (granted, at) = places(test);
+        table.permit(REFERENCE, own, granted, GTF_READONLY);
+        let refused = map(REFERENCE, own, at, MapFlags::HOST_MAP);
+        test.check("a writable mapping of a read-only grant", refused.status < 0, refused.status);
+        let mapped = map(REFERENCE, own, at, MapFlags::HOST_MAP | MapFlags::READONLY);
+        test.equal("map", mapped.status, GNTST_OKAY);
+        test.equal("same contents", u64::try_read(at), Ok(0xfeed));
+        println!("GUEST-INFO writing to a read-only mapping: {:?}", u64::try_write(at, 1));
+        test.equal("cannot be written", memory::read::<u64>(at), 0xfeed);
+        test.equal("marked as read", table.flags(REFERENCE) & (GTF_READING | GTF_WRITING), GTF_READING);
+        test.equal("unmap", unmap(at, mapped.handle), GNTST_OKAY);
+        table.clear(REFERENCE);
+    }
+
+    fn bad_maps(test: &mut Test, table: Table, own: u16) {
+        let (granted, at) = places(test);
+        let mut refused = |name: &'static str, reference: u32, domain: u16, flags: MapFlags| {
+            let status = map(reference, domain, at, flags).status;
+            test.check(name, status < 0, status);
+            status
+        };
+        refused("unused entry", REFERENCE, own, MapFlags::HOST_MAP);
+        let beyond = refused("beyond the table", 1 << 24, own, MapFlags::HOST_MAP);
+        let nobody = refused("no such domain", REFERENCE, 0x7e00, MapFlags::HOST_MAP);
+        table.permit(REFERENCE, 0x7e00, granted, 0);
+        refused("granted to another", REFERENCE, own, MapFlags::HOST_MAP);
+        table.permit(REFERENCE, own, 0x7fff_ffff_f000, 0);
+        refused("no such page", REFERENCE, own, MapFlags::HOST_MAP);
+        table.permit(REFERENCE, own, granted, 0);
+        refused("mapped for nobody", REFERENCE, own, MapFlags::empty());
+        refused("by page-table entry", REFERENCE, own, MapFlags::HOST_MAP | MapFlags::CONTAINS_PTE);
+        test.equal("statuses", (beyond, nobody), (GNTST_BAD_GNTREF, GNTST_BAD_DOMAIN));
+        test.equal("nothing mapped", u64::try_read(at), Ok(u64::MAX));
         table.clear(REFERENCE);
     }
 
