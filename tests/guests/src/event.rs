@@ -1,9 +1,7 @@
 //! Event channels: making ports.
 
 use public_abi::domid::DOMID_SELF;
-use public_abi::event_channel::{
-    AllocUnbound, BindInterdomain, BindIpi, BindVirq, EventChannelOp, Status,
-};
+use public_abi::event_channel::{AllocUnbound, BindInterdomain, BindIpi, BindVirq, EventChannelOp, Status};
 use public_abi::hvm_op::{EvtchnUpcallVector, HvmOp};
 use public_abi::virq::Virq;
 

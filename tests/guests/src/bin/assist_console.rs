@@ -61,7 +61,8 @@ mod guest {
         test.succeeds("write", print(page, 33));
         test.succeeds("nothing", print(page, 0));
         test.fails("from nowhere", print(0x0000_6000_0000_0000, 10), Errno::EFAULT);
-        let read = |count: u64| call::raw(Hypercall::ConsoleIo, [ConsoleIoOp::Read.number().into(), count, page + 2048, 0, 0]);
+        let read =
+            |count: u64| call::raw(Hypercall::ConsoleIo, [ConsoleIoOp::Read.number().into(), count, page + 2048, 0, 0]);
         let got = read(16);
         test.check("read", (0..=16).contains(&got), got);
         test.fails("read of more than 2 GiB", read(0x8000_0000), Errno::E2BIG);

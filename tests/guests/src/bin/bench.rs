@@ -86,7 +86,8 @@ mod guest {
         measure(test, "decrease-populate", || {
             let mut frames = [page >> 12];
             let extent_start = GuestPtr::from_address(call::address(&mut frames));
-            let mut request = MemoryReservation { extent_start, nr_extents: 1, domid: DOMID_SELF, ..Default::default() };
+            let mut request =
+                MemoryReservation { extent_start, nr_extents: 1, domid: DOMID_SELF, ..Default::default() };
             let decreased = call::memory(MemoryOp::DecreaseReservation, &mut request);
             decreased == 1 && call::memory(MemoryOp::PopulatePhysmap, &mut request) == 1
         });

@@ -9,8 +9,8 @@
 mod guest {
     use guests::code::{CPUID, RET};
     use guests::{Test, call, environment};
-    use public_abi::version::VersionOp;
     use public_abi::Hypercall;
+    use public_abi::version::VersionOp;
     use rt::paging::{self, PRESENT, WRITABLE};
     use rt::{Registers, memory};
 
@@ -135,7 +135,12 @@ mod guest {
             for operation in [MemoryOp::DecreaseReservation, MemoryOp::PopulatePhysmap] {
                 let mut frames = [pages >> 12];
                 let extent_start = public_abi::GuestPtr::from_address(call::address(&mut frames));
-                let mut request = MemoryReservation { extent_start, nr_extents: 1, domid: public_abi::domid::DOMID_SELF, ..Default::default() };
+                let mut request = MemoryReservation {
+                    extent_start,
+                    nr_extents: 1,
+                    domid: public_abi::domid::DOMID_SELF,
+                    ..Default::default()
+                };
                 test.equal("page changed", call::memory(operation, &mut request), 1);
             }
             put(pages, &[0xb3, 5]);
@@ -154,7 +159,11 @@ mod guest {
         memory::write(pages + 2, RET);
         memory::write_bytes(pages, &[0xb3, 3]);
         let (result, registers) = go(WINDOW, leaf());
-        test.check("overwritten", result.is_ok() && registers.rbx == 3, format_args!("{result:?} {:#x}", registers.rbx));
+        test.check(
+            "overwritten",
+            result.is_ok() && registers.rbx == 3,
+            format_args!("{result:?} {:#x}", registers.rbx),
+        );
     }
 }
 

@@ -76,20 +76,33 @@ mod guest {
 
     fn cr4(test: &mut Test) {
         let before = rt::cr4();
-        for bad in [before & !PAE, before | 1 << 13, before | 1 << 15, before | 1 << 31, before | 1 << 32, before | 1 << 63] {
+        for bad in
+            [before & !PAE, before | 1 << 13, before | 1 << 15, before | 1 << 31, before | 1 << 32, before | 1 << 63]
+        {
             test.faults("illegal CR4", set(SET_CR4, bad), GENERAL_PROTECTION);
             test.equal("CR4 unchanged", rt::cr4(), before);
         }
         let [_, _, leaf_1_c, _] = rt::cpuid(1, 0);
         let [_, leaf_7_b, leaf_7_c, _] = rt::cpuid(7, 0);
         let list = [
-            ("PCIDE", 17, leaf_1_c >> 17 & 1), ("OSXSAVE", 18, leaf_1_c >> 26 & 1), ("SMEP", 20, leaf_7_b >> 7 & 1), ("SMAP", 21, leaf_7_b >> 20 & 1),
-            ("FSGSBASE", 16, leaf_7_b & 1), ("PKE", 22, leaf_7_c >> 3 & 1), ("UMIP", 11, leaf_7_c >> 2 & 1), ("LA57", 12, 0), ("CET", 23, 0),
+            ("PCIDE", 17, leaf_1_c >> 17 & 1),
+            ("OSXSAVE", 18, leaf_1_c >> 26 & 1),
+            ("SMEP", 20, leaf_7_b >> 7 & 1),
+            ("SMAP", 21, leaf_7_b >> 20 & 1),
+            ("FSGSBASE", 16, leaf_7_b & 1),
+            ("PKE", 22, leaf_7_c >> 3 & 1),
+            ("UMIP", 11, leaf_7_c >> 2 & 1),
+            ("LA57", 12, 0),
+            ("CET", 23, 0),
         ];
         for (name, bit, present) in list {
             let result = set(SET_CR4, before ^ (1 << bit));
             // Turning LA57 on in 64-bit mode is never legal; CET needs CR0.WP and is not offered by 4.17.
-            test.check("CR4 as CPUID says", result.is_ok() == (present == 1), format_args!("{name}: {result:?}, CPUID {present}"));
+            test.check(
+                "CR4 as CPUID says",
+                result.is_ok() == (present == 1),
+                format_args!("{name}: {result:?}, CPUID {present}"),
+            );
             rt::set_cr4(before);
         }
         for bit in [1_u64 << 2, 1 << 3, 1 << 7, 1 << 6] {
@@ -101,7 +114,9 @@ mod guest {
 
     fn efer(test: &mut Test) {
         let before = msr::read(EFER);
-        for bad in [before & !(1 << 8), before | 1 << 12, before | 1 << 1, before | 1 << 9, before | 1 << 16, before | 1 << 40] {
+        for bad in
+            [before & !(1 << 8), before | 1 << 12, before | 1 << 1, before | 1 << 9, before | 1 << 16, before | 1 << 40]
+        {
             test.faults("illegal EFER", msr::try_write(EFER, bad), GENERAL_PROTECTION);
             test.equal("EFER unchanged", msr::read(EFER), before);
         }

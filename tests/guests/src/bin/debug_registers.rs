@@ -5,9 +5,9 @@
 #[cfg(target_os = "none")]
 mod guest {
     use guests::{Test, call, clock};
+    use rt::Registers;
     use rt::memory;
     use rt::trap::GENERAL_PROTECTION;
-    use rt::Registers;
 
     guests::guest!("debug_registers", run);
 
@@ -34,7 +34,11 @@ mod guest {
             rt::cpuid(0, 0);
             clock::spin_within(0, || false);
             let now = [rt::dr0(), rt::dr1(), rt::dr2(), rt::dr3()];
-            test.equal("kept over exits", now, [0x1111_2222, 0x0000_7fff_ffff_f000, 0x3333_0000, 0xffff_8000_0000_0000]);
+            test.equal(
+                "kept over exits",
+                now,
+                [0x1111_2222, 0x0000_7fff_ffff_f000, 0x3333_0000, 0xffff_8000_0000_0000],
+            );
         }
         clock::delay(50);
         test.equal("kept over preemption", rt::dr3(), 0xffff_8000_0000_0000);

@@ -86,7 +86,12 @@ mod guest {
 
     fn poll_ports(ports: &mut [u32], timeout: u64) -> i64 {
         let address = call::address(ports);
-        let mut request = SchedPoll { ports: GuestPtr::from_address(address), nr_ports: ports.len() as u32, timeout, ..Default::default() };
+        let mut request = SchedPoll {
+            ports: GuestPtr::from_address(address),
+            nr_ports: ports.len() as u32,
+            timeout,
+            ..Default::default()
+        };
         call::sched(SchedOp::Poll, &mut request)
     }
 
@@ -116,7 +121,11 @@ mod guest {
         for round in 0..ROUNDS {
             let before = trap::interrupts(0, UPCALL);
             let deadline = shared().vcpu(0).now() + u64::from(round) * 2_000;
-            call::vcpu(VcpuOp::SetSingleshotTimer, 0, &mut SetSingleshotTimer { timeout_abs_ns: deadline, ..Default::default() });
+            call::vcpu(
+                VcpuOp::SetSingleshotTimer,
+                0,
+                &mut SetSingleshotTimer { timeout_abs_ns: deadline, ..Default::default() },
+            );
             // The timer may fire before, in or after this instruction; it must always end the sleep.
             let woken = clock::halt(2000);
             test.check("woken by the timer", woken && shared().take_pending(timer), format_args!("round {round}"));

@@ -8,7 +8,10 @@ mod guest {
     use guests::{Test, call, console, event, println};
     use public_abi::Errno;
     use public_abi::domid::DOMID_SELF;
-    use public_abi::event_channel::{AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, EventChannelOp, Port, PortStatus, SetPriority, Status, ExpandArray};
+    use public_abi::event_channel::{
+        AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, EventChannelOp, ExpandArray, Port,
+        PortStatus, SetPriority, Status,
+    };
     use public_abi::virq::Virq;
 
     guests::guest!("evtchn_2level", run);
@@ -42,10 +45,18 @@ mod guest {
         shared.mask(port);
         test.succeeds("send masked", call::send(port));
         test.holds("pending though masked", shared.is_pending(port));
-        test.equal("no upcall of a masked port", (vcpu.upcall_pending().load(SeqCst), vcpu.selector().load(SeqCst)), (0, 0));
+        test.equal(
+            "no upcall of a masked port",
+            (vcpu.upcall_pending().load(SeqCst), vcpu.selector().load(SeqCst)),
+            (0, 0),
+        );
         test.succeeds("unmask", call::event(EventChannelOp::Unmask, &mut Port { port }));
         test.holds("mask cleared", !shared.is_masked(port));
-        test.equal("upcall made up for", (vcpu.upcall_pending().load(SeqCst), vcpu.selector().load(SeqCst)), (1, 1 << (port / 64)));
+        test.equal(
+            "upcall made up for",
+            (vcpu.upcall_pending().load(SeqCst), vcpu.selector().load(SeqCst)),
+            (1, 1 << (port / 64)),
+        );
         test.holds("taken after unmasking", shared.take_pending(port));
         test.succeeds("close", call::close(port));
         test.equal("closed", event::status(port), Ok((0, 0, [0, 0])));
@@ -68,7 +79,11 @@ mod guest {
         let mut bind = BindInterdomain { remote_dom: DOMID_SELF, remote_port: far, ..Default::default() };
         test.fails("bind a bound port", call::event(EventChannelOp::BindInterdomain, &mut bind), Errno::EINVAL);
         test.succeeds("close one end", call::close(near));
-        test.equal("the other end waits again", event::status(far), Ok((PortStatus::Unbound.number(), 0, [own.into(), 0])));
+        test.equal(
+            "the other end waits again",
+            event::status(far),
+            Ok((PortStatus::Unbound.number(), 0, [own.into(), 0])),
+        );
         test.check("send on an unbound port", call::send(far) <= 0, call::send(far));
         test.succeeds("close the other end", call::close(far));
     }
@@ -80,10 +95,22 @@ mod guest {
             // Port 0 is reserved, yet Xen unmasks it.
             let unmasked = call::event(EventChannelOp::Unmask, &mut Port { port });
             test.equal("unmask", unmasked, if port == 0 { 0 } else { guests::check::error(Errno::EINVAL) });
-            test.fails("bind_vcpu", call::event(EventChannelOp::BindVcpu, &mut BindVcpu { port, vcpu: 0 }), Errno::EINVAL);
+            test.fails(
+                "bind_vcpu",
+                call::event(EventChannelOp::BindVcpu, &mut BindVcpu { port, vcpu: 0 }),
+                Errno::EINVAL,
+            );
             let mut status = Status { dom: DOMID_SELF, port, ..Default::default() };
             let result = call::event(EventChannelOp::Status, &mut status);
-            test.check("status", if port == 0 { result == 0 && status.status == 0 } else { result == guests::check::error(Errno::EINVAL) }, format_args!("{port}: {result}"));
+            test.check(
+                "status",
+                if port == 0 {
+                    result == 0 && status.status == 0
+                } else {
+                    result == guests::check::error(Errno::EINVAL)
+                },
+                format_args!("{port}: {result}"),
+            );
             let mut bind = BindInterdomain { remote_dom: DOMID_SELF, remote_port: port, ..Default::default() };
             test.fails("bind_interdomain", call::event(EventChannelOp::BindInterdomain, &mut bind), Errno::EINVAL);
         }
@@ -112,7 +139,11 @@ mod guest {
         let Ok(port) = port else { return };
         test.equal("status", event::status(port), Ok((PortStatus::Virq.number(), 0, [Virq::Debug.number(), 0])));
         test.equal("bound twice", event::virq(Virq::Debug, 0), Err(guests::check::error(Errno::EEXIST)));
-        test.fails("rebind a per-vCPU virq", call::event(EventChannelOp::BindVcpu, &mut BindVcpu { port, vcpu: 0 }), Errno::EINVAL);
+        test.fails(
+            "rebind a per-vCPU virq",
+            call::event(EventChannelOp::BindVcpu, &mut BindVcpu { port, vcpu: 0 }),
+            Errno::EINVAL,
+        );
         test.succeeds("close", call::close(port));
         let again = event::virq(Virq::Debug, 0);
         test.holds("bound again", again.is_ok_and(|port| call::close(port) == 0));
@@ -121,7 +152,11 @@ mod guest {
             test.fails("no such virq", call::event(EventChannelOp::BindVirq, &mut bind), Errno::EINVAL);
         }
         let mut bind = BindVirq { virq: Virq::Argo.number(), vcpu: 1, port: 0 };
-        test.fails_any("a global virq on vCPU 1", call::event(EventChannelOp::BindVirq, &mut bind), &[Errno::EINVAL, Errno::ENOENT]);
+        test.fails_any(
+            "a global virq on vCPU 1",
+            call::event(EventChannelOp::BindVirq, &mut bind),
+            &[Errno::EINVAL, Errno::ENOENT],
+        );
     }
 
     /// All ports that the domain may have, then ENOSPC, then all free again.

@@ -9,7 +9,10 @@ mod guest {
     use guests::{Test, call, event, println};
     use public_abi::Errno;
     use public_abi::domid::DOMID_SELF;
-    use public_abi::event_channel::{BindIpi, EventChannelOp, ExpandArray, FIFO_LINK_BITS, FIFO_LINKED, FIFO_MASKED, FIFO_PENDING, InitControl, Port, Reset, SetPriority};
+    use public_abi::event_channel::{
+        BindIpi, EventChannelOp, ExpandArray, FIFO_LINK_BITS, FIFO_LINKED, FIFO_MASKED, FIFO_PENDING, InitControl,
+        Port, Reset, SetPriority,
+    };
     use rt::memory;
 
     guests::guest!("evtchn_fifo", run);
@@ -46,7 +49,11 @@ mod guest {
         test.fails("unaligned block", init(frame, 4, 0).0, Errno::EINVAL);
         test.fails("no such frame", init(NO_FRAME, 0, 0).0, Errno::EINVAL);
         test.fails("MMIO", init(0xfee00, 0, 0).0, Errno::EINVAL);
-        test.fails("expand before init", call::event(EventChannelOp::ExpandArray, &mut ExpandArray { array_gfn: frame }), Errno::EOPNOTSUPP);
+        test.fails(
+            "expand before init",
+            call::event(EventChannelOp::ExpandArray, &mut ExpandArray { array_gfn: frame }),
+            Errno::EOPNOTSUPP,
+        );
         let mut priority = SetPriority { port: 1, priority: 1 };
         test.fails("set_priority before init", call::event(EventChannelOp::SetPriority, &mut priority), Errno::ENOSYS);
     }
@@ -77,10 +84,21 @@ mod guest {
         let ports: [u32; 4] = core::array::from_fn(|_| event::ipi(0));
         for (port, priority) in ports.into_iter().zip([15, 3, 0, 7]) {
             fifo.unmask(port);
-            test.succeeds("set_priority", call::event(EventChannelOp::SetPriority, &mut SetPriority { port, priority }));
+            test.succeeds(
+                "set_priority",
+                call::event(EventChannelOp::SetPriority, &mut SetPriority { port, priority }),
+            );
         }
-        test.fails("priority 16", call::event(EventChannelOp::SetPriority, &mut SetPriority { port: ports[0], priority: 16 }), Errno::EINVAL);
-        test.fails("priority of no port", call::event(EventChannelOp::SetPriority, &mut SetPriority { port: 1 << 20, priority: 1 }), Errno::EINVAL);
+        test.fails(
+            "priority 16",
+            call::event(EventChannelOp::SetPriority, &mut SetPriority { port: ports[0], priority: 16 }),
+            Errno::EINVAL,
+        );
+        test.fails(
+            "priority of no port",
+            call::event(EventChannelOp::SetPriority, &mut SetPriority { port: 1 << 20, priority: 1 }),
+            Errno::EINVAL,
+        );
         for port in ports {
             test.succeeds("send", call::send(port));
         }
@@ -109,7 +127,11 @@ mod guest {
         let port = event::ipi(0);
         fifo.mask(port);
         test.succeeds("send masked", call::send(port));
-        test.equal("pending, not linked", fifo.word(port).load(SeqCst) & (FIFO_PENDING | FIFO_LINKED | FIFO_MASKED), FIFO_PENDING | FIFO_MASKED);
+        test.equal(
+            "pending, not linked",
+            fifo.word(port).load(SeqCst) & (FIFO_PENDING | FIFO_LINKED | FIFO_MASKED),
+            FIFO_PENDING | FIFO_MASKED,
+        );
         test.equal("nothing queued", fifo.take(), None);
         test.succeeds("unmask", call::event(EventChannelOp::Unmask, &mut Port { port }));
         test.equal("queued by unmasking", fifo.take(), Some((port, true)));

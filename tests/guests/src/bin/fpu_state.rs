@@ -45,7 +45,10 @@ mod guest {
 
     fn run_on(code: [&[u8]; 2], area: u64) -> Result<(), rt::Fault> {
         let code = if has_xsave() { code[0] } else { code[1] };
-        rt::execute(code, &mut Registers { rbx: area, rax: u64::from(u32::MAX), rdx: u64::from(u32::MAX), ..Default::default() })
+        rt::execute(
+            code,
+            &mut Registers { rbx: area, rax: u64::from(u32::MAX), rdx: u64::from(u32::MAX), ..Default::default() },
+        )
     }
 
     /// An image with `seed` in every register.
@@ -75,8 +78,12 @@ mod guest {
     /// Whether registers and image are the same; `None` if saving faults.
     fn same(area: u64, into: u64) -> Option<bool> {
         run_on([SAVE, OLD_SAVE], into).ok()?;
-        let sse_and_x87 = (32..416).step_by(8).all(|at| memory::read::<u64>(area + at) == memory::read::<u64>(into + at));
-        let avx = !has_avx() || (0..256).step_by(8).all(|at| memory::read::<u64>(area + AVX_OFFSET + at) == memory::read::<u64>(into + AVX_OFFSET + at));
+        let sse_and_x87 =
+            (32..416).step_by(8).all(|at| memory::read::<u64>(area + at) == memory::read::<u64>(into + at));
+        let avx = !has_avx()
+            || (0..256)
+                .step_by(8)
+                .all(|at| memory::read::<u64>(area + AVX_OFFSET + at) == memory::read::<u64>(into + AVX_OFFSET + at));
         Some(sse_and_x87 && avx && memory::read::<u32>(area + 24) == memory::read::<u32>(into + 24))
     }
 

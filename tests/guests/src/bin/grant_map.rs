@@ -6,11 +6,12 @@
 mod guest {
     use guests::grant::Table;
     use guests::{Test, call, environment, println};
-    use public_abi::grant_table::{
-        CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTST_BAD_COPY_ARG, GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF, GNTST_BAD_HANDLE, GNTST_OKAY, GTF_READING,
-        GTF_READONLY, GTF_WRITING, GrantCopy, GrantTableOp, MapFlags, MapGrantRef, UnmapGrantRef,
-    };
     use public_abi::domid::DOMID_SELF;
+    use public_abi::grant_table::{
+        CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTST_BAD_COPY_ARG, GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF,
+        GNTST_BAD_HANDLE, GNTST_OKAY, GTF_READING, GTF_READONLY, GTF_WRITING, GrantCopy, GrantTableOp, MapFlags,
+        MapGrantRef, UnmapGrantRef,
+    };
     use public_abi::memory::{MemoryOp, RemoveFromPhysmap};
     use rt::memory::{self, Word};
 
@@ -77,7 +78,10 @@ mod guest {
         memory::write(at + 8, 0xbeef_u64);
         test.equal("can be written", memory::read::<u64>(at + 8), 0xbeef);
         let there = stays(test, granted);
-        println!("GUEST-INFO handle {} device address {:#x}, granted page stays: {there}", mapped.handle, mapped.dev_bus_addr);
+        println!(
+            "GUEST-INFO handle {} device address {:#x}, granted page stays: {there}",
+            mapped.handle, mapped.dev_bus_addr
+        );
         if there {
             test.equal("same page", memory::read::<u64>(granted + 8), 0xbeef);
         }
@@ -138,7 +142,12 @@ mod guest {
     fn copies(test: &mut Test, table: Table, own: u16) {
         let pages = memory::take_pages(2);
         (0..512).for_each(|word| memory::write(pages + word * 8, word));
-        let frame = |index: u64, offset: u16| CopyPtr { u: (pages >> 12) + index, domid: DOMID_SELF, offset, ..Default::default() };
+        let frame = |index: u64, offset: u16| CopyPtr {
+            u: (pages >> 12) + index,
+            domid: DOMID_SELF,
+            offset,
+            ..Default::default()
+        };
         let reference = |offset: u16| CopyPtr { u: REFERENCE.into(), domid: own, offset, ..Default::default() };
         let copy = |source: CopyPtr, dest: CopyPtr, len: u16, flags: u16| {
             let mut copy = GrantCopy { source, dest, len, flags, status: 77, ..Default::default() };
@@ -154,7 +163,11 @@ mod guest {
         table.permit(REFERENCE, own, pages + 4096, GTF_READONLY);
         let status = copy(frame(0, 8), reference(2000), 8, GNTCOPY_DEST_GREF);
         test.check("to a read-only reference", status < 0, status);
-        test.equal("from a read-only reference", copy(reference(2000), frame(0, 0), 8, GNTCOPY_SOURCE_GREF), GNTST_OKAY);
+        test.equal(
+            "from a read-only reference",
+            copy(reference(2000), frame(0, 0), 8, GNTCOPY_SOURCE_GREF),
+            GNTST_OKAY,
+        );
         test.equal("copied", memory::read::<u64>(pages), 1);
         test.equal("across the page's end", copy(frame(0, 4090), frame(1, 0), 16, 0), GNTST_BAD_COPY_ARG);
         let status = copy(CopyPtr { u: 0xf_ffff_ffff, domid: DOMID_SELF, ..Default::default() }, frame(1, 0), 8, 0);

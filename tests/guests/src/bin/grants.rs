@@ -9,8 +9,8 @@ mod guest {
     use guests::{Role, Test, call, check, println, role};
     use public_abi::domid::DOMID_SELF;
     use public_abi::grant_table::{
-        GNTST_BAD_DOMAIN, GNTST_GENERAL_ERROR, GNTST_OKAY, GNTST_PERMISSION_DENIED, GetVersion, GrantTableOp, QuerySize, SetVersion, SetupTable,
-        SwapGrantRef, GNTST_BAD_GNTREF,
+        GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF, GNTST_GENERAL_ERROR, GNTST_OKAY, GNTST_PERMISSION_DENIED, GetVersion,
+        GrantTableOp, QuerySize, SetVersion, SetupTable, SwapGrantRef,
     };
     use public_abi::memory::MapSpace;
     use public_abi::{Errno, GuestPtr, Hypercall};
@@ -62,12 +62,20 @@ mod guest {
         test.succeeds("version 1", call::grant(GrantTableOp::SetVersion, &mut set));
         test.equal("now", set.version, 1);
         for bad in [0, 3, u32::MAX] {
-            test.fails("no such version", call::grant(GrantTableOp::SetVersion, &mut SetVersion { version: bad }), Errno::EINVAL);
+            test.fails(
+                "no such version",
+                call::grant(GrantTableOp::SetVersion, &mut SetVersion { version: bad }),
+                Errno::EINVAL,
+            );
         }
         let mut set = SetVersion { version: 2 };
         let result = call::grant(GrantTableOp::SetVersion, &mut set);
         println!("GUEST-INFO version 2: {result}");
-        test.check("version 2 or not", result == 0 || result == check::error(Errno::EOPNOTSUPP) || result == check::error(Errno::ENOSYS), result);
+        test.check(
+            "version 2 or not",
+            result == 0 || result == check::error(Errno::EOPNOTSUPP) || result == check::error(Errno::ENOSYS),
+            result,
+        );
         test.equal("as it says", version(), if result == 0 { 2 } else { 1 });
         test.succeeds("back to 1", call::grant(GrantTableOp::SetVersion, &mut SetVersion { version: 1 }));
         test.equal("1 again", version(), 1);
@@ -97,7 +105,11 @@ mod guest {
         test.succeeds("frame 0", map_space(MapSpace::GrantTable, 0, page));
         test.succeeds("frame 1 makes the table grow", map_space(MapSpace::GrantTable, 1, page));
         test.holds("grown", query(DOMID_SELF).1.nr_frames >= 2);
-        test.fails("a frame beyond the limit", map_space(MapSpace::GrantTable, size.max_nr_frames.into(), page), Errno::EINVAL);
+        test.fails(
+            "a frame beyond the limit",
+            map_space(MapSpace::GrantTable, size.max_nr_frames.into(), page),
+            Errno::EINVAL,
+        );
         test.equal("new frames are zero", memory::all_bytes(page << 12, 4096, 0), Ok(()));
         let table = Table::map();
         test.check("frame 0 again", table.is_ok(), format_args!("{table:?}"));
@@ -123,9 +135,13 @@ mod guest {
         for number in [3, 4, 7, 9, 12, 13, 100, 0xffff_ffff] {
             test.fails("not for HVM", call::raw(Hypercall::GrantTableOp, [number, address, 1, 0, 0]), Errno::ENOSYS);
         }
-        let result = call::raw(Hypercall::GrantTableOp, [GrantTableOp::Copy.number().into(), address, 0x8000_0000, 0, 0]);
+        let result =
+            call::raw(Hypercall::GrantTableOp, [GrantTableOp::Copy.number().into(), address, 0x8000_0000, 0, 0]);
         test.fails("negative count", result, Errno::EINVAL);
-        test.succeeds("no elements", call::raw(Hypercall::GrantTableOp, [GrantTableOp::Copy.number().into(), address, 0, 0, 0]));
+        test.succeeds(
+            "no elements",
+            call::raw(Hypercall::GrantTableOp, [GrantTableOp::Copy.number().into(), address, 0, 0, 0]),
+        );
     }
 }
 

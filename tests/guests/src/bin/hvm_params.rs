@@ -63,19 +63,48 @@ mod guest {
 
     fn forbidden(test: &mut Test) {
         let list = [
-            HvmParam::StorePfn, HvmParam::ConsolePfn, HvmParam::IoreqPfn, HvmParam::BufioreqPfn, HvmParam::Viridian, HvmParam::TimerMode,
-            HvmParam::HpetEnabled, HvmParam::IdentPt, HvmParam::AcpiSState, HvmParam::VptAlign, HvmParam::TripleFaultReason, HvmParam::MonitorRingPfn,
-            HvmParam::PagingRingPfn, HvmParam::SharingRingPfn, HvmParam::IoreqServerPfn, HvmParam::NrIoreqServerPages, HvmParam::Altp2m, HvmParam::McaCap,
+            HvmParam::StorePfn,
+            HvmParam::ConsolePfn,
+            HvmParam::IoreqPfn,
+            HvmParam::BufioreqPfn,
+            HvmParam::Viridian,
+            HvmParam::TimerMode,
+            HvmParam::HpetEnabled,
+            HvmParam::IdentPt,
+            HvmParam::AcpiSState,
+            HvmParam::VptAlign,
+            HvmParam::TripleFaultReason,
+            HvmParam::MonitorRingPfn,
+            HvmParam::PagingRingPfn,
+            HvmParam::SharingRingPfn,
+            HvmParam::IoreqServerPfn,
+            HvmParam::NrIoreqServerPages,
+            HvmParam::Altp2m,
+            HvmParam::McaCap,
         ];
         for parameter in list {
             let (_, before) = get(parameter.number());
             let result = set(parameter.number(), 1);
-            test.check("may not be set by the domain itself", result == check::error(Errno::EPERM), format_args!("{}: {result}", parameter.name()));
+            test.check(
+                "may not be set by the domain itself",
+                result == check::error(Errno::EPERM),
+                format_args!("{}: {result}", parameter.name()),
+            );
             test.check("unchanged", get(parameter.number()).1 == before, parameter.name());
         }
-        for parameter in [HvmParam::DmDomain, HvmParam::PaeEnabled, HvmParam::NestedHvm, HvmParam::BufioreqEvtchn, HvmParam::MemoryEventCr0] {
+        for parameter in [
+            HvmParam::DmDomain,
+            HvmParam::PaeEnabled,
+            HvmParam::NestedHvm,
+            HvmParam::BufioreqEvtchn,
+            HvmParam::MemoryEventCr0,
+        ] {
             let result = set(parameter.number(), 1);
-            test.check("obsolete", result == check::error(Errno::EINVAL), format_args!("{}: {result}", parameter.name()));
+            test.check(
+                "obsolete",
+                result == check::error(Errno::EINVAL),
+                format_args!("{}: {result}", parameter.name()),
+            );
         }
     }
 

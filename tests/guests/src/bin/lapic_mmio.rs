@@ -5,8 +5,8 @@
 #[cfg(target_os = "none")]
 mod guest {
     use guests::{Test, println};
-    use rt::{apic, memory};
     use rt::apic::APIC_MEMORY;
+    use rt::{apic, memory};
 
     guests::guest!("lapic_mmio", run);
 
@@ -32,13 +32,21 @@ mod guest {
         test.equal("identifier", read(apic::ID), 0);
         let version = read(apic::VERSION);
         println!("GUEST-INFO version {version:#x}");
-        test.check("version", (0x10..=0x1f).contains(&(version & 0xff)) && version >> 16 & 0xff >= 4, format_args!("{version:#x}"));
+        test.check(
+            "version",
+            (0x10..=0x1f).contains(&(version & 0xff)) && version >> 16 & 0xff >= 4,
+            format_args!("{version:#x}"),
+        );
         test.equal("TPR", read(apic::TPR), 0);
         test.equal("spurious: disabled", read(apic::SPURIOUS), 0xff);
         test.equal("DFR: flat", read(apic::DFR), u32::MAX);
         test.equal("LDR", read(apic::LDR), 0);
         for entry in [0x320, 0x330, 0x340, 0x350, 0x360, 0x370] {
-            test.check("entries masked at the start", read(entry) & apic::LVT_MASKED != 0, format_args!("{entry:#x} {:#x}", read(entry)));
+            test.check(
+                "entries masked at the start",
+                read(entry) & apic::LVT_MASKED != 0,
+                format_args!("{entry:#x} {:#x}", read(entry)),
+            );
         }
     }
 
@@ -62,7 +70,11 @@ mod guest {
         for (register, value, want) in list {
             write(register, value);
             let got = read(register);
-            test.check("keeps the bits it has", got == want, format_args!("{register:#x}: {value:#x} reads {got:#x}, want {want:#x}"));
+            test.check(
+                "keeps the bits it has",
+                got == want,
+                format_args!("{register:#x}: {value:#x} reads {got:#x}, want {want:#x}"),
+            );
         }
         write(apic::TPR, 0);
         write(apic::LVT_TIMER, apic::LVT_MASKED);
@@ -101,7 +113,11 @@ mod guest {
             <u32 as memory::Word>::try_read(base),
             <u64 as memory::Word>::try_read(base)
         );
-        println!("GUEST-INFO between registers: {:#x} {:#x}", memory::read::<u32>(base + 4), memory::read::<u32>(base + 2));
+        println!(
+            "GUEST-INFO between registers: {:#x} {:#x}",
+            memory::read::<u32>(base + 4),
+            memory::read::<u32>(base + 2)
+        );
         test.equal("by one byte", memory::read::<u8>(base), 0x20);
         memory::write(base, 0x30_u8);
         println!("GUEST-INFO TPR after a byte write {:#x}", read(apic::TPR));

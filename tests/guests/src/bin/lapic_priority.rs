@@ -112,10 +112,17 @@ mod guest {
         [0x40, 0x58, 0x90].into_iter().for_each(to_self);
         clock::delay(2);
         let now = [0x40, 0x58, 0x90].map(|vector| trap::interrupts(0, vector));
-        test.equal("only the higher class comes", [now[0] - before[0], now[1] - before[1], now[2] - before[2]], [0, 0, 1]);
+        test.equal(
+            "only the higher class comes",
+            [now[0] - before[0], now[1] - before[1], now[2] - before[2]],
+            [0, 0, 1],
+        );
         trap::hold(0);
         apic::end_of_interrupt();
-        test.holds("the others after the end of interrupt", clock::within(1000, || trap::interrupts(0, 0x40) > before[0] && trap::interrupts(0, 0x58) > before[1]));
+        test.holds(
+            "the others after the end of interrupt",
+            clock::within(1000, || trap::interrupts(0, 0x40) > before[0] && trap::interrupts(0, 0x58) > before[1]),
+        );
         rt::disable_interrupts();
         test.equal("nothing in service", apic::read(apic::PPR), 0);
     }

@@ -87,7 +87,16 @@ mod guest {
     /// Each step of the divider halves the speed.
     fn dividers(test: &mut Test) {
         apic::write(apic::LVT_TIMER, u32::from(VECTOR) | apic::LVT_MASKED);
-        for (setting, divider) in [(0b1011, 1_u32), (0b0000, 2), (0b0001, 4), (0b0010, 8), (0b0011, 16), (0b1000, 32), (0b1001, 64), (0b1010, 128)] {
+        for (setting, divider) in [
+            (0b1011, 1_u32),
+            (0b0000, 2),
+            (0b0001, 4),
+            (0b0010, 8),
+            (0b0011, 16),
+            (0b1000, 32),
+            (0b1001, 64),
+            (0b1010, 128),
+        ] {
             apic::write(apic::TIMER_DIVIDE, setting);
             test.equal("divider reads back", apic::read(apic::TIMER_DIVIDE), setting);
             let begin = rt::timestamp();
@@ -98,7 +107,11 @@ mod guest {
             apic::write(apic::TIMER_INITIAL, 0);
             // Xen's APIC bus: 100 MHz.
             let want = microseconds * 100 / u64::from(divider);
-            test.check("speed", counted > want / 4 && counted < want * 2 + 100, format_args!("divider {divider}: {counted} counts in {microseconds} us"));
+            test.check(
+                "speed",
+                counted > want / 4 && counted < want * 2 + 100,
+                format_args!("divider {divider}: {counted} counts in {microseconds} us"),
+            );
         }
     }
 }

@@ -58,7 +58,11 @@ mod guest {
         test.faults("end of interrupt other than 0", msr::try_write(0x80b, 1), GENERAL_PROTECTION);
         test.faults("error status other than 0", msr::try_write(0x828, 1), GENERAL_PROTECTION);
         test.faults("upper half", msr::try_write(0x808, 1 << 32), GENERAL_PROTECTION);
-        test.faults("reserved bits of the spurious register", msr::try_write(0x80f, 1 << 31 | 0x1ff), GENERAL_PROTECTION);
+        test.faults(
+            "reserved bits of the spurious register",
+            msr::try_write(0x80f, 1 << 31 | 0x1ff),
+            GENERAL_PROTECTION,
+        );
         test.faults("reserved bits of the timer's entry", msr::try_write(0x832, 1 << 31), GENERAL_PROTECTION);
         test.runs("end of interrupt", msr::try_write(0x80b, 0));
         test.runs("error status", msr::try_write(0x828, 0));

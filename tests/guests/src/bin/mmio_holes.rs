@@ -5,9 +5,9 @@
 #[cfg(target_os = "none")]
 mod guest {
     use guests::{Test, println};
+    use rt::Registers;
     use rt::memory::{self, Word};
     use rt::paging::{self, PRESENT, UNCACHED, WRITABLE};
-    use rt::Registers;
 
     guests::guest!("mmio_holes", run);
 
@@ -134,7 +134,11 @@ mod guest {
     fn strings(test: &mut Test) {
         let page = memory::take_pages(2);
         // rep movsb, movsd, movsq out of the hole; the destination fills with ones.
-        for (name, code, size) in [("REP MOVSB", &[0xf3, 0xa4][..], 1_u64), ("REP MOVSD", &[0xf3, 0xa5], 4), ("REP MOVSQ", &[0xf3, 0x48, 0xa5], 8)] {
+        for (name, code, size) in [
+            ("REP MOVSB", &[0xf3, 0xa4][..], 1_u64),
+            ("REP MOVSD", &[0xf3, 0xa5], 4),
+            ("REP MOVSQ", &[0xf3, 0x48, 0xa5], 8),
+        ] {
             (0..600).for_each(|word| memory::write(page + word * 8, 0_u64));
             let count = 100;
             let mut registers = Registers { rcx: count, rsi: WINDOW, rdi: page + 16, ..Default::default() };
@@ -147,7 +151,11 @@ mod guest {
             // Into the hole, across its page end.
             let mut registers = Registers { rcx: count, rsi: page, rdi: WINDOW + 0x1000 - 40, ..Default::default() };
             if execute(test, name, code, &mut registers) {
-                test.equal(name, (registers.rcx, registers.rsi, registers.rdi), (0, page + count * size, WINDOW + 0x1000 - 40 + count * size));
+                test.equal(
+                    name,
+                    (registers.rcx, registers.rsi, registers.rdi),
+                    (0, page + count * size, WINDOW + 0x1000 - 40 + count * size),
+                );
             }
         }
         let mut registers = Registers { rax: FILL, rcx: 64, rdi: WINDOW, ..Default::default() };
@@ -162,7 +170,11 @@ mod guest {
         let mut registers = Registers { rcx: 8, rsi: WINDOW, rdi: 0x0000_6000_0000_0000, ..Default::default() };
         let result = rt::execute(&[0xf3, 0xa4], &mut registers);
         let good = matches!(result, Err(fault) if fault.vector == 14 && fault.cr2 == 0x0000_6000_0000_0000);
-        test.check("MOVS to an unmapped page", good && registers.rcx == 8, format_args!("{result:?} rcx {}", registers.rcx));
+        test.check(
+            "MOVS to an unmapped page",
+            good && registers.rcx == 8,
+            format_args!("{result:?} rcx {}", registers.rcx),
+        );
         println!("GUEST-INFO hole at {HOLE:#x} done");
     }
 }

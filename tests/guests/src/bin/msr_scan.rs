@@ -27,7 +27,8 @@ mod guest {
     fn run(test: &mut Test) {
         let mut readable = 0_u32;
         let mut writable = 0_u32;
-        let watched = [0x1b, 0x277, 0xc000_0080, 0xc000_0081, 0xc000_0082, 0xc000_0101].map(|index| (index, msr::read(index)));
+        let watched =
+            [0x1b, 0x277, 0xc000_0080, 0xc000_0081, 0xc000_0082, 0xc000_0101].map(|index| (index, msr::read(index)));
         for (first, end) in RANGES {
             for index in first..end {
                 match msr::try_read(index) {
@@ -60,7 +61,8 @@ mod guest {
     }
 
     fn check_fault(test: &mut Test, what: &'static str, index: u32, result: Result<(), rt::Fault>) {
-        let good = result.is_ok() || matches!(result, Err(fault) if fault.vector == GENERAL_PROTECTION && fault.error == 0);
+        let good =
+            result.is_ok() || matches!(result, Err(fault) if fault.vector == GENERAL_PROTECTION && fault.error == 0);
         test.check(what, good, format_args!("{index:#x}: {result:?}"));
     }
 

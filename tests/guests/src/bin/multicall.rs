@@ -59,7 +59,11 @@ mod guest {
         test.equal("the first was done", memory::read::<u64>(at + 8), version);
         test.fails("entry across the end", call::raw(Hypercall::Multicall, [at + 32, 1, 0, 0, 0]), Errno::EFAULT);
         test.fails("no list", call::raw(Hypercall::Multicall, [0x0000_6000_0000_0000, 1, 0, 0, 0]), Errno::EFAULT);
-        test.fails("a huge list", call::raw(Hypercall::Multicall, [window + 4096, 0xffff_ffff, 0, 0, 0]), Errno::EFAULT);
+        test.fails(
+            "a huge list",
+            call::raw(Hypercall::Multicall, [window + 4096, 0xffff_ffff, 0, 0, 0]),
+            Errno::EFAULT,
+        );
         // A read-only list: the result cannot be stored.
         rt::paging::map(window, page, rt::paging::PRESENT);
         test.fails("read-only list", call::raw(Hypercall::Multicall, [at, 1, 0, 0, 0]), Errno::EFAULT);

@@ -48,7 +48,11 @@ mod guest {
         if let Ok(short) = u8::try_from(port) {
             let mut registers = Registers { rax: fill, ..Default::default() };
             execute(test, "IN with a constant port", &[0xe4, short], &mut registers);
-            test.check("IN with a constant port", registers.rax == fill | 0xff, format_args!("{port:#x}: {:#x}", registers.rax));
+            test.check(
+                "IN with a constant port",
+                registers.rax == fill | 0xff,
+                format_args!("{port:#x}: {:#x}", registers.rax),
+            );
         }
         strings(test, port);
         if role() == Role::Guest || port == 0x80 {
@@ -84,7 +88,8 @@ mod guest {
         // Into nothing: the fault names the address, and the count so far.
         let mut registers = Registers { rcx: 4, rdx: port.into(), rdi: 0x0000_6000_0000_0000, ..Default::default() };
         let result = rt::execute(&[0xf3, 0x6c], &mut registers);
-        let good = matches!(result, Err(fault) if fault.vector == 14 && fault.cr2 == 0x0000_6000_0000_0000) && registers.rcx == 4;
+        let good = matches!(result, Err(fault) if fault.vector == 14 && fault.cr2 == 0x0000_6000_0000_0000)
+            && registers.rcx == 4;
         test.check("INSB to an unmapped page", good, format_args!("{port:#x}: {result:?} rcx {}", registers.rcx));
         if role() == Role::Guest {
             let mut registers = Registers { rcx: 5, rdx: port.into(), rsi: page, ..Default::default() };

@@ -13,7 +13,8 @@ mod guest {
 
     guests::guest!("register_leak", run);
 
-    const MSRS: [u32; 10] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0102, 0x174, 0x175, 0x176, 0x1d9];
+    const MSRS: [u32; 10] =
+        [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0102, 0x174, 0x175, 0x176, 0x1d9];
     /// FXSAVE64 [RBX], FXRSTOR64 [RBX], XSAVE64 [RBX], XRSTOR64 [RBX]
     const FXSAVE: &[u8] = &[0x48, 0x0f, 0xae, 0x03];
     const XSAVE: &[u8] = &[0x48, 0x0f, 0xae, 0x23];
@@ -23,7 +24,16 @@ mod guest {
 
     /// What a vCPU finds: each word is 0 if it is clean.
     const FINDINGS: usize = 8;
-    const NAMES: [&str; FINDINGS] = ["MSRs", "TSC_AUX", "debug registers", "x87 and SSE registers", "x87 control", "MXCSR", "AVX registers", "PKRU"];
+    const NAMES: [&str; FINDINGS] = [
+        "MSRs",
+        "TSC_AUX",
+        "debug registers",
+        "x87 and SSE registers",
+        "x87 control",
+        "MXCSR",
+        "AVX registers",
+        "PKRU",
+    ];
     static FOUND: [AtomicU64; FINDINGS] = [const { AtomicU64::new(u64::MAX) }; FINDINGS];
 
     fn note(place: usize, value: u64) {

@@ -29,12 +29,19 @@ mod guest {
         } else {
             test.succeeds("pin_override", result);
             test.succeeds("undone", call::sched(SchedOp::PinOverride, &mut SchedPinOverride { pcpu: -1 }));
-            test.fails("no such CPU", call::sched(SchedOp::PinOverride, &mut SchedPinOverride { pcpu: 9999 }), Errno::EINVAL);
+            test.fails(
+                "no such CPU",
+                call::sched(SchedOp::PinOverride, &mut SchedPinOverride { pcpu: 9999 }),
+                Errno::EINVAL,
+            );
         }
     }
 
     fn poll_at(address: u64, count: u32, timeout: u64) -> i64 {
-        call::sched(SchedOp::Poll, &mut SchedPoll { ports: GuestPtr::from_address(address), nr_ports: count, timeout, ..Default::default() })
+        call::sched(
+            SchedOp::Poll,
+            &mut SchedPoll { ports: GuestPtr::from_address(address), nr_ports: count, timeout, ..Default::default() },
+        )
     }
 
     fn poll(test: &mut Test, shared: Shared) {

@@ -61,7 +61,11 @@ mod guest {
             rt::enable_interrupts();
             let back = clock::within(5000, || trap::interrupts(0, BACK) == round);
             rt::disable_interrupts();
-            test.check("there and back", back, format_args!("round {round}: {} {}", trap::interrupts(1, VECTOR), trap::interrupts(0, BACK)));
+            test.check(
+                "there and back",
+                back,
+                format_args!("round {round}: {} {}", trap::interrupts(1, VECTOR), trap::interrupts(0, BACK)),
+            );
             if !back {
                 return;
             }

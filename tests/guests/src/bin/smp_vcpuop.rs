@@ -26,7 +26,16 @@ mod guest {
 
     fn context(state: rt::StartState) -> VcpuHvmContext {
         let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_64B, ..Default::default() };
-        context.set(&VcpuHvmX86_64 { rip: state.rip, rsp: state.rsp, rflags: 2, cr0: state.cr0, cr3: state.cr3, cr4: state.cr4, efer: state.efer, ..Default::default() });
+        context.set(&VcpuHvmX86_64 {
+            rip: state.rip,
+            rsp: state.rsp,
+            rflags: 2,
+            cr0: state.cr0,
+            cr3: state.cr3,
+            cr4: state.cr4,
+            efer: state.efer,
+            ..Default::default()
+        });
         context
     }
 
@@ -62,7 +71,11 @@ mod guest {
         ];
         for state in bad {
             let result = call::vcpu(VcpuOp::Initialise, 1, &mut context(state));
-            test.check("bad context", result == guests::check::error(Errno::EINVAL), format_args!("{state:x?}: {result}"));
+            test.check(
+                "bad context",
+                result == guests::check::error(Errno::EINVAL),
+                format_args!("{state:x?}: {result}"),
+            );
         }
         let mut unknown = context(state);
         unknown.mode = 7;

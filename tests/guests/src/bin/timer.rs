@@ -31,7 +31,11 @@ mod guest {
     }
 
     fn set(deadline: u64, flags: u32) -> i64 {
-        call::vcpu(VcpuOp::SetSingleshotTimer, 0, &mut SetSingleshotTimer { timeout_abs_ns: deadline, flags, ..Default::default() })
+        call::vcpu(
+            VcpuOp::SetSingleshotTimer,
+            0,
+            &mut SetSingleshotTimer { timeout_abs_ns: deadline, flags, ..Default::default() },
+        )
     }
 
     fn fires(shared: Shared, port: u32) -> bool {
@@ -44,7 +48,11 @@ mod guest {
             test.succeeds("set", set(deadline, VCPU_SSHOTTMR_FUTURE));
             test.holds("fires", fires(shared, port));
             let now = shared.vcpu(0).now();
-            test.check("not before its time", now >= deadline, format_args!("{} ns early", deadline.saturating_sub(now)));
+            test.check(
+                "not before its time",
+                now >= deadline,
+                format_args!("{} ns early", deadline.saturating_sub(now)),
+            );
         }
         clock::delay(30);
         test.holds("once only", !shared.is_pending(port));

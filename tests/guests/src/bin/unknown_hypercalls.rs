@@ -19,13 +19,31 @@ mod guest {
 
     fn run(test: &mut Test) {
         let refusal = check::error(Errno::ENOSYS);
-        let many = (0..256).chain((8..64).map(|bit| 1 << bit)).chain((8..64).map(|bit| 1 << bit | 17)).chain([u64::MAX]);
+        let many =
+            (0..256).chain((8..64).map(|bit| 1 << bit)).chain((8..64).map(|bit| 1 << bit | 17)).chain([u64::MAX]);
         for number in many {
             let known = TABLE.iter().any(|row| row.number == number) || OTHERS.contains(&number);
             if known && !ABSENT.contains(&number) {
                 continue;
             }
-            let mut registers = Registers { rax: number, rbx: 1, rcx: 2, rdx: 3, rsi: 4, rdi: 5, rbp: 6, r8: 7, r9: 8, r10: 9, r11: 10, r12: 11, r13: 12, r14: 13, r15: 14, ..Default::default() };
+            let mut registers = Registers {
+                rax: number,
+                rbx: 1,
+                rcx: 2,
+                rdx: 3,
+                rsi: 4,
+                rdi: 5,
+                rbp: 6,
+                r8: 7,
+                r9: 8,
+                r10: 9,
+                r11: 10,
+                r12: 11,
+                r13: 12,
+                r14: 13,
+                r15: 14,
+                ..Default::default()
+            };
             let before = registers;
             let result = rt::execute(VMMCALL, &mut registers);
             let good = result.is_ok() && registers.rax.cast_signed() == refusal;

@@ -53,8 +53,15 @@ mod guest {
             trap::on_interrupt(vector, acknowledge);
         }
         rt::apic::enable();
-        test.succeeds("callback vector", call::set_parameter(HvmParam::CallbackIrq, CallbackVia::Vector(CALLBACK).to_value()));
-        test.equal("read back", call::get_parameter(HvmParam::CallbackIrq), Ok(CallbackVia::Vector(CALLBACK).to_value()));
+        test.succeeds(
+            "callback vector",
+            call::set_parameter(HvmParam::CallbackIrq, CallbackVia::Vector(CALLBACK).to_value()),
+        );
+        test.equal(
+            "read back",
+            call::get_parameter(HvmParam::CallbackIrq),
+            Ok(CallbackVia::Vector(CALLBACK).to_value()),
+        );
         acknowledge();
         let _stale = shared.take_pending(port);
         test.equal("one interrupt, past the APIC", raise(shared, port, CALLBACK), (1, 0));
@@ -135,7 +142,10 @@ mod guest {
         test.succeeds("vector 16", event::upcall_vector(0, 16));
         test.succeeds("vector 255", event::upcall_vector(0, 255));
         for via in [3_u64 << 56, 0xff << 56] {
-            guests::println!("GUEST-INFO callback {via:#x} answers {}", call::set_parameter(HvmParam::CallbackIrq, via));
+            guests::println!(
+                "GUEST-INFO callback {via:#x} answers {}",
+                call::set_parameter(HvmParam::CallbackIrq, via)
+            );
         }
     }
 }

@@ -6,7 +6,9 @@
 mod guest {
     use guests::shared::{self, Shared};
     use guests::{Test, call, clock, environment, event, println};
-    use public_abi::vcpu::{RUNSTATE_UPDATE, RegisterMemoryArea, RegisterVcpuInfo, RunstateInfo, VcpuHvmContext, VcpuOp};
+    use public_abi::vcpu::{
+        RUNSTATE_UPDATE, RegisterMemoryArea, RegisterVcpuInfo, RunstateInfo, VcpuHvmContext, VcpuOp,
+    };
     use public_abi::{Errno, Hypercall};
     use rt::memory;
 
@@ -26,7 +28,11 @@ mod guest {
             }
         }
         test.fails("unknown", call::raw(Hypercall::VcpuOp, [99, 0, 0, 0, 0]), Errno::ENOSYS);
-        test.fails("initialise a running vCPU", call::vcpu(VcpuOp::Initialise, 0, &mut VcpuHvmContext::default()), Errno::EEXIST);
+        test.fails(
+            "initialise a running vCPU",
+            call::vcpu(VcpuOp::Initialise, 0, &mut VcpuHvmContext::default()),
+            Errno::EEXIST,
+        );
         let result = call::vcpu(VcpuOp::GetPhysid, 0, &mut 0_u64);
         println!("GUEST-INFO get_physid answers {result}");
         test.check("get_physid", result < 0, result);

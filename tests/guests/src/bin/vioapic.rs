@@ -77,7 +77,13 @@ mod guest {
         memory::write(IO_APIC, 1_u32);
         let whole: u32 = memory::read(WINDOW);
         test.equal("by a byte", memory::read::<u8>(WINDOW), whole as u8);
-        println!("GUEST-INFO by 2 bytes {:x?}, by 8 bytes {:x?}, at +1 {:x?}, at +2 {:x?}", u16::try_read(WINDOW), u64::try_read(WINDOW), u8::try_read(WINDOW + 1), u16::try_read(WINDOW + 2));
+        println!(
+            "GUEST-INFO by 2 bytes {:x?}, by 8 bytes {:x?}, at +1 {:x?}, at +2 {:x?}",
+            u16::try_read(WINDOW),
+            u64::try_read(WINDOW),
+            u8::try_read(WINDOW + 1),
+            u16::try_read(WINDOW + 2)
+        );
         memory::write(IO_APIC, 0_u8);
         test.equal("index by a byte", memory::read::<u32>(IO_APIC), 0);
         for offset in (0x20..0x1000).step_by(4) {

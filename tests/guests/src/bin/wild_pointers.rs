@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "none")]
 mod guest {
-    use guests::{Test, call, check};
+    use guests::{Role, Test, call, check, role};
     use public_abi::event_channel::EventChannelOp;
     use public_abi::grant_table::GrantTableOp;
     use public_abi::hvm_op::HvmOp;
@@ -13,8 +13,8 @@ mod guest {
     use public_abi::vcpu::VcpuOp;
     use public_abi::version::VersionOp;
     use public_abi::{Errno, Hypercall};
-    use rt::paging::{self, PRESENT, WRITABLE};
     use rt::memory;
+    use rt::paging::{self, PRESENT, WRITABLE};
 
     guests::guest!("wild_pointers", run);
 
@@ -59,32 +59,73 @@ mod guest {
     fn structures(test: &mut Test, pointer: u64) {
         let mut faulty = |call: Hypercall, name: &'static str, arguments: [u64; 5]| {
             let result = call::raw(call, arguments);
-            test.check(name, result == check::error(Errno::EFAULT), format_args!("{} at {pointer:#x}: {result}", call.name()));
+            test.check(
+                name,
+                result == check::error(Errno::EFAULT),
+                format_args!("{} at {pointer:#x}: {result}", call.name()),
+            );
         };
-        for operation in [MemoryOp::CurrentReservation, MemoryOp::MaximumReservation, MemoryOp::MaximumGpfn, MemoryOp::AddToPhysmap, MemoryOp::MemoryMap, MemoryOp::RemoveFromPhysmap, MemoryOp::AddToPhysmapBatch,
-            MemoryOp::AcquireResource] {
+        for operation in [
+            MemoryOp::CurrentReservation,
+            MemoryOp::MaximumReservation,
+            MemoryOp::MaximumGpfn,
+            MemoryOp::AddToPhysmap,
+            MemoryOp::MemoryMap,
+            MemoryOp::RemoveFromPhysmap,
+            MemoryOp::AddToPhysmapBatch,
+        ] {
             faulty(Hypercall::MemoryOp, operation.name(), [operation.number().into(), pointer, 0, 0, 0]);
         }
         for operation in EventChannelOp::ALL {
             faulty(Hypercall::EventChannelOp, operation.name(), [operation.number().into(), pointer, 0, 0, 0]);
         }
-        for operation in [SchedOp::Shutdown, SchedOp::Poll, SchedOp::ShutdownCode, SchedOp::Watchdog, SchedOp::RemoteShutdown] {
+        for operation in
+            [SchedOp::Shutdown, SchedOp::Poll, SchedOp::ShutdownCode, SchedOp::Watchdog, SchedOp::RemoteShutdown]
+        {
             faulty(Hypercall::SchedOp, operation.name(), [operation.number().into(), pointer, 0, 0, 0]);
         }
-        for operation in [VcpuOp::RegisterVcpuInfo, VcpuOp::SetSingleshotTimer, VcpuOp::GetRunstateInfo, VcpuOp::RegisterRunstateMemoryArea,
-            VcpuOp::RegisterVcpuTimeMemoryArea, VcpuOp::SetPeriodicTimer] {
+        for operation in [
+            VcpuOp::RegisterVcpuInfo,
+            VcpuOp::SetSingleshotTimer,
+            VcpuOp::GetRunstateInfo,
+            VcpuOp::RegisterRunstateMemoryArea,
+            VcpuOp::RegisterVcpuTimeMemoryArea,
+            VcpuOp::SetPeriodicTimer,
+        ] {
             faulty(Hypercall::VcpuOp, operation.name(), [operation.number().into(), 0, pointer, 0, 0]);
         }
         for operation in [HvmOp::SetParam, HvmOp::GetParam, HvmOp::SetEvtchnUpcallVector, HvmOp::GetTime] {
             faulty(Hypercall::HvmOp, operation.name(), [operation.number().into(), pointer, 0, 0, 0]);
         }
-        for operation in [GrantTableOp::QuerySize, GrantTableOp::SetupTable, GrantTableOp::SetVersion, GrantTableOp::GetVersion, GrantTableOp::Copy,
-            GrantTableOp::MapGrantRef, GrantTableOp::UnmapGrantRef, GrantTableOp::SwapGrantRef] {
+        for operation in [
+            GrantTableOp::QuerySize,
+            GrantTableOp::SetupTable,
+            GrantTableOp::SetVersion,
+            GrantTableOp::GetVersion,
+            GrantTableOp::Copy,
+            GrantTableOp::MapGrantRef,
+            GrantTableOp::UnmapGrantRef,
+            GrantTableOp::SwapGrantRef,
+        ] {
             faulty(Hypercall::GrantTableOp, operation.name(), [operation.number().into(), pointer, 1, 0, 0]);
         }
-        for operation in [VersionOp::ExtraVersion, VersionOp::CompileInfo, VersionOp::Capabilities, VersionOp::Changeset, VersionOp::PlatformParameters,
-            VersionOp::GetFeatures, VersionOp::GuestHandle, VersionOp::Commandline, VersionOp::BuildId] {
+        for operation in [
+            VersionOp::ExtraVersion,
+            VersionOp::CompileInfo,
+            VersionOp::Capabilities,
+            VersionOp::Changeset,
+            VersionOp::PlatformParameters,
+            VersionOp::GetFeatures,
+            VersionOp::GuestHandle,
+            VersionOp::Commandline,
+        ] {
             faulty(Hypercall::XenVersion, operation.name(), [operation.number().into(), pointer, 0, 0, 0]);
+        }
+        if role() == Role::Control {
+            // A guest is refused both before its pointer is looked at.
+            let (acquire, build) = (MemoryOp::AcquireResource, VersionOp::BuildId);
+            faulty(Hypercall::MemoryOp, acquire.name(), [acquire.number().into(), pointer, 0, 0, 0]);
+            faulty(Hypercall::XenVersion, build.name(), [build.number().into(), pointer, 0, 0, 0]);
         }
         faulty(Hypercall::Multicall, "multicall", [pointer, 1, 0, 0, 0]);
         faulty(Hypercall::Domctl, "domctl", [pointer, 0, 0, 0, 0]);
@@ -95,13 +136,27 @@ mod guest {
     /// Every call and every small sub-operation: never a success that would mean that it read something.
     fn plain(test: &mut Test, pointer: u64) {
         for row in public_abi::hypercall::TABLE {
-            if matches!(row.call, Hypercall::SchedOp | Hypercall::SetTimerOp | Hypercall::VcpuOp | Hypercall::VmAssist) {
+            if matches!(row.call, Hypercall::SchedOp | Hypercall::SetTimerOp | Hypercall::VcpuOp | Hypercall::VmAssist)
+            {
                 // Successes without a structure; their pointers are in `structures`.
                 continue;
             }
             for command in 0..64 {
-                let first_is_pointer = matches!(row.call, Hypercall::PlatformOp | Hypercall::Sysctl | Hypercall::Domctl | Hypercall::Multicall | Hypercall::XsmOp);
-                let arguments = if first_is_pointer { [pointer, 1, pointer, pointer, pointer] } else if row.call == Hypercall::ConsoleIo { [command, 8, pointer, 0, 0] } else { [command, pointer, 1, pointer, pointer] };
+                let first_is_pointer = matches!(
+                    row.call,
+                    Hypercall::PlatformOp
+                        | Hypercall::Sysctl
+                        | Hypercall::Domctl
+                        | Hypercall::Multicall
+                        | Hypercall::XsmOp
+                );
+                let arguments = if first_is_pointer {
+                    [pointer, 1, pointer, pointer, pointer]
+                } else if row.call == Hypercall::ConsoleIo {
+                    [command, 8, pointer, 0, 0]
+                } else {
+                    [command, pointer, 1, pointer, pointer]
+                };
                 let result = call::raw(row.call, arguments);
                 let harmless = result < 0 || without_structure(row.call, command);
                 test.check("wild pointer", harmless, format_args!("{} {command} at {pointer:#x}: {result}", row.name));

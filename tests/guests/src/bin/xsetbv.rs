@@ -14,7 +14,10 @@ mod guest {
     const OSXSAVE: u64 = 1 << 18;
 
     fn set(index: u64, value: u64) -> Result<(), rt::Fault> {
-        rt::execute(XSETBV, &mut Registers { rax: value & 0xffff_ffff, rdx: value >> 32, rcx: index, ..Default::default() })
+        rt::execute(
+            XSETBV,
+            &mut Registers { rax: value & 0xffff_ffff, rdx: value >> 32, rcx: index, ..Default::default() },
+        )
     }
 
     fn get() -> u64 {
@@ -58,7 +61,11 @@ mod guest {
         for index in [1, 2, 0xffff_ffff] {
             test.faults("no such register", set(index, 3), GENERAL_PROTECTION);
         }
-        test.faults("ring 3", rt::execute_user(XSETBV, &mut Registers { rax: 3, ..Default::default() }), GENERAL_PROTECTION);
+        test.faults(
+            "ring 3",
+            rt::execute_user(XSETBV, &mut Registers { rax: 3, ..Default::default() }),
+            GENERAL_PROTECTION,
+        );
         let mut registers = Registers::default();
         test.runs("XGETBV in ring 3", rt::execute_user(XGETBV, &mut registers));
         test.equal("XGETBV in ring 3", registers.rax, 3);
