@@ -5,7 +5,13 @@
 //! plain addresses and are safe to call in the sense that a guest has nothing but itself to break: that is its purpose.
 
 #![no_std]
-#![expect(unsafe_code, reason = "this crate is the guests' contact with the machine; every block says why it is sound")]
+#![cfg_attr(
+    target_os = "none",
+    expect(
+        unsafe_code,
+        reason = "this crate is the guests' contact with the machine; every block says why it is sound"
+    )
+)]
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod ap;

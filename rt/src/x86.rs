@@ -128,3 +128,17 @@ registers! {
     dr6, set_dr6, "dr6";
     dr7, set_dr7, "dr7";
 }
+
+/// Tells an instruction-counting emulator that a measured operation begins (`nopl 0x4b4d0001(%rax)`).
+#[inline]
+pub fn marker_begin() {
+    // SAFETY: a NOP.
+    unsafe { asm!("nop dword ptr [rax + 0x4b4d0001]", options(nomem, nostack, preserves_flags)) };
+}
+
+/// Tells an instruction-counting emulator that a measured operation has ended (`nopl 0x4b4d0002(%rax)`).
+#[inline]
+pub fn marker_end() {
+    // SAFETY: a NOP.
+    unsafe { asm!("nop dword ptr [rax + 0x4b4d0002]", options(nomem, nostack, preserves_flags)) };
+}

@@ -92,5 +92,8 @@ pub fn get_parameter(parameter: HvmParam) -> Result<u64, i64> {
 
 /// Sets a parameter of this domain; the hypercall's result.
 pub fn set_parameter(parameter: HvmParam, value: u64) -> i64 {
-    hvm(HvmOp::SetParam, &mut HvmParamRequest { domid: DOMID_SELF, index: parameter.number(), value, ..Default::default() })
+    hvm(
+        HvmOp::SetParam,
+        &mut HvmParamRequest { domid: DOMID_SELF, index: parameter.number(), value, ..Default::default() },
+    )
 }

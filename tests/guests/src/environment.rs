@@ -4,7 +4,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use public_abi::Hypercall;
 use public_abi::vcpu::VcpuOp;
-use public_abi::x86::cpuid::{FIRST_LEAF, HvmFeatures, LEAF_HVM, LEAF_STEP, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX};
+use public_abi::version::VersionOp;
+use public_abi::x86::cpuid::{
+    FIRST_LEAF, HvmFeatures, LEAF_HVM, LEAF_STEP, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX,
+};
 use public_abi::x86::{HvmMemmapEntry, HvmStartInfo, SIF_INITDOMAIN};
 use rt::memory;
 
@@ -76,10 +79,10 @@ pub fn option(key: &str) -> Option<u64> {
             let same = (0..).zip(key.bytes()).all(|(offset, byte)| at(word + offset) == byte);
             let value = word + key.len() as u64;
             if same && at(value) == b'=' && value + 1 < index {
-                let digits = (value + 1..index).map(|place| at(place));
-                return digits.map(|digit| u64::from(digit.wrapping_sub(b'0'))).try_fold(0_u64, |sum, digit| {
-                    (digit < 10).then(|| sum.wrapping_mul(10).wrapping_add(digit))
-                });
+                let digits = (value + 1..index).map(at);
+                return digits
+                    .map(|digit| u64::from(digit.wrapping_sub(b'0')))
+                    .try_fold(0_u64, |sum, digit| (digit < 10).then(|| sum.wrapping_mul(10).wrapping_add(digit)));
             }
             word = index + 1;
         }
@@ -115,8 +118,17 @@ pub fn domain_id() -> Option<u16> {
 /// Number of this domain's vCPUs, up to what this library can start.
 #[must_use]
 pub fn vcpus() -> u32 {
-    let exists = |vcpu: &u32| {
-        call::raw(Hypercall::VcpuOp, [u64::from(VcpuOp::IsUp.number()), u64::from(*vcpu), 0, 0, 0]) >= 0
-    };
+    let exists =
+        |vcpu: &u32| call::raw(Hypercall::VcpuOp, [u64::from(VcpuOp::IsUp.number()), u64::from(*vcpu), 0, 0, 0]) >= 0;
     (0..rt::MAX_CPUS as u32).take_while(exists).count() as u32
+}
+
+/// Whether the hypervisor calls itself Oxen in its extra version or changeset. Some expectations are stricter there than
+/// what Xen was seen to do.
+#[must_use]
+pub fn is_oxen() -> bool {
+    [VersionOp::ExtraVersion, VersionOp::Changeset].into_iter().any(|operation| {
+        let mut text = [0_u8; 64];
+        call::version(operation, &mut text) == 0 && text.windows(4).any(|window| window.eq_ignore_ascii_case(b"oxen"))
+    })
 }

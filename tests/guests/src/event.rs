@@ -1,13 +1,11 @@
 //! Event channels: making ports.
 
 use public_abi::domid::DOMID_SELF;
-use public_abi::event_channel::{
-    AllocUnbound, BindInterdomain, BindIpi, BindVirq, EventChannelOp, Status,
-};
+use public_abi::event_channel::{AllocUnbound, BindInterdomain, BindIpi, BindVirq, EventChannelOp, Status};
 use public_abi::hvm_op::{EvtchnUpcallVector, HvmOp};
 use public_abi::virq::Virq;
 
-use crate::call;
+use crate::{call, clock};
 
 /// A port that this domain sends to itself with.
 ///
@@ -58,6 +56,15 @@ pub fn status(port: u32) -> Result<(u32, u32, [u32; 2]), i64> {
         0 => Ok((status.status, status.vcpu, status.u)),
         error => Err(error),
     }
+}
+
+/// Sets the vector for this vCPU, and takes the one upcall that Xen makes up when the vector changes.
+pub fn use_upcall_vector(vector: u8) -> i64 {
+    let result = upcall_vector(rt::cpu_index() as u32, vector);
+    rt::enable_interrupts();
+    clock::delay(1);
+    rt::disable_interrupts();
+    result
 }
 
 /// Sets the vector by which a vCPU is told of events.

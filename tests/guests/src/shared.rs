@@ -164,12 +164,11 @@ pub fn nanoseconds(time: &VcpuTimeInfo, tsc: u64) -> u64 {
     let difference = u128::from(tsc.wrapping_sub(time.tsc_timestamp));
     let shifted =
         if time.tsc_shift >= 0 { difference << time.tsc_shift } else { difference >> time.tsc_shift.unsigned_abs() };
-    time.system_time.wrapping_add((shifted * u128::from(time.tsc_to_system_mul) >> 32) as u64)
+    time.system_time.wrapping_add(((shifted * u128::from(time.tsc_to_system_mul)) >> 32) as u64)
 }
 
 /// XENMEM_add_to_physmap for this domain; the hypercall's result.
 pub fn map_space(space: MapSpace, index: u64, gfn: u64) -> i64 {
-    let mut request =
-        AddToPhysmap { domid: DOMID_SELF, size: 0, space: space.number(), idx: index, gpfn: gfn };
+    let mut request = AddToPhysmap { domid: DOMID_SELF, size: 0, space: space.number(), idx: index, gpfn: gfn };
     call::memory(MemoryOp::AddToPhysmap, &mut request)
 }

@@ -19,6 +19,8 @@ pub(crate) enum Verdict {
     Broken(String),
     /// The time limit passed.
     TimedOut,
+    /// Ctrl-C or another request to end; with what was reached.
+    Interrupted(String),
 }
 
 /// Highest status of a script that is passed through.
@@ -32,7 +34,7 @@ impl Verdict {
             Self::Failed(_) => 1,
             Self::HypervisorPanic => 120,
             Self::Dom0Crash => 121,
-            Self::Broken(_) => 122,
+            Self::Broken(_) | Self::Interrupted(_) => 122,
             Self::TimedOut => 124,
         }
     }
@@ -53,6 +55,7 @@ impl Verdict {
             Self::HypervisorPanic => "the hypervisor panicked".to_owned(),
             Self::Dom0Crash => "dom0 crashed".to_owned(),
             Self::Failed(reason) | Self::Broken(reason) => reason.clone(),
+            Self::Interrupted(reached) => format!("interrupted; {reached}"),
             Self::TimedOut => "the time limit passed".to_owned(),
         }
     }

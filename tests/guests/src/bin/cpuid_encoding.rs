@@ -9,8 +9,8 @@ mod guest {
     use guests::code::{CPUID, RET, VMMCALL};
     use guests::{Test, environment};
     use public_abi::Hypercall;
-    use rt::{Registers, memory, paging};
     use rt::trap::{INVALID_OPCODE, PAGE_FAULT};
+    use rt::{Registers, memory, paging};
 
     guests::guest!("cpuid_encoding", run);
 
@@ -38,15 +38,31 @@ mod guest {
         let base = environment::xen_leaves().unwrap_or(0x4000_0000);
         let want = rt::cpuid(base, 0);
         let lists: [&[u8]; 14] = [
-            &[], &[0x66], &[0xf2], &[0xf3], &[0x67], &[0x2e], &[0x3e], &[0x64], &[0x65], &[0x40], &[0x48], &[0x66, 0x66, 0x66],
-            &[0xf2, 0x66, 0x4f], &[0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x48],
+            &[],
+            &[0x66],
+            &[0xf2],
+            &[0xf3],
+            &[0x67],
+            &[0x2e],
+            &[0x3e],
+            &[0x64],
+            &[0x65],
+            &[0x40],
+            &[0x48],
+            &[0x66, 0x66, 0x66],
+            &[0xf2, 0x66, 0x4f],
+            &[0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x48],
         ];
         for prefix in lists {
             let mut registers = Registers { rax: u64::from(base), ..Default::default() };
             let result = with_prefix(prefix, CPUID, &mut registers);
             let got = [registers.rax, registers.rbx, registers.rcx, registers.rdx];
             let good = result.is_ok() && got == want.map(u64::from) && registers.r15 == MARKED;
-            test.check("CPUID with prefix", good, format_args!("{prefix:x?}: {result:?} {got:x?}, then {:#x}", registers.r15));
+            test.check(
+                "CPUID with prefix",
+                good,
+                format_args!("{prefix:x?}: {result:?} {got:x?}, then {:#x}", registers.r15),
+            );
         }
     }
 
@@ -75,7 +91,14 @@ mod guest {
         for (window, page) in (WINDOW..).step_by(0x1000).zip(pages) {
             paging::map(window, page, paging::PRESENT | paging::WRITABLE);
         }
-        for (instruction, before) in [(CPUID, 1_u64), (CPUID, 2), (VMMCALL, 1), (VMMCALL, 2), (&[0x66, 0x48, 0x0f, 0xa2][..], 1), (&[0x66, 0x48, 0x0f, 0xa2][..], 3)] {
+        for (instruction, before) in [
+            (CPUID, 1_u64),
+            (CPUID, 2),
+            (VMMCALL, 1),
+            (VMMCALL, 2),
+            (&[0x66, 0x48, 0x0f, 0xa2][..], 1),
+            (&[0x66, 0x48, 0x0f, 0xa2][..], 3),
+        ] {
             let start = WINDOW + 0x1000 - before;
             memory::write_bytes(start, instruction);
             memory::write_bytes(start + instruction.len() as u64, MARK);
@@ -86,7 +109,11 @@ mod guest {
             let result = rt::execute_at(start, &mut registers);
             let value = if is_call { registers.rax > 0x4_0000 } else { registers.rbx == u64::from(want[1]) };
             let good = result.is_ok() && value && registers.r15 == MARKED;
-            test.check("across a page end", good, format_args!("{instruction:x?} {before} bytes before: {result:?} {registers:x?}"));
+            test.check(
+                "across a page end",
+                good,
+                format_args!("{instruction:x?} {before} bytes before: {result:?} {registers:x?}"),
+            );
         }
         // The second page gone: the fetch faults, whatever was there before.
         let start = WINDOW + 0xfff;

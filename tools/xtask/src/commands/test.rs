@@ -33,6 +33,9 @@ pub(crate) fn run(paths: &Paths, args: &TestArgs) -> ExitCode {
     let filter = args.filter.as_deref();
     let overrides = Overrides { hypervisor: args.hypervisor, tools: args.tools };
     for layer in 1..=4 {
+        if report.interrupted {
+            break;
+        }
         if !args.layer.is_empty() && !args.layer.contains(&layer) {
             continue;
         }

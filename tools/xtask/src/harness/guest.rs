@@ -131,7 +131,7 @@ impl GuestWatch {
             return Verdict::TimedOut;
         }
         match end {
-            End::Interrupted => return Verdict::Broken("interrupted".to_owned()),
+            End::Interrupted => return Verdict::Interrupted("before the verdict".to_owned()),
             End::Exited { status, messages } if !status.success() => {
                 return Verdict::Broken(format!("QEMU ended ({status}): {messages}"));
             }

@@ -131,7 +131,7 @@ impl Watch {
             None => "dom0's init was never reached".to_owned(),
         };
         Verdict::Broken(match end {
-            End::Interrupted => format!("interrupted; {reached}"),
+            End::Interrupted => return Verdict::Interrupted(reached),
             End::Stopped if self.quit => format!("ended by Ctrl-A X; {reached}"),
             End::Stopped => format!("the machine was stopped; {reached}"),
             End::Exited { status, messages } if messages.is_empty() => {

@@ -7,7 +7,9 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,6 +115,39 @@ impl Drop for Guard {
     }
 }
 
+/// Requests to end.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// While it lives the loop hears the requests to end; at other times they end xtask as they would end any program.
+struct SignalsWatched {
+    unwatched: &'static Arc<AtomicBool>,
+}
+
+impl SignalsWatched {
+    fn begin() -> Result<Self> {
+        static UNWATCHED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+        let unwatched = match UNWATCHED.get() {
+            Some(unwatched) => unwatched,
+            None => {
+                let flag = Arc::new(AtomicBool::new(false));
+                for signal in SIGNALS {
+                    signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+                        .context("cannot watch for signals")?;
+                }
+                UNWATCHED.get_or_init(|| flag)
+            }
+        };
+        unwatched.store(false, Ordering::SeqCst);
+        Ok(Self { unwatched })
+    }
+}
+
+impl Drop for SignalsWatched {
+    fn drop(&mut self) {
+        self.unwatched.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Runs the machine to its end. `keys`: whether standard input is passed to the observer.
 ///
 /// # Errors
@@ -131,14 +166,15 @@ pub(crate) fn run(machine: &Machine, limit: Option<Duration>, keys: bool, observ
         let mut text = Vec::new();
         // A read error only shortens the text.
         drop(stderr.read_to_end(&mut text));
-        crate::provision::apt::last_lines(&text)
+        messages_that_matter(&text)
     });
     if keys {
         // The end of a file or pipe on standard input is Ctrl-D to the shell.
         let end_of_input = Event::Keys(vec![4]);
         pump(std::io::stdin(), events.clone(), Event::Keys, end_of_input);
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    let _watched = SignalsWatched::begin()?;
+    let mut signals = Signals::new(SIGNALS).context("cannot watch for signals")?;
     let signals_handle = signals.handle();
     thread::spawn(move || {
         for _ in signals.forever() {
@@ -156,6 +192,16 @@ pub(crate) fn run(machine: &Machine, limit: Option<Duration>, keys: bool, observ
             messages: messages.join().unwrap_or_default(),
         }),
     }
+}
+
+/// The end of QEMU's messages without those that every AMD model causes under TCG.
+fn messages_that_matter(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.contains("warning: TCG doesn't support requested feature"))
+        .collect();
+    lines[lines.len().saturating_sub(6)..].join("\n")
 }
 
 /// The loop. None when the machine closed its console, that is, ended.
@@ -223,5 +269,16 @@ fn feed(mut stdin: impl Write, queue: &Receiver<Vec<u8>>) {
         if stdin.write_all(&bytes).and_then(|()| stdin.flush()).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_about_features_are_left_out() {
+        let text = b"qemu: warning: TCG doesn't support requested feature: CPUID.1\nqemu: no such file\n";
+        assert_eq!(messages_that_matter(text), "qemu: no such file");
     }
 }

@@ -67,11 +67,10 @@ fn one(paths: &Paths, hypervisor: &Path, elf: &Path, name: &str, options: &str, 
     if outcome.verdict.code() == expect && (expect != 0 || outcome.has_verdict) {
         return Ok(End::Passed);
     }
-    let why = match outcome.verdict {
-        Verdict::Status(0) => "the guest ended without a verdict".to_owned(),
-        other => other.describe(),
-    };
-    Ok(End::Failed(why, Some(outcome.log)))
+    Ok(match outcome.verdict {
+        Verdict::Status(0) => End::Failed("the guest ended without a verdict".to_owned(), Some(outcome.log)),
+        other => End::from_unwanted(&other, outcome.log),
+    })
 }
 
 #[cfg(test)]

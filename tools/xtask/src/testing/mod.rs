@@ -10,6 +10,7 @@ pub(crate) mod scenarios;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::exit::Verdict;
 use crate::progress;
 
 /// How one case ended.
@@ -21,6 +22,18 @@ pub(crate) enum End {
     Failed(String, Option<PathBuf>),
     /// With the reason.
     Skipped(String),
+    /// The person wants no more.
+    Interrupted,
+}
+
+impl End {
+    /// A machine's verdict that is not the wanted one.
+    pub(crate) fn from_unwanted(verdict: &Verdict, log: PathBuf) -> Self {
+        match verdict {
+            Verdict::Interrupted(_) => Self::Interrupted,
+            other => Self::Failed(other.describe(), Some(log)),
+        }
+    }
 }
 
 /// What the whole command found.
@@ -29,14 +42,19 @@ pub(crate) struct Report {
     passed: usize,
     skipped: usize,
     failures: Vec<String>,
+    /// The person wants no more; further cases do not run.
+    pub(crate) interrupted: bool,
 }
 
 /// Lines of a failed machine's console that are shown.
 const SHOWN_LINES: usize = 30;
 
 impl Report {
-    /// Runs one case and counts its end.
+    /// Runs one case and counts its end; does nothing after an interruption.
     pub(crate) fn case(&mut self, name: &str, run: impl FnOnce() -> End) {
+        if self.interrupted {
+            return;
+        }
         let started = Instant::now();
         let step = progress::quiet_step(name);
         let end = run();
@@ -50,6 +68,10 @@ impl Report {
             End::Skipped(why) => {
                 println!("skipped  {name}: {why}");
                 self.skipped += 1;
+            }
+            End::Interrupted => {
+                println!("stopped  {name} ({seconds:.1} s)");
+                self.interrupted = true;
             }
             End::Failed(why, log) => {
                 println!("FAILED   {name} ({seconds:.1} s): {why}");
@@ -77,11 +99,11 @@ impl Report {
             println!("{} skipped", self.skipped);
         }
         println!("{}", summary(self.passed, self.failures.len()));
-        if self.passed == 0 && self.failures.is_empty() {
+        if !self.interrupted && self.passed == 0 && self.failures.is_empty() {
             progress::warn("no test ran");
             return false;
         }
-        self.failures.is_empty()
+        self.failures.is_empty() && !self.interrupted
     }
 }
 
@@ -104,6 +126,14 @@ fn show_end(log: &std::path::Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_runs_after_an_interruption() {
+        let mut report = Report::default();
+        report.case("a", || End::Interrupted);
+        report.case("b", || panic!("must not run"));
+        assert!(!report.finish());
+    }
 
     #[test]
     fn one_failure_fails_all_and_so_does_an_empty_run() {

@@ -107,11 +107,10 @@ fn one(
     }
     let view = View { name: format!("scenario-{test}"), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = dom0::run(paths, &request, view)?;
-    let log = Some(outcome.log);
     Ok(if outcome.verdict.code() != header.expect {
-        End::Failed(outcome.verdict.describe(), log)
+        End::from_unwanted(&outcome.verdict, outcome.log)
     } else if outcome.power_off_failed {
-        End::Failed("dom0 ended, but the machine did not power off".to_owned(), log)
+        End::Failed("dom0 ended, but the machine did not power off".to_owned(), Some(outcome.log))
     } else {
         End::Passed
     })
