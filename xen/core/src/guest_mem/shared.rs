@@ -2,7 +2,10 @@
 
 use machine::boxed::OutOfMemory;
 use machine::frame::{self, Fill, Kind, Pin};
-use machine::{DomId, Mfn};
+use machine::{DomId, Gfn, Mfn};
+
+/// "Not mapped yet".
+const NOWHERE: Gfn = Gfn::new(u64::MAX);
 
 /// A zeroed page that belongs to the hypervisor on behalf of a domain. Dropping it gives up the allocation's reference;
 /// mappings keep the page alive through references of their own.
@@ -18,7 +21,13 @@ impl SharedPage {
     /// [`OutOfMemory`].
     pub fn try_new(owner: DomId) -> Result<Self, OutOfMemory> {
         let mfn = frame::allocate(0, Kind::Shared, owner, Fill::Zero).ok_or(OutOfMemory)?;
+        frame::set_gfn(mfn, NOWHERE);
         Ok(Self { pin: Pin::from_entry(mfn) })
+    }
+
+    /// The guest frame at which its domain has mapped it last, if it ever has.
+    pub fn gfn(&self) -> Option<Gfn> {
+        frame::gfn(self.mfn()).filter(|gfn| *gfn != NOWHERE)
     }
 
     /// Its machine frame.

@@ -3,16 +3,30 @@
 use super::replace::{check_replaceable, errno, replace, vacate};
 use crate::domain::Domain;
 use crate::p2m::{Access, ChangeError, Entry, Kind, PinError};
-use machine::frame::Pin;
+use machine::frame::{self, Pin};
 use machine::{Gfn, Mfn};
 use public_abi::Errno;
 
-/// Maps a page of the hypervisor (shared_info, a grant frame) at a guest frame. RAM that was there is freed.
+/// Maps a page of the hypervisor (shared_info, a grant frame) at a guest frame. RAM that was there is freed. As in Xen such
+/// a page is at one guest frame at a time: it leaves the one before.
 ///
 /// # Errors
 /// `EINVAL` for a bad frame; `EBUSY` or `EPERM` if what is there must not be replaced; `ENOMEM`.
 pub fn map_shared(domain: &Domain, gfn: Gfn, page: Pin) -> Result<(), Errno> {
-    put(domain, gfn, Entry::with_frame(Kind::SharedPage, 0, page.mfn()), page, check_replaceable)
+    let mfn = page.mfn();
+    let before = frame::gfn(mfn);
+    put(domain, gfn, Entry::with_frame(Kind::SharedPage, 0, mfn), page, check_replaceable)?;
+    frame::set_gfn(mfn, gfn);
+    if let Some(before) = before.filter(|before| *before != gfn) {
+        let mut txn = domain.p2m.begin_removal();
+        let entry = txn.entry(before);
+        // The record may be of a page that was unmapped long ago.
+        if entry.kind == Kind::SharedPage && entry.mfn == mfn {
+            vacate(domain, &mut txn, before, 0).map_err(errno)?;
+        }
+        txn.commit().complete();
+    }
+    Ok(())
 }
 
 /// A page of `owner` for a foreign mapping, and whether it may only be read.

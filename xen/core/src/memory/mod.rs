@@ -18,6 +18,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_identity;
+#[cfg(test)]
 mod tests_model;
 
 pub use account::Accounting;
