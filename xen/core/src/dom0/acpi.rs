@@ -181,11 +181,12 @@ mod tests {
         let io_apic = VirtualIoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 };
         let tables = build(&native, 2, io_apic, 0x10_0000).unwrap();
         assert!(u64::try_from(tables.bytes.len()).unwrap() <= bytes_needed(&native, 2));
-        let facp = [0u8; 36];
+        let mut facp = [0u8; 36];
+        facp[..4].copy_from_slice(b"FACP");
         let read = |address: u64, out: &mut [u8]| {
             let source = match address.checked_sub(0x10_0000) {
                 Some(offset) => tables.bytes.get(usize::try_from(offset).unwrap()..),
-                None => address.checked_sub(0x3000).and_then(|_| facp.get(..)),
+                None => (address == 0x3000).then_some(&facp[..]),
             };
             source.and_then(|bytes| bytes.get(..out.len())).map(|bytes| out.copy_from_slice(bytes)).is_some()
         };

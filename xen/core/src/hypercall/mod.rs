@@ -18,8 +18,6 @@ mod memory_physmap;
 #[cfg(test)]
 mod memory_tests;
 pub mod multicall;
-#[cfg(test)]
-mod memory_tests;
 pub mod neighbours;
 pub mod physdev;
 pub mod platform;

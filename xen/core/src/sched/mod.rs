@@ -119,7 +119,7 @@ impl Unit {
     }
 
     /// Charges `ticks` of running.
-    fn charge(&self, ticks: u64) {
+    pub(crate) fn charge(&self, ticks: u64) {
         self.run_time.fetch_add(ticks, Ordering::AcqRel);
         let weighted = ticks.saturating_mul(u64::from(DEFAULT_WEIGHT)) / u64::from(self.weight());
         self.virtual_time.fetch_add(weighted, Ordering::AcqRel);

@@ -203,7 +203,7 @@ fn vcpus_are_described() {
             let vcpu = guest.vcpu(1).unwrap();
             vcpu.clear_wait(Wait::DOWN);
             vcpu.add_wait(Wait::POLLING);
-            crate::hypercall::neighbours::tests::set_run_time(vcpu, 4_000);
+            vcpu.sched.charge(4_000);
         }
         let info = ask(1).unwrap();
         assert_eq!((info.online, info.blocked, info.cpu_time), (1, 1, 2_000), "4000 ticks at 2 GHz");

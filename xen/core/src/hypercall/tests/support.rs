@@ -2,20 +2,16 @@
 
 extern crate std;
 
-use crate::boot::Platform;
-use crate::domain::console::Console;
 use crate::domain::create::{self, Identity};
 use crate::domain::{Role, Settings};
-use crate::event::VirqHandlers;
 use crate::guest_mem::LinearMemory;
-use crate::host::{Cpu, DomainTable, Host};
+use crate::host::Host;
 use crate::hypercall::{Caller, console_io, domctl, hvm, platform, sysctl};
 use crate::outcome::{Reply, Stop};
 use crate::p2m::{Entry, Kind};
 use crate::time::Clock;
 use machine::fake::FakeMachine;
 use machine::frame::{self, Fill, Pin};
-use machine::lock::Lock;
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::payload::Payload;
@@ -156,15 +152,8 @@ pub fn with_world(test: impl FnOnce(&World)) {
     let machine = FakeMachine::builder().pages(4096).cpus(2).timestamp_khz(2_000_000).build();
     let inside = machine.clone();
     inside.on_cpu(0, || {
-        let cpu = || Cpu { queue: Lock::new(Default::default()), timers: Lock::new(Default::default()) };
-        let host = Host {
-            domains: DomainTable::try_new().unwrap(),
-            cpus: std::vec![cpu(), cpu()],
-            platform: Platform { command_line: "loglvl=all dom0_mem=1G".try_into().unwrap() },
-            console: Console::new(),
-            clock: Clock::start(),
-            virq_handlers: VirqHandlers::new(),
-        };
+        let mut host = crate::host::testing::host(2, 16, Clock::start());
+        host.platform.command_line = "loglvl=all dom0_mem=1G".try_into().unwrap();
         for (id, role) in [(0, Role::Control), (1, Role::Guest)] {
             let identity = Identity { wanted: Some(DomId(id)), handle: [u8::try_from(id).unwrap(); 16], misc_flags: 0 };
             create::create(&host, settings(role), identity).unwrap();
