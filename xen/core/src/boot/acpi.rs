@@ -131,9 +131,11 @@ pub fn find_rsdp(read: Reader<'_>) -> Option<u64> {
     let segment: [u8; 2] = bytes(read, 0x40e).ok()?;
     let ebda = u64::from(u16::from_le_bytes(segment)) << 4;
     let areas = [(ebda, ebda.saturating_add(1024)), (0xe_0000, 0x10_0000)];
-    areas.into_iter().filter(|(start, _)| *start != 0).flat_map(|(start, end)| (start..end).step_by(16)).find(|at| {
-        bytes::<20>(read, *at).is_ok_and(|root| root.starts_with(b"RSD PTR ") && checksum(&root) == 0)
-    })
+    areas
+        .into_iter()
+        .filter(|(start, _)| *start != 0)
+        .flat_map(|(start, end)| (start..end).step_by(16))
+        .find(|at| bytes::<20>(read, *at).is_ok_and(|root| root.starts_with(b"RSD PTR ") && checksum(&root) == 0))
 }
 
 /// Reads the root at `rsdp`, the list of tables and the MADT. Tables that are no good are handed to `complain`.

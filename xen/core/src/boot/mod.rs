@@ -50,12 +50,8 @@ pub fn start(info: &mut BootInfo) -> ! {
     };
     let mib = |pages: u64| pages >> (20 - PAGE_SHIFT);
     log!(Info, "Memory: {} MiB in all, {} MiB free", mib(frame::total_pages()), mib(frame::free_pages()));
-    let platform = Platform {
-        command_line: command_line.clone(),
-        acpi,
-        start_timestamp,
-        total_pages: frame::total_pages(),
-    };
+    let platform =
+        Platform { command_line: command_line.clone(), acpi, start_timestamp, total_pages: frame::total_pages() };
     let Ok(host) = create_host(platform, &ids) else { give_up(&dom0::BuildError::OutOfMemory) };
     platform::set_host(host);
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
@@ -100,8 +96,13 @@ fn banner(info: &BootInfo, options: &Options<'_>) {
         log!(Info, " [{:016x}, {:016x}) {:?}", range.start.number(), range.end(), range.kind);
     }
     let image = info.image;
-    log!(Info, "Oxen itself is at [{:x}, {:x}); modules and tables from {:x}", image.start.number(), image.end(),
-        info.floor.number());
+    log!(
+        Info,
+        "Oxen itself is at [{:x}, {:x}); modules and tables from {:x}",
+        image.start.number(),
+        image.end(),
+        info.floor.number()
+    );
 }
 
 /// The revision that this was built from, if the build knew it.

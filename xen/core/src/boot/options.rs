@@ -54,9 +54,28 @@ impl Default for Options<'_> {
 
 /// Options of Xen that change nothing here but are no mistake either.
 const ACCEPTED: &[&str] = &[
-    "console", "com1", "com2", "console_timestamps", "sync_console", "guest_loglvl", "cpuidle", "cpufreq", "dom0", "vga",
-    "conring_size", "console_to_ring", "bootscrub", "ucode", "smt", "sched", "dom0_vcpus_pin", "iommu", "watchdog", "xsave",
-    "spec-ctrl", "placeholder",
+    "console",
+    "com1",
+    "com2",
+    "console_timestamps",
+    "sync_console",
+    "guest_loglvl",
+    "cpuidle",
+    "cpufreq",
+    "dom0",
+    "vga",
+    "conring_size",
+    "console_to_ring",
+    "bootscrub",
+    "ucode",
+    "smt",
+    "sched",
+    "dom0_vcpus_pin",
+    "iommu",
+    "watchdog",
+    "xsave",
+    "spec-ctrl",
+    "placeholder",
 ];
 
 impl<'a> Options<'a> {
@@ -180,7 +199,8 @@ mod tests {
 
     #[test]
     fn oddities_are_reported_not_obeyed() {
-        let options = Options::parse("frobnicate=3 dom0_mem=lots loglvl=loud dom0_max_vcpus=0 noreboot=maybe maxcpus=0");
+        let options =
+            Options::parse("frobnicate=3 dom0_mem=lots loglvl=loud dom0_max_vcpus=0 noreboot=maybe maxcpus=0");
         assert_eq!(options.unknown.as_slice(), ["frobnicate=3"]);
         assert_eq!(options.invalid.len(), 5);
         assert_eq!(options.dom0_vcpus, (1, u32::MAX));

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use image::GpaRange;
 use machine::boot_info::{BootInfo, Range, RangeKind};
-use machine::{PAGE_SIZE_U64, PAGE_SHIFT};
+use machine::{PAGE_SHIFT, PAGE_SIZE_U64};
 
 use crate::domain::E820Entry;
 

@@ -11,9 +11,9 @@ use crate::boot::acpi::Acpi;
 use crate::boot::options::Options;
 use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
-use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use crate::x86::msr::mtrr::Mtrr;
 use core::sync::atomic::Ordering;
+use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log};
 
@@ -79,7 +79,12 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`BuildError`]; nothing has been freed then.
-pub fn reserve_memory(info: &BootInfo, options: &Options<'_>, acpi: &Acpi, cpus: usize) -> Result<Prepared, BuildError> {
+pub fn reserve_memory(
+    info: &BootInfo,
+    options: &Options<'_>,
+    acpi: &Acpi,
+    cpus: usize,
+) -> Result<Prepared, BuildError> {
     let bytes = options.dom0_memory.choose(memory::available_bytes(info));
     let (least, most) = options.dom0_vcpus;
     let vcpus = u32::try_from(cpus).unwrap_or(1).clamp(least, most).clamp(1, 64);

@@ -216,7 +216,9 @@ fn choose_cpu(host: &Host, vcpu: &Vcpu) -> CpuId {
     let is_idle = |cpu: &CpuId| idle & bit(*cpu) != 0;
     let last = Some(last).filter(allowed);
     last.filter(is_idle)
-        .or_else(|| online.clone().filter(|cpu| vcpu.sched.soft_affinity() & bit(*cpu) != 0).filter(allowed).find(is_idle))
+        .or_else(|| {
+            online.clone().filter(|cpu| vcpu.sched.soft_affinity() & bit(*cpu) != 0).filter(allowed).find(is_idle)
+        })
         .or_else(|| online.clone().filter(allowed).find(is_idle))
         .or(last)
         .or_else(|| online.clone().find(allowed))

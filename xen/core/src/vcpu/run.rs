@@ -5,18 +5,18 @@
 
 use super::{Vcpu, Wait};
 use crate::domain::Domain;
-use crate::guest_mem::LinearMemory;
 use crate::fault::Handled;
+use crate::guest_mem::LinearMemory;
 use crate::host::Host;
 use crate::hypercall::{self, Caller};
 use crate::outcome::{Reply, Stop};
+use crate::p2m::NeedsFlush;
 use crate::timer::TimerKind;
 use crate::{domain, fault, sched, time, timer, x86};
+use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
 use machine::exit::Exit;
-use crate::p2m::NeedsFlush;
-use core::sync::atomic::Ordering;
 use machine::{CpuId, DomId, log};
 use public_abi::vcpu::Runstate;
 

@@ -4,13 +4,7 @@ use crate::boot_info::{Range, RangeKind};
 
 /// The highest `alignment`-aligned start of `length` bytes that lies inside one RAM range, ends at or below `limit`, stays
 /// above the first MiB, and touches none of `occupied` (`(start, length)` pairs). `alignment` is a power of two.
-pub fn highest_fit(
-    ranges: &[Range],
-    occupied: &[(u64, u64)],
-    length: u64,
-    alignment: u64,
-    limit: u64,
-) -> Option<u64> {
+pub fn highest_fit(ranges: &[Range], occupied: &[(u64, u64)], length: u64, alignment: u64, limit: u64) -> Option<u64> {
     const LOWEST: u64 = 0x10_0000;
     let mut best: Option<u64> = None;
     for range in ranges.iter().filter(|range| range.kind == RangeKind::Ram) {

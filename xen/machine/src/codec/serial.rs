@@ -76,11 +76,10 @@ mod tests {
         let plain = Settings { base: 0x3f8, divisor: Some(1), line_control: 3 };
         assert_eq!(parse("console=com1 com1=115200,8n1"), Some(plain));
         assert_eq!(parse("console=vga,com1 com1=115200,8n1"), Some(plain));
-        assert_eq!(parse("console=com2 com2=9600,7e2,0x2e8"), Some(Settings {
-            base: 0x2e8,
-            divisor: Some(12),
-            line_control: 0b0001_1110,
-        }));
+        assert_eq!(
+            parse("console=com2 com2=9600,7e2,0x2e8"),
+            Some(Settings { base: 0x2e8, divisor: Some(12), line_control: 0b0001_1110 })
+        );
         assert_eq!(parse("console=com1"), Some(Settings { base: 0x3f8, divisor: None, line_control: 3 }));
         assert_eq!(parse("console=com1 com1=auto,9z3,zzz").map(|s| (s.base, s.divisor)), Some((0x3f8, None)));
     }

@@ -63,10 +63,7 @@ impl State {
     }
 
     const fn pack(self) -> u64 {
-        self.count as u64
-            | (self.owner.0 as u64) << 32
-            | (self.kind as u64) << 48
-            | if self.dirty { DIRTY } else { 0 }
+        self.count as u64 | (self.owner.0 as u64) << 32 | (self.kind as u64) << 48 | if self.dirty { DIRTY } else { 0 }
     }
 
     const fn unpack(word: u64) -> Self {

@@ -23,11 +23,11 @@ pub use cpu::{
     cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, relax, set_held_ranks, set_working_for,
     take_work,
 };
+pub use io_apic::{mask_interrupts, route_console};
 pub use lazy::{
     extended_state_bytes, load_debug_registers, load_lazy, save_debug_registers, save_lazy, set_tsc_aux, set_xcr0,
     supported_xcr0,
 };
-pub use io_apic::{mask_interrupts, route_console};
 pub use panic::{restart, set_no_reboot, stop};
 pub use serial::{console_port, console_receive, console_write};
 pub use smp::start_other_cpus;

@@ -157,7 +157,9 @@ pub(super) fn build(info: &BootInfo, tables: Maddr, bytes: u64) {
     let root = spare_table().map_or(0, Maddr::number);
     ROOT.store(root, Ordering::Relaxed);
     let mut complete = root != 0;
-    for range in info.ranges.iter().filter(|range| range.kind != RangeKind::Unusable && range.kind != RangeKind::Reserved) {
+    for range in
+        info.ranges.iter().filter(|range| range.kind != RangeKind::Unusable && range.kind != RangeKind::Reserved)
+    {
         let start = range.start.number() & !(PAGE_SIZE_U64 - 1);
         let end = range.end().next_multiple_of(PAGE_SIZE_U64);
         complete &= map(DIRECT + start, Maddr::new(start), end - start, Use::Data);

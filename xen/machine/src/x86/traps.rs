@@ -169,11 +169,7 @@ pub(super) fn initialise() {
     for vector in 0..256usize {
         let handler = stubs + vector as u64 * 16;
         let stack = EXCEPTION_STACKS.iter().position(|v| usize::from(*v) == vector).map_or(0, |n| n as u64 + 1);
-        let low = handler & 0xffff
-            | u64::from(CODE) << 16
-            | stack << 32
-            | 0x8e << 40
-            | (handler >> 16 & 0xffff) << 48;
+        let low = handler & 0xffff | u64::from(CODE) << 16 | stack << 32 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48;
         // SAFETY: the boot CPU alone, before the table is loaded anywhere.
         unsafe { (*GATES.0.get())[vector] = Gate { low, high: handler >> 32 } };
     }
