@@ -166,10 +166,18 @@ mod guest {
         let mut request = MemoryReservation { nr_extents: 1, domid: 0x7e00, ..Default::default() };
         let result = call::memory(MemoryOp::PopulatePhysmap, &mut request);
         test.check("no such domain", result <= 0 && result != guests::check::error(Errno::ENOSYS), result);
-        let mut request = MemoryReservation { nr_extents: u64::MAX, domid: DOMID_SELF, ..Default::default() };
+        let mut request = MemoryReservation {
+            extent_start: GuestPtr::from_address(0x0000_6000_0000_0000),
+            nr_extents: u64::MAX,
+            domid: DOMID_SELF,
+            ..Default::default()
+        };
         let result = call::memory(MemoryOp::PopulatePhysmap, &mut request);
         test.check("too many extents", result <= 0, result);
-        test.equal("as many pages as before", current(), before);
+        // For each frame number that cannot be, Xen leaves a page behind that belongs to the domain and is nowhere.
+        let lost = current() - before;
+        println!("GUEST-INFO {lost} pages lost");
+        test.check("as many pages as before", lost == 0 || (!environment::is_oxen() && lost == 2), lost);
     }
 }
 

@@ -11,9 +11,10 @@ mod guest {
 
     guests::guest!("fpu_state", run);
 
-    /// XRSTOR64 and XSAVE64 of [RBX], all states that XCR0 names.
-    const RESTORE: &[u8] = &[0x48, 0x0f, 0xae, 0x2b];
-    const SAVE: &[u8] = &[0x48, 0x0f, 0xae, 0x23];
+    /// MOVAPS XMM0, XMM0, then XRSTOR64 or XSAVE64 of [RBX], all states that XCR0 names. QEMU 10 does not raise #NM for the
+    /// latter, so that a hypervisor that restores registers at their first use (Xen does) would not notice.
+    const RESTORE: &[u8] = &[0x0f, 0x28, 0xc0, 0x48, 0x0f, 0xae, 0x2b];
+    const SAVE: &[u8] = &[0x0f, 0x28, 0xc0, 0x48, 0x0f, 0xae, 0x23];
     /// FXRSTOR64 and FXSAVE64 for processors without XSAVE.
     const OLD_RESTORE: &[u8] = &[0x48, 0x0f, 0xae, 0x0b];
     const OLD_SAVE: &[u8] = &[0x48, 0x0f, 0xae, 0x03];
