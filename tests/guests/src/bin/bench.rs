@@ -49,7 +49,8 @@ mod guest {
             msr::write(0x1b, 0xfee0_0900);
             true
         });
-        measure(test, "in-unowned-port", || rt::input_8(0x80) == 0xff);
+        // The first 8259's, which a PVH domain has not. (0x80 would not do: Xen lets guests have it without an exit.)
+        measure(test, "in-unowned-port", || rt::input_8(0x20) == 0xff);
         measure(test, "lapic-mmio-read", || memory::read::<u32>(apic::APIC_MEMORY + 0x30) != 0);
         measure(test, "lapic-mmio-write", || {
             memory::write(apic::APIC_MEMORY + u64::from(apic::TPR), 0_u32);
