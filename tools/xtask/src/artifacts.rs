@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -28,8 +29,17 @@ const XL: Program =
 const GUESTS: Program =
     Program { package: "guests", profile: "bare", target: "x86_64-unknown-none", what: "building the test guests" };
 
-/// Builds the hypervisor and gives its path in `target/oxen`.
+/// Builds the hypervisor and gives its path in `target/oxen`. One run of this tool builds it once.
 pub(crate) fn hypervisor(paths: &Paths) -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(image) = BUILT.get() {
+        return Ok(image.clone());
+    }
+    let image = build_hypervisor(paths)?;
+    Ok(BUILT.get_or_init(|| image).clone())
+}
+
+fn build_hypervisor(paths: &Paths) -> Result<PathBuf> {
     let built = cargo_build(paths, &HYPERVISOR)?;
     let [image] = built.as_slice() else {
         bail!("the package oxen must give one program, but gave {}", built.len());

@@ -1,4 +1,4 @@
-//! `cargo xtask guest`: one bare-metal guest as the control domain, directly on Oxen.
+//! `cargo xtask guest`: one bare-metal guest as the control domain, directly on the hypervisor.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use crate::artifacts;
 use crate::exit::Verdict;
 use crate::harness::dom0::View;
 use crate::harness::guest::{self, GuestRequest};
@@ -36,11 +35,6 @@ pub(crate) fn run(paths: &Paths, args: &GuestArgs) -> ExitCode {
 }
 
 fn boot(paths: &Paths, args: &GuestArgs) -> Result<Verdict> {
-    let mut hypervisor = artifacts::hypervisor(paths)?;
-    if args.request.pvh {
-        hypervisor = artifacts::pvh_variant(paths, &hypervisor)?;
-    }
     let view = View { name: "guest".to_owned(), screen: Box::new(std::io::stdout()), news: Box::new(|_| {}) };
-    let outcome = guest::run(paths, &hypervisor, &args.elf, &args.request, &args.qemu_args, view)?;
-    Ok(outcome.verdict)
+    Ok(guest::run(paths, &args.elf, &args.request, &args.qemu_args, view)?.verdict)
 }

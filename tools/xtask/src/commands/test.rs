@@ -9,7 +9,7 @@ use crate::harness::request::Hypervisor;
 use crate::initramfs::dom0::Tools;
 use crate::paths::Paths;
 use crate::testing::scenarios::{self, Overrides};
-use crate::testing::{End, Report, guests, host};
+use crate::testing::{End, Report, domu_guests, guests, host};
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct TestArgs {
     layer: Vec<u8>,
     /// Only tests whose name contains this
     filter: Option<String>,
-    /// Layers 3 and 4: boot this hypervisor, whatever the scenarios say
+    /// Layers 2 to 4: boot this hypervisor, whatever the scenarios say
     #[arg(long, value_enum)]
     hypervisor: Option<Hypervisor>,
     /// Layers 3 and 4: use this toolstack, whatever the scenarios say
@@ -49,8 +49,11 @@ pub(crate) fn run(paths: &Paths, args: &TestArgs) -> ExitCode {
 fn run_layer(paths: &Paths, layer: u8, filter: Option<&str>, overrides: Overrides, report: &mut Report) -> Result<()> {
     match layer {
         1 => host::run(paths, filter, report),
-        2 => guests::run(paths, filter, report),
-        3 => scenarios::run(paths, layer, "tests/scenarios", filter, overrides, report),
+        2 => guests::run(paths, filter, overrides.hypervisor.unwrap_or(Hypervisor::Oxen), report),
+        3 => {
+            scenarios::run(paths, layer, "tests/scenarios", filter, overrides, report)?;
+            domu_guests::run(paths, filter, overrides, report)
+        }
         _ => scenarios::run(paths, layer, "tests/interop", filter, overrides, report),
     }
 }

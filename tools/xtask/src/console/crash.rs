@@ -1,18 +1,28 @@
 //! Recognises a hypervisor's panic and dom0's crash in the console's text.
 //!
 //! Lines of the hypervisor begin with `(XEN) ` (Oxen's may begin with `(OXEN) `) and perhaps a time in brackets. Their
-//! words are those of Xen 4.17: "Panic on CPU N:", "Hardware Dom0 crashed: " and "Hardware Dom0 halted: ". A kernel's own panic message alone is
+//! words are those of Xen 4.17: "Panic on CPU N:", "Hardware Dom0 crashed: ", "… halted: " and
+//! "… shutdown: ". A kernel's own panic message alone is
 //! only a suspicion, since a script may show the console of a guest that panics.
+
+/// How a domain ended; Xen's shutdown reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DomainEnd {
+    /// SHUTDOWN_poweroff.
+    PowerOff,
+    /// SHUTDOWN_reboot.
+    Reboot,
+    /// SHUTDOWN_crash or SHUTDOWN_watchdog.
+    Crash,
+}
 
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// The hypervisor stopped.
     HypervisorPanic,
-    /// The hypervisor says that dom0 crashed.
-    Dom0Crash,
-    /// The hypervisor says that dom0 has shut down in order.
-    Dom0Ended,
+    /// The hypervisor says how dom0 ended.
+    Dom0(DomainEnd),
     /// Some kernel panicked, probably dom0's.
     KernelPanic,
 }
@@ -46,12 +56,18 @@ fn classify(line: &str) -> Option<Sign> {
     let line = line.trim();
     if let Some(words) = ["(XEN)", "(OXEN)"].iter().find_map(|prefix| line.strip_prefix(prefix)) {
         let words = without_time(words);
-        return if words.starts_with("Panic on CPU") {
-            Some(Sign::HypervisorPanic)
-        } else if words.starts_with("Hardware Dom0 crashed") || words.starts_with("Hardware Dom0 shutdown: watchdog") {
-            Some(Sign::Dom0Crash)
+        if words.starts_with("Panic on CPU") {
+            return Some(Sign::HypervisorPanic);
+        }
+        let end = words.strip_prefix("Hardware Dom0 ")?;
+        return if end.starts_with("crashed") || end.starts_with("shutdown: watchdog") {
+            Some(Sign::Dom0(DomainEnd::Crash))
+        } else if end.starts_with("halted") {
+            Some(Sign::Dom0(DomainEnd::PowerOff))
+        } else if end.starts_with("shutdown: rebooting") {
+            Some(Sign::Dom0(DomainEnd::Reboot))
         } else {
-            words.starts_with("Hardware Dom0 ").then_some(Sign::Dom0Ended)
+            None
         };
     }
     without_time(line).starts_with("Kernel panic - not syncing").then_some(Sign::KernelPanic)
@@ -77,7 +93,7 @@ mod tests {
         assert_eq!(detector.feed(b" CPU 0:\r\n(XEN) x\r\n"), [Sign::HypervisorPanic]);
         assert_eq!(
             detector.feed(b"(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\r\n"),
-            [Sign::Dom0Crash]
+            [Sign::Dom0(DomainEnd::Crash)]
         );
         assert_eq!(detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"), [Sign::KernelPanic]);
     }
@@ -87,6 +103,6 @@ mod tests {
         let mut detector = Detector::default();
         assert!(detector.feed(b"echo Panic on CPU 0\n(d1) Kernel panic - not syncing\n").is_empty());
         let text = b"(XEN) Hardware Dom0 halted: halting machine\n";
-        assert_eq!(detector.feed(text), [Sign::Dom0Ended]);
+        assert_eq!(detector.feed(text), [Sign::Dom0(DomainEnd::PowerOff)]);
     }
 }

@@ -36,8 +36,6 @@ pub(crate) struct Outcome {
     pub(crate) log: PathBuf,
     /// dom0 ended in order, but the machine did not power off.
     pub(crate) power_off_failed: bool,
-    /// A bare-metal guest gave a verdict (never set for a Linux control domain).
-    pub(crate) has_verdict: bool,
 }
 
 /// How a run shows itself.
@@ -101,7 +99,7 @@ pub(crate) fn run(paths: &Paths, request: &Request, mut view: View) -> Result<Ou
     let power_off_failed = watch.power_off_failed();
     let verdict = watch.verdict(&end);
     let verdict = write_fetched(request, watch.into_files(), verdict)?;
-    Ok(Outcome { verdict, log: prepared.run_dir.log_path().to_path_buf(), power_off_failed, has_verdict: false })
+    Ok(Outcome { verdict, log: prepared.run_dir.log_path().to_path_buf(), power_off_failed })
 }
 
 /// The host files of one run.

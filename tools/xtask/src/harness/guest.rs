@@ -1,7 +1,7 @@
-//! One run of a bare-metal PVH guest as the control domain, directly on Oxen.
+//! One run of a bare-metal PVH guest as the control domain, directly on the hypervisor.
 //!
-//! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`). A guest that
-//! gives no verdict succeeds when the machine ends in order. Called by `cargo xtask guest` and by layer 2 of the tests.
+//! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`), the end of its
+//! domain from the hypervisor's. Called by `cargo xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,38 +11,46 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::dom0::{Outcome, View};
+use super::dom0::View;
+use super::request::Hypervisor;
 use super::run_dir::RunDir;
+use crate::artifacts;
 use crate::console::cases::Cases;
-use crate::console::crash::{Detector, Sign};
+use crate::console::crash::{Detector, DomainEnd, Sign};
 use crate::exit::Verdict;
 use crate::paths::Paths;
-use crate::provision::qemu;
+use crate::provision::{packages, qemu, qemu_patch};
 use crate::qemu::command::{Boot, BootModule, Machine};
 use crate::qemu::machine::{self, End, Flow, Link, Observer};
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GuestRequest {
+    /// Which hypervisor boots
+    #[arg(long, value_enum, default_value = "oxen")]
+    pub(crate) hypervisor: Hypervisor,
     /// The guest's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) args: String,
     /// Words added to the hypervisor's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) xen_args: String,
-    /// CPU model of QEMU
-    #[arg(long, value_name = "MODEL", default_value = "EPYC-v4")]
-    pub(crate) cpu: String,
-    /// Number of physical CPUs
+    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp,-monitor for xen]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) cpu: Option<String>,
+    /// Number of physical CPUs, and of the guest's
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) smp: u32,
     /// RAM of the machine in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) mem: u32,
+    /// RAM of the guest in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub(crate) dom0_mem: u32,
     /// Count time in instructions
     #[arg(long)]
     pub(crate) icount: bool,
-    /// Boot the hypervisor by its PVH note, from a copy without the multiboot1 header
+    /// Boot Oxen by its PVH note, from a copy without the multiboot1 header
     #[arg(long)]
     pub(crate) pvh: bool,
     /// Time limit in seconds
@@ -50,60 +58,88 @@ pub(crate) struct GuestRequest {
     pub(crate) timeout: u64,
 }
 
-/// After the last word of guest or hypervisor: time for the rest to be printed.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct GuestOutcome {
+    /// The verdict; its code is the command's.
+    pub(crate) verdict: Verdict,
+    /// Whether the guest itself gave one.
+    pub(crate) said: bool,
+    /// How the hypervisor says the domain ended.
+    pub(crate) domain_end: Option<DomainEnd>,
+    /// The console's log.
+    pub(crate) log: PathBuf,
+}
 
-/// Boots one guest on a built hypervisor.
+/// After the guest's verdict: time for its domain to end.
+const DOMAIN_END: Duration = Duration::from_secs(20);
+/// After a panic's first line: time for the rest of the epitaph.
+const EPITAPH: Duration = Duration::from_secs(2);
+/// After the hypervisor said that the domain has ended: time for QEMU to end by itself.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Boots one guest.
 ///
 /// # Errors
 /// Whatever keeps the machine from being started.
 pub(crate) fn run(
     paths: &Paths,
-    hypervisor: &Path,
     elf: &Path,
     request: &GuestRequest,
     qemu_args: &[String],
     view: View,
-) -> Result<Outcome> {
+) -> Result<GuestOutcome> {
     let elf = elf.canonicalize().with_context(|| format!("cannot find {}", elf.display()))?;
     let run_dir = RunDir::new(paths, &view.name)?;
-    let machine = Machine {
-        qemu: qemu::stock(paths)?,
-        board: "q35",
-        cpu: request.cpu.clone(),
-        cpus: request.smp,
-        memory_mib: request.mem,
-        icount: request.icount,
-        boot: boot(hypervisor, elf, request),
-        extra: qemu_args.to_vec(),
-    };
-    let mut watch = GuestWatch {
-        view,
-        log: run_dir.create_log()?,
-        cases: Cases::default(),
-        detector: Detector::default(),
-        panic: false,
-        crash: false,
-        ending: false,
-        timed_out: false,
-    };
+    let machine = machine_of(paths, elf, request, qemu_args)?;
+    let mut watch = GuestWatch::new(view, run_dir.create_log()?);
     let limit = Duration::from_secs(request.timeout);
     let end = machine::run(&machine, Some(limit), false, &mut watch)?;
-    Ok(Outcome {
+    Ok(GuestOutcome {
         verdict: watch.verdict(&end),
+        said: watch.cases.any(),
+        domain_end: watch.domain_end,
         log: run_dir.log_path().to_path_buf(),
-        power_off_failed: false,
-        has_verdict: watch.cases.any(),
     })
 }
 
-fn boot(hypervisor: &Path, elf: PathBuf, request: &GuestRequest) -> Boot {
-    let line = format!("console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot {}", request.xen_args);
-    Boot::Kernel {
-        image: hypervisor.to_path_buf(),
-        args: line.trim_end().to_owned(),
-        modules: vec![BootModule { path: elf, args: request.args.clone() }],
-    }
+/// The machine. Debian's Xen takes a PVH control domain only where there is an IOMMU.
+fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[String]) -> Result<Machine> {
+    let (image, qemu, cpu, words, device) = match request.hypervisor {
+        Hypervisor::Oxen => {
+            let mut image = artifacts::hypervisor(paths)?;
+            if request.pvh {
+                image = artifacts::pvh_variant(paths, &image)?;
+            }
+            (image, qemu::stock(paths)?, "EPYC-v4", "", None)
+        }
+        Hypervisor::Xen => (
+            packages::xen_hypervisor(paths)?,
+            qemu_patch::for_real_xen(paths)?,
+            "EPYC,-rdtscp,-monitor",
+            " dom0=pvh iommu=no-sharept bootscrub=0",
+            Some(["-device", "amd-iommu"]),
+        ),
+    };
+    let line = format!(
+        "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{words} dom0_mem={0}M,max:{0}M \
+         dom0_max_vcpus={1} {2}",
+        request.dom0_mem, request.smp, request.xen_args
+    );
+    Ok(Machine {
+        qemu,
+        board: "q35",
+        cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
+        cpus: request.smp,
+        memory_mib: request.mem,
+        icount: request.icount,
+        boot: Boot::Kernel {
+            image,
+            args: line.trim_end().to_owned(),
+            modules: vec![BootModule { path: elf, args: request.args.clone() }],
+        },
+        extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
+    })
 }
 
 /// Follows the console.
@@ -113,25 +149,38 @@ struct GuestWatch {
     cases: Cases,
     detector: Detector,
     panic: bool,
-    crash: bool,
+    domain_end: Option<DomainEnd>,
     ending: bool,
     timed_out: bool,
 }
 
 impl GuestWatch {
+    fn new(view: View, log: File) -> Self {
+        Self {
+            view,
+            log,
+            cases: Cases::default(),
+            detector: Detector::default(),
+            panic: false,
+            domain_end: None,
+            ending: false,
+            timed_out: false,
+        }
+    }
+
     fn verdict(&self, end: &End) -> Verdict {
         if self.panic {
             return Verdict::HypervisorPanic;
         }
-        // A hostile guest may well end by crashing, once it has said its verdict.
-        if self.crash && !self.cases.any() {
+        // A guest may be made to end by crashing, once it has said its verdict.
+        if self.domain_end == Some(DomainEnd::Crash) && !self.cases.any() {
             return Verdict::Dom0Crash;
         }
         if self.timed_out {
             return Verdict::TimedOut;
         }
         match end {
-            End::Interrupted => return Verdict::Interrupted("before the verdict".to_owned()),
+            End::Interrupted => return Verdict::Interrupted("before the end".to_owned()),
             End::Exited { status, messages } if !status.success() => {
                 return Verdict::Broken(format!("QEMU ended ({status}): {messages}"));
             }
@@ -147,20 +196,25 @@ impl Observer for GuestWatch {
         // The log and the screen only inform; the verdict does not depend on them.
         drop(self.log.write_all(bytes));
         drop(self.view.screen.write_all(bytes).and_then(|()| self.view.screen.flush()));
+        let had_verdict = self.cases.any();
         self.cases.feed(bytes);
-        let mut last_words = self.cases.any();
+        if self.cases.any() && !had_verdict {
+            self.ending = true;
+            link.set_deadline(DOMAIN_END);
+        }
         for sign in self.detector.feed(bytes) {
             match sign {
-                Sign::HypervisorPanic => self.panic = true,
-                Sign::Dom0Crash => self.crash = true,
-                Sign::Dom0Ended => {}
+                Sign::HypervisorPanic => {
+                    self.panic = true;
+                    link.set_deadline(EPITAPH);
+                }
+                Sign::Dom0(end) => {
+                    self.domain_end = Some(end);
+                    link.set_deadline(LAST_WORDS);
+                }
                 Sign::KernelPanic => continue,
             }
-            last_words = true;
-        }
-        if last_words && !self.ending {
             self.ending = true;
-            link.set_deadline(LAST_WORDS);
         }
         Flow::Continue
     }
@@ -175,36 +229,26 @@ impl Observer for GuestWatch {
 mod tests {
     use super::*;
 
-    fn verdict(text: &str, limit_passed: bool) -> Verdict {
-        let mut watch = GuestWatch {
-            view: View { name: String::new(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) },
-            log: tempfile::tempfile().unwrap(),
-            cases: Cases::default(),
-            detector: Detector::default(),
-            panic: false,
-            crash: false,
-            ending: false,
-            timed_out: false,
-        };
+    fn verdict(text: &str) -> Verdict {
+        let view = View { name: String::new(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
+        let mut watch = GuestWatch::new(view, tempfile::tempfile().unwrap());
         let (mut link, _input) = Link::for_test();
         watch.console(text.as_bytes(), &mut link);
-        if limit_passed {
-            assert_eq!(watch.deadline(&mut link), Flow::Stop);
-        }
+        assert_eq!(watch.deadline(&mut link), Flow::Stop);
         watch.verdict(&End::Stopped)
     }
 
     #[test]
     fn verdicts() {
-        assert_eq!(verdict("GUEST-TEST a PASS\n", true), Verdict::Status(0));
-        assert_eq!(verdict("GUEST-TEST a FAIL no\n", true), Verdict::Failed("a: no".into()));
-        assert_eq!(verdict("GUEST-TEST a\n", true), Verdict::TimedOut);
+        assert_eq!(verdict("GUEST-TEST a PASS\n"), Verdict::Status(0));
+        assert_eq!(verdict("GUEST-TEST a FAIL no\n"), Verdict::Failed("a: no".into()));
+        assert_eq!(verdict("GUEST-TEST a\n"), Verdict::TimedOut);
         let crashed = "(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.\n";
-        assert_eq!(verdict(crashed, true), Verdict::Dom0Crash);
-        assert_eq!(verdict(&format!("GUEST-TEST a PASS\n{crashed}"), true), Verdict::Status(0));
-        assert_eq!(verdict("(XEN) Panic on CPU 0:\n", true), Verdict::HypervisorPanic);
+        assert_eq!(verdict(crashed), Verdict::Dom0Crash);
+        assert_eq!(verdict(&format!("GUEST-TEST a PASS\n{crashed}")), Verdict::Status(0));
+        assert_eq!(verdict("(XEN) Panic on CPU 0:\n"), Verdict::HypervisorPanic);
         assert_eq!(
-            verdict("hello\n(XEN) Hardware Dom0 halted: halting machine\n", true),
+            verdict("hello\n(XEN) Hardware Dom0 halted: halting machine\n"),
             Verdict::Status(0),
             "a guest without verdict only has to end"
         );

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::console::crash::{Detector, Sign};
+use crate::console::crash::{Detector, DomainEnd, Sign};
 use crate::console::files::{Incoming, State};
 use crate::console::filter::{Filter, Piece};
 use crate::console::protocol::{self, Message};
@@ -173,8 +173,8 @@ impl Watch {
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
-                Sign::Dom0Crash => self.crash = true,
-                Sign::Dom0Ended => continue,
+                Sign::Dom0(DomainEnd::Crash) => self.crash = true,
+                Sign::Dom0(DomainEnd::PowerOff | DomainEnd::Reboot) => continue,
                 Sign::KernelPanic => {
                     if self.waiting == Waiting::Limit {
                         self.wait(Waiting::Suspicion, SUSPICION, link);

@@ -1,87 +1,114 @@
-//! Layer 2: every program of the package `guests` boots as the control domain and gives its verdict.
+//! Layer 2: the tiny guests of `tests/guests` boot as the control domain and give their verdicts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::Parser;
 
-use super::{End, Report, header};
+use super::guest_list::{self, Guest, Role};
+use super::{End, Report};
 use crate::artifacts;
 use crate::exit::Verdict;
 use crate::harness::dom0::View;
-use crate::harness::guest::{self, GuestRequest};
+use crate::harness::guest::{self, GuestOutcome, GuestRequest};
+use crate::harness::request::Hypervisor;
 use crate::paths::Paths;
-use crate::qemu::command::split_words;
 
-/// Where the guests' sources are, one file each.
-const SOURCES: &str = "tests/guests/src/bin";
-
-/// The options line of a guest's source.
-#[derive(Parser)]
-#[command(name = "run:", no_binary_name = true)]
-struct RunLine {
-    #[command(flatten)]
-    request: GuestRequest,
-    /// Arguments for QEMU
-    #[arg(last = true)]
-    qemu_args: Vec<String>,
-}
+/// Seconds that one guest may take on a slow and busy machine.
+const LIMIT: u64 = 120;
+/// Memory of the control domain in MiB: the list's number is for guests made by xl.
+const CONTROL_MIB: u32 = 256;
 
 /// Builds and runs the guests whose names contain the filter.
 ///
 /// # Errors
 /// Hypervisor or guests cannot be built.
-pub(crate) fn run(paths: &Paths, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    let hypervisor = artifacts::hypervisor(paths)?;
-    for (name, elf) in artifacts::test_guests(paths)? {
-        if filter.is_some_and(|filter| !name.contains(filter)) {
-            continue;
-        }
-        let source = paths.root.join(SOURCES).join(&name).with_extension("rs");
-        // A guest in a folder of its own, or the package's only program, has no such file and no options.
-        let text = std::fs::read_to_string(source).unwrap_or_default();
-        let header = header::parse(&text).with_context(|| format!("guest {name}"))?;
-        for options in &header.runs {
-            let full_name = format!("layer 2: {}", header::run_name(&name, &header, options));
-            report.case(&full_name, || match one(paths, &hypervisor, &elf, &name, options, header.expect) {
-                Ok(end) => end,
-                Err(error) => End::Failed(format!("{error:#}"), None),
-            });
-        }
+pub(crate) fn run(paths: &Paths, filter: Option<&str>, hypervisor: Hypervisor, report: &mut Report) -> Result<()> {
+    let guests = guest_list::read(&paths.root, Role::Control, filter)?;
+    if guests.is_empty() {
+        return Ok(());
+    }
+    if hypervisor == Hypervisor::Oxen {
+        artifacts::hypervisor(paths)?;
+    }
+    let programs = artifacts::test_guests(paths)?;
+    for guest in guests {
+        report.case(&format!("layer 2: {}", guest.name), || {
+            one(paths, &programs, &guest, hypervisor).unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
+        });
     }
     Ok(())
 }
 
-fn one(paths: &Paths, hypervisor: &Path, elf: &Path, name: &str, options: &str, expect: u8) -> Result<End> {
-    let line = RunLine::try_parse_from(split_words(options)?)
-        .with_context(|| format!("the options of guest {name}: {options}"))?;
-    let variant;
-    let hypervisor = if line.request.pvh {
-        variant = artifacts::pvh_variant(paths, hypervisor)?;
-        &variant
-    } else {
-        hypervisor
+fn one(paths: &Paths, programs: &[(String, PathBuf)], guest: &Guest, hypervisor: Hypervisor) -> Result<End> {
+    let elf = program(programs, &guest.name)?;
+    let request = GuestRequest {
+        hypervisor,
+        args: String::new(),
+        xen_args: String::new(),
+        cpu: None,
+        smp: guest.vcpus,
+        mem: 1024,
+        dom0_mem: CONTROL_MIB,
+        icount: false,
+        pvh: false,
+        timeout: LIMIT,
     };
-    let view = View { name: format!("guest-{name}"), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
-    let outcome = guest::run(paths, hypervisor, elf, &line.request, &line.qemu_args, view)?;
-    if outcome.verdict.code() == expect && (expect != 0 || outcome.has_verdict) {
-        return Ok(End::Passed);
+    let view =
+        View { name: format!("guest-{}", guest.name), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
+    let outcome = guest::run(paths, elf, &request, &[], view)?;
+    Ok(judge(guest, outcome))
+}
+
+/// The program of a guest among those that were built.
+pub(super) fn program<'a>(programs: &'a [(String, PathBuf)], name: &str) -> Result<&'a Path> {
+    programs
+        .iter()
+        .find(|(built, _)| built == name)
+        .map(|(_, path)| path.as_path())
+        .with_context(|| format!("guests.list names {name}, but the package guests has no such program"))
+}
+
+/// A success needs the guest's own verdict and the right end of its domain.
+fn judge(guest: &Guest, outcome: GuestOutcome) -> End {
+    if outcome.verdict != Verdict::Status(0) {
+        return End::from_unwanted(&outcome.verdict, outcome.log);
     }
-    Ok(match outcome.verdict {
-        Verdict::Status(0) => End::Failed("the guest ended without a verdict".to_owned(), Some(outcome.log)),
-        other => End::from_unwanted(&other, outcome.log),
-    })
+    let why = match outcome.domain_end {
+        _ if !outcome.said => "the guest ended without a verdict".to_owned(),
+        Some(end) if end == guest.end => return End::Passed,
+        Some(end) => format!("the domain ended by {end:?} instead of {:?}", guest.end),
+        None => format!("the domain did not end by {:?}", guest.end),
+    };
+    End::Failed(why, Some(outcome.log))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::crash::DomainEnd;
+
+    fn outcome(verdict: Verdict, said: bool, domain_end: Option<DomainEnd>) -> GuestOutcome {
+        GuestOutcome { verdict, said, domain_end, log: PathBuf::new() }
+    }
 
     #[test]
-    fn an_options_line_takes_options_and_qemu_arguments() {
-        let words = split_words("--smp 2 --args 'x y' -- -device edu").unwrap();
-        let line = RunLine::try_parse_from(words).unwrap();
-        assert_eq!((line.request.smp, line.request.args.as_str()), (2, "x y"));
-        assert_eq!(line.qemu_args, ["-device", "edu"]);
+    fn verdict_and_end_both_count() {
+        let guest = Guest {
+            name: "triple_fault".into(),
+            roles: vec![Role::Control],
+            vcpus: 1,
+            memory_mib: 64,
+            end: DomainEnd::Reboot,
+        };
+        let good = Verdict::Status(0);
+        assert_eq!(judge(&guest, outcome(good.clone(), true, Some(DomainEnd::Reboot))), End::Passed);
+        for bad in [
+            outcome(good.clone(), true, Some(DomainEnd::PowerOff)),
+            outcome(good.clone(), true, None),
+            outcome(good, false, Some(DomainEnd::Reboot)),
+            outcome(Verdict::Failed("x".into()), true, Some(DomainEnd::Reboot)),
+        ] {
+            assert!(matches!(judge(&guest, bad), End::Failed(..)));
+        }
     }
 }

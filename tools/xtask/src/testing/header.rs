@@ -1,8 +1,8 @@
-//! Options in the head of a test's source.
+//! Options in the head of a scenario.
 //!
-//! A scenario (`# run: …` in a shell script) or a tiny guest (`//! run: …` in its Rust source) says with which options
-//! it runs; each such line is one run, no line is one run with the defaults. `expect: CODE` names the exit code of a
-//! success (default 0), `only: oxen` or `only: xen` the hypervisor it is for.
+//! A scenario says in comment lines with which options it runs: each `# run: …` is one run, no such line is one run with
+//! the defaults. `# expect: CODE` names the exit code of a success (default 0), `# only: oxen` or `# only: xen` the
+//! hypervisor it is for.
 
 use anyhow::{Context, Result};
 
@@ -24,7 +24,7 @@ pub(crate) struct Header {
 pub(crate) fn parse(source: &str) -> Result<Header> {
     let mut header = Header::default();
     for line in source.lines() {
-        let Some(comment) = ["//!", "#"].iter().find_map(|mark| line.strip_prefix(mark)) else {
+        let Some(comment) = line.strip_prefix('#') else {
             break;
         };
         let comment = comment.trim();
@@ -52,15 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_of_scripts_and_of_guests() {
+    fn headers_of_scripts() {
         let script = "#!/bin/sh\n# Boots.\n# run: --smp 1\n# run: --smp 2 --timeout 90\n# expect: 121\n# only: oxen\necho\n# run: no\n";
         let header = parse(script).unwrap();
         assert_eq!(header.runs, ["--smp 1", "--smp 2 --timeout 90"]);
         assert_eq!((header.expect, header.only.as_deref()), (121, Some("oxen")));
         assert_eq!(run_name("boot", &header, "--smp 1"), "boot [--smp 1]");
-        let guest = parse("//! Grants.\n//! run: --smp 2\n\nuse rt;\n").unwrap();
-        assert_eq!(guest.runs, ["--smp 2"]);
-        assert_eq!(run_name("grants", &guest, "--smp 2"), "grants");
+        let single = parse("# run: --smp 2\n").unwrap();
+        assert_eq!(run_name("grants", &single, "--smp 2"), "grants");
     }
 
     #[test]

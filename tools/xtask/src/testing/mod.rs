@@ -1,7 +1,10 @@
 //! `cargo xtask test`: four layers, from host tests to whole systems, and one report.
 //!
-//! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4. Each adds its cases to the [`Report`].
+//! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4, [`domu_guests`] part of layer 3. Each adds its
+//! cases to the [`Report`].
 
+pub(crate) mod domu_guests;
+pub(crate) mod guest_list;
 pub(crate) mod guests;
 pub(crate) mod header;
 pub(crate) mod host;

@@ -23,6 +23,18 @@ pub(crate) struct Overrides {
     pub(crate) tools: Option<Tools>,
 }
 
+impl Overrides {
+    /// Changes a request.
+    pub(crate) fn apply(self, request: &mut Request) {
+        if let Some(hypervisor) = self.hypervisor {
+            request.hypervisor = hypervisor;
+        }
+        if let Some(tools) = self.tools {
+            request.tools = tools;
+        }
+    }
+}
+
 /// Runs the scripts of a folder whose names contain the filter, in the order of their names.
 ///
 /// # Errors
@@ -76,12 +88,7 @@ fn request(script: &Path, options: &str, overrides: Overrides) -> Result<Request
     let mut request = Request::from_words(split_words(options)?)
         .with_context(|| format!("the options `{options}` of {}", script.display()))?;
     request.script = Some(script.to_path_buf());
-    if let Some(hypervisor) = overrides.hypervisor {
-        request.hypervisor = hypervisor;
-    }
-    if let Some(tools) = overrides.tools {
-        request.tools = tools;
-    }
+    overrides.apply(&mut request);
     // Files named in a script's head stand beside the script.
     let beside = script.parent().unwrap_or(Path::new("."));
     request.put = request
