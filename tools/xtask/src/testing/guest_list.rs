@@ -36,7 +36,17 @@ pub(crate) struct Guest {
     pub(crate) end: DomainEnd,
 }
 
-/// Reads the list and gives the guests of one role whose names contain the filter.
+impl Guest {
+    /// The test's name: the program's, or for a guest made by xl "guest PROGRAM".
+    pub(crate) fn test_name(&self, role: Role) -> String {
+        match role {
+            Role::Control => self.name.clone(),
+            Role::Guest => format!("guest {}", self.name),
+        }
+    }
+}
+
+/// Reads the list and gives the guests of one role whose test names contain the filter.
 ///
 /// # Errors
 /// The list cannot be read; a line that is wrong is named.
@@ -47,7 +57,7 @@ pub(crate) fn read(root: &Path, role: Role, filter: Option<&str>) -> Result<Vec<
     Ok(guests
         .into_iter()
         .filter(|guest| guest.roles.contains(&role))
-        .filter(|guest| filter.is_none_or(|filter| guest.name.contains(filter)))
+        .filter(|guest| filter.is_none_or(|filter| guest.test_name(role).contains(filter)))
         .collect())
 }
 

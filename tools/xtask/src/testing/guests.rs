@@ -32,7 +32,7 @@ pub(crate) fn run(paths: &Paths, filter: Option<&str>, hypervisor: Hypervisor, r
     }
     let programs = artifacts::test_guests(paths)?;
     for guest in guests {
-        report.case(&format!("layer 2: {}", guest.name), || {
+        report.case(&format!("layer 2: {}", guest.test_name(Role::Control)), || {
             one(paths, &programs, &guest, hypervisor).unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
         });
     }
