@@ -71,6 +71,7 @@ pub fn initialise(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<VcpuHvmCo
     (vmcb.cs, vmcb.ds, vmcb.es) = (registers.cs, registers.ds, registers.es);
     (vmcb.ss, vmcb.tr) = (registers.ss, registers.tr);
     vmcb.cpl = privilege(registers.ss);
+    crate::x86::msr::synchronise_timestamp(caller.host, caller.domain, vcpu, &mut hardware);
     vcpu.is_initialised.store(true, Ordering::Release);
     Ok(())
 }

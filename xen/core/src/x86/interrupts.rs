@@ -207,7 +207,7 @@ pub fn is_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
 #[inline]
 pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Result<(), Stop> {
     if vcpu.x86.startup.is_urgent() {
-        start(host, vcpu, hardware);
+        start(host, domain, vcpu, hardware);
     }
     vcpu.x86.forget_code_before(domain.p2m.epoch());
     let vmcb = hardware.vmcb_mut();
@@ -292,7 +292,7 @@ pub fn iret(vcpu: &Vcpu, vmcb: &mut Vmcb) {
 
 /// Acts on INIT and start-up messages.
 #[cold]
-fn start(host: &Host, vcpu: &Vcpu, hardware: &mut Hardware) {
+fn start(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     let (is_reset, begin) = vcpu.x86.startup.take_start();
     if is_reset {
         reset_loaded(hardware);
@@ -307,6 +307,7 @@ fn start(host: &Host, vcpu: &Vcpu, hardware: &mut Hardware) {
     if let Some(vector) = begin {
         reset_loaded(hardware);
         begin_at(hardware, vector);
+        super::msr::synchronise_timestamp(host, domain, vcpu, hardware);
     }
 }
 

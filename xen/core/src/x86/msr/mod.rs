@@ -152,7 +152,7 @@ pub fn write(
             Ok(())
         }
         msr::TSC => {
-            hardware.vmcb_mut().tsc_offset = value.wrapping_sub(machine::cpu::timestamp());
+            set_timestamp(host, domain, vcpu, hardware, value);
             Ok(())
         }
         msr::APIC_BASE => {
@@ -179,6 +179,20 @@ pub fn write(
         }
         _ => write_constant(number, value),
     }
+}
+
+/// Makes a guest's time stamp counter show `value` now. Its clock page is told, so that its system time stays right.
+pub fn set_timestamp(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, value: u64) {
+    let offset = value.wrapping_sub(machine::cpu::timestamp());
+    hardware.vmcb_mut().tsc_offset = offset;
+    crate::time::set_tsc_offset(host, domain, vcpu, offset);
+}
+
+/// Starts a vCPU's time stamp counter in step with that of its domain's first one, as all processors of a machine are.
+pub fn synchronise_timestamp(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
+    let Some(offset) = domain.vcpu(0).map(|first| first.events.time.tsc_offset()) else { return };
+    hardware.vmcb_mut().tsc_offset = offset;
+    crate::time::set_tsc_offset(host, domain, vcpu, offset);
 }
 
 /// Last branch record and the like: kept, without effect.

@@ -167,7 +167,7 @@ fn check(domain: &Domain, record: &HvmHwCpu) -> Result<(), Errno> {
     if good { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Takes a record into a vCPU that is off its CPU.
+/// Takes a record into a vCPU that is off its CPU; all but the time stamp counter, which others show as well.
 pub(super) fn load(domain: &Domain, hardware: &mut Hardware, record: &HvmHwCpu) -> Result<(), Errno> {
     check(domain, record)?;
     let event = pending_event(record)?;
@@ -195,7 +195,6 @@ pub(super) fn load(domain: &Domain, hardware: &mut Hardware, record: &HvmHwCpu) 
     (vmcb.star, vmcb.lstar, vmcb.cstar) = (record.msr_star, record.msr_lstar, record.msr_cstar);
     vmcb.sfmask = record.msr_syscall_mask;
     vmcb.efer = record.msr_efer | efer::SVME;
-    vmcb.tsc_offset = record.tsc.wrapping_sub(machine::cpu::timestamp());
     (vmcb.event_injection, vmcb.exit_int_info, vmcb.interrupt_shadow) = (event, 0, 0);
     let lazy = hardware.lazy_mut();
     lazy.debug_address = [record.dr0, record.dr1, record.dr2, record.dr3];

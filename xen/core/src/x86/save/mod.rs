@@ -75,7 +75,9 @@ pub fn load_record(host: &Host, domain: &Domain, vcpu: &Vcpu, code: SaveCode, co
     let mut hardware = vcpu.hardware.try_lock().ok_or(Errno::EBUSY)?;
     match code {
         SaveCode::Cpu => {
-            cpu::load(domain, &mut hardware, &get(contents)?)?;
+            let record = get(contents)?;
+            cpu::load(domain, &mut hardware, &record)?;
+            super::msr::set_timestamp(host, domain, vcpu, &mut hardware, record.tsc);
             vcpu.is_initialised.store(true, Ordering::Release);
             vcpu.clear_wait(Wait::DOWN);
             Ok(())

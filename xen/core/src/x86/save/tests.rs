@@ -58,6 +58,7 @@ fn a_vcpu_moves_to_another() {
         assert_eq!(hardware.vmcb().efer & (efer::LMA | efer::SVME), efer::LMA | efer::SVME);
         assert_eq!((hardware.lazy().xcr0, hardware.lazy().tsc_aux), (7, 9));
         assert_eq!(hardware.vmcb().tsc_offset, 500);
+        assert_eq!(other.events.time.tsc_offset(), 500, "the guest's clock page counts from the same offset");
         assert!(hardware.has_injection());
     });
 }
