@@ -106,6 +106,7 @@ pub(crate) fn existing_xl(paths: &Paths) -> Option<PathBuf> {
 
 /// Runs `cargo build` and gives the programs that it names in its messages.
 fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
+    ensure_target(paths, program.target)?;
     let step = progress::step(program.what);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -127,6 +128,31 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
     }
     step.done();
     Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Makes sure that the toolchain has the standard library of a target. rustup installs what rust-toolchain.toml names
+/// together with the toolchain, but not into a toolchain that was there before.
+fn ensure_target(paths: &Paths, target: &str) -> Result<()> {
+    let output = Command::new("rustc")
+        .current_dir(&paths.root)
+        .args(["--print", "target-libdir", "--target", target])
+        .output()
+        .context("cannot run rustc")?;
+    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
+        return Ok(());
+    }
+    let step = progress::step(&format!("installing the Rust target {target}"));
+    let added = Command::new("rustup")
+        .current_dir(&paths.root)
+        .args(["--quiet", "target", "add", target])
+        .stdin(Stdio::null())
+        .status()
+        .context("the Rust target is missing, and rustup, which installs it, cannot be run")?;
+    if !added.success() {
+        bail!("rustup cannot install the Rust target {target}: its message is above");
+    }
+    step.done();
+    Ok(())
 }
 
 /// The paths of programs in cargo's JSON messages.

@@ -62,9 +62,10 @@ pub(super) fn direct(maddr: Maddr) -> *mut u8 {
     core::ptr::with_exposed_provenance_mut((DIRECT + maddr.number()) as usize)
 }
 
-/// The physical address of something that the direct map shows.
+/// The physical address of something that the direct map shows. The pointer's provenance is exposed, because whoever gets the
+/// physical address reaches the thing through the direct map: the compiler must not think that it stays unchanged.
 pub(super) fn physical<T>(place: *const T) -> Maddr {
-    let address = place.addr() as u64;
+    let address = place.expose_provenance() as u64;
     if address >= IMAGE_OFFSET {
         Maddr::new(address - image_bounds()[0] + IMAGE_START.load(Ordering::Relaxed))
     } else {

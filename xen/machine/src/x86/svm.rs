@@ -209,7 +209,7 @@ pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpa
         *tag = new_tag(vmcb);
     }
     vmcb.asid = tag.asid;
-    let place = paging::physical(core::ptr::from_ref(vmcb)).number();
+    let place = paging::physical(core::ptr::from_mut(vmcb).cast_const()).number();
     // SAFETY: the VMCB is a page of its own, set up by `Vcpu`; the register array has 16 places; the third address is
     // this processor's saved state. The guest reaches only what its nested page table maps.
     unsafe { svm_run(place, general.as_mut_ptr(), me.host_state.load(Ordering::Relaxed)) };
