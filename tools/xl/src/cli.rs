@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand};
 
 /// Xen management tool, based on Oxen's libxc
 #[derive(Debug, Parser)]
-#[command(name = "xl", version, disable_version_flag = true, arg_required_else_help = true)]
+#[command(name = "xl", bin_name = "xl", version, disable_version_flag = true, arg_required_else_help = true)]
+// As in Xen's xl, an unambiguous beginning stands for a command or a long option.
+#[command(infer_subcommands = true, infer_long_args = true)]
 pub struct Cli {
     /// Be verbose: `create` says how it builds the domain
     #[arg(short, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Dry run: do not actually execute the command
+    /// Dry run: do not actually execute the command; `create` alone has it
     #[arg(short = 'N')]
     pub dry_run: bool,
     /// Accepted for compatibility: there is no progress to be shown
@@ -116,6 +118,9 @@ pub struct List {
     /// Prints the cpupool the domain is in
     #[arg(short, long)]
     pub cpupool: bool,
+    /// Prints out NUMA node affinity
+    #[arg(short, long)]
+    pub numa: bool,
 }
 
 /// `xl console`
@@ -137,7 +142,7 @@ pub struct Info {
     /// List host NUMA topology information
     #[arg(short, long)]
     pub numa: bool,
-    /// Print only the value of this line
+    /// Print only the values of the lines whose names begin with this
     pub name: Option<String>,
 }
 
@@ -159,8 +164,8 @@ pub struct OneDomain {
 /// `xl shutdown` and `xl reboot`
 #[derive(Args, Debug)]
 pub struct Shutdown {
-    /// The domain, by name or id
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    /// The domain, by name or id; or -a
+    #[arg(conflicts_with = "all")]
     pub domain: Option<String>,
     /// All guest domains
     #[arg(short, long)]
@@ -237,7 +242,9 @@ mod tests {
         assert_eq!(create.arguments, ["g.cfg", "memory=5"]);
         let Ok(Command::Shutdown(shutdown)) = parse("xl shutdown -wwa") else { panic!("is a shutdown") };
         assert_eq!((shutdown.wait, shutdown.all), (2, true));
-        assert!(parse("xl shutdown").is_err());
+        let Ok(Command::List(list)) = parse("xl li --lon --numa") else { panic!("is a list") };
+        assert!(list.long && list.numa);
+        assert!(parse("xl d 1").is_err(), "more than one command begins with this");
         assert!(parse("xl list -l -v g").is_ok());
         assert!(parse("xl create -eF g.cfg").is_err());
     }

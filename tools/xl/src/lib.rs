@@ -18,15 +18,17 @@ pub mod userdata;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::output::note;
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::output::{note, print};
 
 /// Runs the program with its arguments; the first is its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match cli::Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return ExitCode::from(usage(&error, &arguments)),
     };
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,18 +36,58 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if !failure.is_silent() {
                 note(format_args!("xl: {failure}"));
             }
-            ExitCode::FAILURE
+            ExitCode::from(failure.code())
         }
     }
 }
 
-/// Help that was asked for is a success; a command that does not exist exits with 1 and a wrong use of one with 2, as from
-/// Xen's xl.
-fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
+/// Says what is wrong with the arguments, or gives the help that was asked for. The exit codes are those of Xen's xl: 0 for
+/// help, 2 for a wrong use of a command, 1 for what stands in front of commands and for one that does not exist.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> u8 {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed.is_ok() => ExitCode::SUCCESS,
-        ErrorKind::InvalidSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::FAILURE,
-        _ => ExitCode::from(2),
+        // Without a command all commands are shown, on standard output, but that is no success.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => match print(error.render().to_string()) {
+            Ok(()) | Err(_) => 1,
+        },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => u8::from(error.print().is_err()),
+        kind => {
+            if error.print().is_err() {
+                return 1;
+            }
+            let is_option = |argument: &&OsString| argument.as_encoded_bytes().starts_with(b"-");
+            let before_command = arguments.iter().skip(1).take_while(is_option);
+            let wrong = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(text)) => text.as_str(),
+                _ => "",
+            };
+            let global = kind == ErrorKind::UnknownArgument
+                && before_command.into_iter().any(|argument| argument.to_string_lossy().starts_with(wrong));
+            if kind == ErrorKind::InvalidSubcommand || global { 1 } else { 2 }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_of_wrong_uses_are_xens() {
+        let code = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            match cli::Cli::try_parse_from(&arguments) {
+                Ok(_) => None,
+                Err(error) => Some(usage(&error, &arguments)),
+            }
+        };
+        assert_eq!(code("xl"), Some(1));
+        assert_eq!(code("xl help"), Some(0));
+        assert_eq!(code("xl list -h"), Some(0));
+        assert_eq!(code("xl nonsense"), Some(1));
+        assert_eq!(code("xl -V"), Some(1));
+        assert_eq!(code("xl list --nonsense"), Some(2));
+        assert_eq!(code("xl -v list -y"), Some(2));
+        assert_eq!(code("xl pause"), Some(2));
+        assert_eq!(code("xl list"), None);
     }
 }

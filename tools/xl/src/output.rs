@@ -1,4 +1,4 @@
-//! What goes to standard output and to logs.
+//! What goes to standard output and to logs, and how sets of numbers look there.
 //!
 //! `println!` panics when nobody reads any more (`xl list | head -1`) or a disk is full. A command that cannot print ends
 //! quietly; a monitor that cannot log goes on watching.
@@ -31,4 +31,37 @@ pub fn log(text: Arguments<'_>) {
 /// Writes a line for the user to standard error. If that fails there is nowhere to say so.
 pub fn note(text: Arguments<'_>) {
     drop(writeln!(stderr(), "{text}"));
+}
+
+/// Members of a set of `count` CPUs or nodes as xl prints them: "all", "none", or ranges such as "0-3,5".
+pub fn ranges(members: &[u32], count: u32) -> String {
+    let members: Vec<u32> = members.iter().copied().filter(|&member| member < count).collect();
+    if members.is_empty() {
+        return "none".into();
+    }
+    if members.len() == usize::try_from(count).unwrap_or(0) {
+        return "all".into();
+    }
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for member in members {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == member => *last = member,
+            _ => ranges.push((member, member)),
+        }
+    }
+    let text = |(first, last): &(u32, u32)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    ranges.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_xls() {
+        assert_eq!(ranges(&[], 4), "none");
+        assert_eq!(ranges(&[0, 1, 2, 3, 4, 5, 6, 7], 4), "all");
+        assert_eq!(ranges(&[0, 2, 3], 4), "0,2-3");
+        assert_eq!(ranges(&[1, 2, 3], 4), "1-3");
+    }
 }

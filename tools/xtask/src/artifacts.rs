@@ -47,8 +47,17 @@ fn build_hypervisor(paths: &Paths) -> Result<PathBuf> {
     publish(paths, image, "oxen")
 }
 
-/// Builds our xl as a static program.
+/// Builds our xl as a static program. One run of this tool builds it once.
 pub(crate) fn xl(paths: &Paths) -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = BUILT.get() {
+        return Ok(program.clone());
+    }
+    let program = build_xl(paths)?;
+    Ok(BUILT.get_or_init(|| program).clone())
+}
+
+fn build_xl(paths: &Paths) -> Result<PathBuf> {
     let built = cargo_build(paths, &XL)?;
     let Some(program) = built.iter().find(|path| path.ends_with("xl")) else {
         bail!("the package xl gives no program named xl");

@@ -1,10 +1,11 @@
 //! Life of a domain, what it is like, its limits and its scheduling.
 
 use public_abi::Errno;
+use public_abi::bitmap::Bitmap;
 use public_abi::domctl::DomctlOp;
 use public_abi::domctl_domain::{
     ArchDomainConfig, CreateDomain, CreateDomainFlags, DomainInfoFlags, EmulationFlags, GetDomainInfo, MaxMem,
-    MaxVcpus, PagingMempool, SchedulerOp, SetDomainHandle, TscInfo,
+    MaxVcpus, NodeAffinity, PagingMempool, SchedulerOp, SetDomainHandle, TscInfo,
 };
 use public_abi::sched_params::{DomctlSchedCredit2, DomctlSchedulerOp, SchedulerId};
 use public_abi::sysctl::{GetDomainInfoList, SysctlOp};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::handle::{Array, Handle};
 use crate::plan::Create;
 use crate::trap::Trap;
+use crate::verbs::vcpu::CpuMap;
 
 /// What a domain is like at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +180,16 @@ impl<T: Trap> Handle<T> {
                 return Ok(all);
             }
         }
+    }
+
+    /// The NUMA nodes from which a domain's memory comes, on a host with `nodes` of them.
+    pub fn domain_node_affinity(&self, domain: u16, nodes: u32) -> Result<CpuMap> {
+        let mut bytes = vec![0; usize::try_from(nodes.div_ceil(8)).unwrap_or(0)];
+        let nr_bits = u32::try_from(bytes.len() * 8).unwrap_or(u32::MAX);
+        self.domctl(DomctlOp::GetNodeAffinity, domain, Array::Out(&mut bytes), |address| NodeAffinity {
+            nodemap: Bitmap { bitmap: GuestPtr::from_address(address), nr_bits, ..Bitmap::default() },
+        })?;
+        Ok(CpuMap::from_bytes(bytes))
     }
 
     /// Makes vCPUs.

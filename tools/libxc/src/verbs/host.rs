@@ -27,6 +27,17 @@ pub struct CpuPool {
     pub domains: u32,
 }
 
+/// A NUMA node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumaNode {
+    /// Bytes of memory; [`public_abi::sysctl::INVALID_MEM_SZ`] for a number without a node.
+    pub memsize: u64,
+    /// Bytes of free memory.
+    pub memfree: u64,
+    /// Distance to each node, 10 to itself.
+    pub distances: Vec<u32>,
+}
+
 impl<T: Trap> Handle<T> {
     /// CPUs, memory and capabilities.
     pub fn phys_info(&self) -> Result<PhysInfo> {
@@ -57,18 +68,29 @@ impl<T: Trap> Handle<T> {
         Ok(usize::try_from(self.phys_info()?.max_cpu_id).unwrap_or(0) + 1)
     }
 
-    /// Memory of each NUMA node.
-    pub fn numa_memory(&self) -> Result<Vec<MemInfo>> {
+    /// Each NUMA node.
+    pub fn numa_nodes(&self) -> Result<Vec<NumaNode>> {
+        // The answer has two arrays, which here stand behind each other: sizes of each node, distances of each pair.
         let nodes = usize::try_from(self.phys_info()?.max_node_id).unwrap_or(0) + 1;
-        let mut list = vec![MemInfo::new_zeroed(); nodes];
+        let sizes_len = nodes * size_of::<MemInfo>();
+        let mut answer = vec![0; sizes_len + nodes * nodes * size_of::<u32>()];
         let num_nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-        let answer = self.sysctl(SysctlOp::NumaInfo, Array::Out(list.as_mut_bytes()), |address| NumaInfo {
+        let numbers = self.sysctl(SysctlOp::NumaInfo, Array::Out(&mut answer), |address| NumaInfo {
             num_nodes,
             meminfo: GuestPtr::from_address(address),
+            distance: GuestPtr::from_address(address + sizes_len as u64),
             ..NumaInfo::default()
         })?;
-        list.truncate(usize::try_from(answer.num_nodes).unwrap_or(usize::MAX));
-        Ok(list)
+        let known = usize::try_from(numbers.num_nodes).unwrap_or(usize::MAX).min(nodes);
+        let (sizes, distances) = answer.split_at(sizes_len);
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
+        let distances: Vec<u32> = distances.chunks_exact(size_of::<u32>()).map(word).collect();
+        let of_node = |(index, bytes): (usize, &[u8])| {
+            let size = MemInfo::read_from_bytes(bytes).unwrap_or_else(|_| MemInfo::new_zeroed());
+            let row = distances.get(index * known..(index + 1) * known).unwrap_or_default();
+            NumaNode { memsize: size.memsize, memfree: size.memfree, distances: row.to_vec() }
+        };
+        Ok(sizes.chunks_exact(size_of::<MemInfo>()).take(known).enumerate().map(of_node).collect())
     }
 
     /// All CPU pools, in the order of their numbers.

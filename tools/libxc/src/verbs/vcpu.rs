@@ -24,7 +24,7 @@ pub struct VcpuInfo {
     pub cpu: u32,
 }
 
-/// A set of CPUs as bytes: bit n is CPU n.
+/// A set of CPUs, or of nodes, as bytes: bit n is CPU n.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuMap(Vec<u8>);
 
@@ -44,6 +44,11 @@ impl CpuMap {
     /// A map with all of `cpus` CPUs, and the rest of the last byte, in it.
     pub fn full(cpus: u32) -> CpuMap {
         CpuMap(vec![0xff; usize::try_from(cpus.div_ceil(8)).unwrap_or(0)])
+    }
+
+    /// The set that these bytes are.
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> CpuMap {
+        CpuMap(bytes)
     }
 
     /// The members in order.

@@ -19,14 +19,28 @@ use crate::json;
 use crate::output::{note, print};
 use crate::session::Session;
 
+/// The exit code when no configuration is given, and the one for everything that fails once it has been read: those of
+/// Xen's xl. A configuration with errors gives 1.
+const NO_CONFIGURATION: u8 = 6;
+const FAILED: u8 = 3;
+
 pub(super) fn run(cli: &Cli, options: &Create) -> Outcome {
-    let dry_run = cli.dry_run || options.dry_run;
     let text = read(options)?;
     if !options.quiet {
         note(format_args!("Parsing config from {}", text.file()));
     }
     let config = check(&text, options.quiet)?;
+    carry_out(cli, options, text, config).map_err(|failure| failure.with_code(FAILED))
+}
+
+/// All that comes after a good configuration.
+fn carry_out(cli: &Cli, options: &Create, text: Text, config: DomainConfig) -> Outcome {
+    let dry_run = cli.dry_run || options.dry_run;
     let uuid = config.uuid.map_or_else(fresh_uuid, Ok)?;
+    if dry_run && config.guest_type.is_none() {
+        // The kernel decides what the configuration means.
+        note_type(options, &Images::read(&config)?)?;
+    }
     if dry_run || options.debug {
         let description = describe(&config, uuid)?;
         if dry_run {
@@ -35,9 +49,8 @@ pub(super) fn run(cli: &Cli, options: &Create) -> Outcome {
         note(format_args!("{}", description.trim_end()));
     }
     let images = Images::read(&config)?;
-    let kernel = images.kernel()?;
-    if config.guest_type.is_none() && !options.quiet {
-        note(format_args!("xl: type= is not given, and the kernel has a PVH entry point: taking type=\"pvh\""));
+    if config.guest_type.is_none() {
+        note_type(options, &images)?;
     }
     if options.plan || cli.verbose > 0 {
         let plan = describe_plan(&config, uuid, &images)?;
@@ -46,8 +59,16 @@ pub(super) fn run(cli: &Cli, options: &Create) -> Outcome {
         }
         note(format_args!("{}", plan.trim_end()));
     }
-    drop(kernel);
     start(options, Ward { domid: 0, uuid, text, config }, &images)
+}
+
+/// Says that a configuration without `type=` is taken for that of a PVH guest, which its kernel must be able to be.
+fn note_type(options: &Create, images: &Images) -> Outcome {
+    images.kernel()?;
+    if !options.quiet {
+        note(format_args!("xl: type= is not given, and the kernel has a PVH entry point: taking type=\"pvh\""));
+    }
+    Ok(())
 }
 
 /// The configuration's text: the file and the settings among the arguments.
@@ -56,12 +77,13 @@ fn read(options: &Create) -> Outcome<Text> {
         options.arguments.iter().cloned().partition(|argument| argument.contains('='));
     files.extend(options.file.clone());
     let [file] = files.as_slice() else {
-        return Err(Failure::new(match files.as_slice() {
-            [] => "create: a configuration file is needed".to_string(),
-            _ => format!("create: one configuration file at a time, not {}", files.join(", ")),
-        }));
+        return Err(match files.as_slice() {
+            [] => Failure::new("create: a configuration file is needed").with_code(NO_CONFIGURATION),
+            _ => Failure::new(format!("create: one configuration file at a time, not {}", files.join(", "))).with_code(2),
+        });
     };
-    let content = std::fs::read(file).map_err(|error| Failure::new(format!("unable to read {file}: {error}")))?;
+    let failed = |error| Failure::new(format!("unable to read {file}: {error}")).with_code(FAILED);
+    let content = std::fs::read(file).map_err(failed)?;
     Ok(Text::new(file, &content, &settings))
 }
 

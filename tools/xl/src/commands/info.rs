@@ -7,7 +7,7 @@ use public_abi::sysctl::{INVALID_CORE_ID, INVALID_MEM_SZ, PhysCap, PhysInfo};
 
 use crate::cli::Info;
 use crate::failure::{Failure, Outcome};
-use crate::output::{line, print};
+use crate::output::print;
 use crate::session::hypervisor;
 
 /// Lines of name and value, aligned.
@@ -55,7 +55,7 @@ pub(super) fn run(options: &Info) -> Outcome {
     lines.add("build_id", handle.build_id()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     lines.add("xend_config_format", 4);
     match &options.name {
-        Some(name) if !options.numa => print_one(&lines, name),
+        Some(name) if !options.numa => print(values(&lines, name)?),
         _ => {
             let middle = if options.numa { topology(&handle)? } else { String::new() };
             let (before, after) = lines.0.split_at(first_part);
@@ -68,10 +68,11 @@ fn block(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, value)| format!("{name:<23}: {value}\n")).collect()
 }
 
-fn print_one(lines: &Lines, wanted: &str) -> Outcome {
-    let found = lines.0.iter().find(|(name, _)| *name == wanted);
-    let (_, value) = found.ok_or_else(|| Failure::new(format!("info: there is no line \"{wanted}\"")))?;
-    line(format_args!("{value}"))
+/// The values of the lines whose names begin with `wanted`.
+fn values(lines: &Lines, wanted: &str) -> Outcome<String> {
+    let found = lines.0.iter().filter(|(name, _)| name.starts_with(wanted));
+    let text: String = found.map(|(_, value)| format!("{value}\n")).collect();
+    if text.is_empty() { Err(Failure::new(format!("info: there is no line \"{wanted}\""))) } else { Ok(text) }
 }
 
 fn add_physical(lines: &mut Lines, info: &PhysInfo) {
@@ -120,9 +121,27 @@ fn topology<T: libxc::trap::Trap>(handle: &libxc::Handle<T>) -> Outcome<String> 
         writeln!(text, "{number:3}:    {:4}     {:4}     {:4}", cpu.core, cpu.socket, cpu.node).map_err(failed)?;
     }
     text.push_str("device topology        :\ndevice           node\nNo device topology data available\n");
-    text.push_str("numa_info              :\nnode:    memsize    memfree\n");
-    for (number, node) in handle.numa_memory()?.iter().enumerate().filter(|(_, node)| node.memsize != INVALID_MEM_SZ) {
-        writeln!(text, "{number:4}:    {:6}     {:6}", node.memsize >> 20, node.memfree >> 20).map_err(failed)?;
+    text.push_str("numa_info              :\nnode:    memsize    memfree    distances\n");
+    for (number, node) in handle.numa_nodes()?.iter().enumerate().filter(|(_, node)| node.memsize != INVALID_MEM_SZ) {
+        let distances: Vec<String> = node.distances.iter().map(u32::to_string).collect();
+        let (size, free, distances) = (node.memsize >> 20, node.memfree >> 20, distances.join(","));
+        writeln!(text, "{number:4}:    {size:6}     {free:6}      {distances}").map_err(failed)?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_stands_for_all_lines_with_it() {
+        let mut lines = Lines::default();
+        for (name, value) in [("xen_major", 4), ("xen_minor", 17), ("nr_cpus", 2)] {
+            lines.add(name, value);
+        }
+        assert_eq!(values(&lines, "xen_m").expect("there are two"), "4\n17\n");
+        assert_eq!(values(&lines, "nr_cpus").expect("there is one"), "2\n");
+        assert!(values(&lines, "cpus").is_err());
+    }
 }

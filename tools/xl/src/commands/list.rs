@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::List;
 use crate::failure::Outcome;
 use crate::json;
-use crate::output::{line, note, print};
+use crate::output::{line, note, print, ranges};
 use crate::session::Session;
 use crate::userdata::{CONFIGURATION, UserData};
 
@@ -37,6 +37,10 @@ fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {
     if options.cpupool {
         text.push_str("         Cpupool");
     }
+    if options.numa {
+        text.push_str(" NODE Affinity");
+    }
+    let nodes = if options.numa { session.handle.phys_info()?.nr_nodes } else { 0 };
     text.push('\n');
     for info in domains {
         text.push_str(&row(&session.name(info.domid)?, info));
@@ -59,6 +63,10 @@ fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {
         if options.cpupool {
             let pool = session.store.read(Tx::NONE, &format!("/local/pool/{}/name", info.cpu_pool))?;
             text.push_str(&format!("{:>16}", pool.unwrap_or_else(|| format!("Pool-{}", info.cpu_pool))));
+        }
+        if options.numa {
+            let members = session.handle.domain_node_affinity(info.domid, nodes)?.members();
+            text.push_str(&format!(" {}", ranges(&members, nodes)));
         }
         text.push('\n');
     }

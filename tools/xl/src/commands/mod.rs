@@ -15,13 +15,12 @@ mod vcpu_list;
 
 use crate::cli::{Cli, Command};
 use crate::domain::monitor;
-use crate::failure::Outcome;
-use crate::output::line;
+use crate::failure::{Failure, Outcome};
 
 /// Runs the command.
 pub fn run(cli: &Cli) -> Outcome {
     if cli.dry_run && !matches!(cli.command, Command::Create(_)) {
-        return line(format_args!("Dry run: nothing is done"));
+        return Err(Failure::new("command does not implement -N (dryrun) option"));
     }
     match &cli.command {
         Command::Create(options) => create::run(cli, options),

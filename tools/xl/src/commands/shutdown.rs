@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RELEASE: &str = "@releaseDomain";
 
 pub(super) fn run(options: &Shutdown, request: Request) -> Outcome {
+    if options.domain.is_none() && !options.all {
+        return Err(Failure::new("You must specify -a or a domain id."));
+    }
     let session = Session::open()?;
     let domains = match &options.domain {
         Some(domain) => vec![session.info(domain)?.domid],

@@ -4,7 +4,7 @@ use libxc::verbs::domain::DomainInfo;
 
 use crate::cli::VcpuList;
 use crate::failure::Outcome;
-use crate::output::line;
+use crate::output::{line, ranges};
 use crate::session::Session;
 
 pub(super) fn run(options: &VcpuList) -> Outcome {
@@ -36,37 +36,4 @@ fn print_domain(session: &Session, info: &DomainInfo, cpus: u32) -> Outcome {
         line(format_args!("{name:<32} {:5} {vcpu:5}{place} {seconds:9.1}  {hard} / {soft}", info.domid))?;
     }
     Ok(())
-}
-
-/// CPUs as xl prints them: "all", "none", or ranges such as "0-3,5".
-fn ranges(members: &[u32], cpus: u32) -> String {
-    let members: Vec<u32> = members.iter().copied().filter(|&cpu| cpu < cpus).collect();
-    if members.is_empty() {
-        return "none".into();
-    }
-    if members.len() == usize::try_from(cpus).unwrap_or(0) {
-        return "all".into();
-    }
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for cpu in members {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => ranges.push((cpu, cpu)),
-        }
-    }
-    let text = |(first, last): &(u32, u32)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
-    ranges.iter().map(text).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_xls() {
-        assert_eq!(ranges(&[], 4), "none");
-        assert_eq!(ranges(&[0, 1, 2, 3, 4, 5, 6, 7], 4), "all");
-        assert_eq!(ranges(&[0, 2, 3], 4), "0,2-3");
-        assert_eq!(ranges(&[1, 2, 3], 4), "1-3");
-    }
 }

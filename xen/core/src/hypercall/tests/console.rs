@@ -100,7 +100,10 @@ fn every_debug_key_prints_something_real() {
         };
         assert!(press(b"q").contains("General information for domain 1:"));
         assert!(press(b"q").contains("handle=01010101-0101-"));
-        assert!(press(b"m").contains("16384 KiB of RAM"), "{}", press(b"m"));
+        let memory = press(b"m");
+        assert!(memory.contains("16384 KiB of RAM"), "{memory}");
+        let free = memory.split("Dom heap: ").nth(1).and_then(|rest| rest.split("kB free").next());
+        assert!(free.is_some_and(|kib| kib.parse::<u64>().is_ok_and(|kib| kib > 0 && kib < 16384)), "{memory}");
         assert!(press(b"r").contains("CPU1: 0 vCPUs wait"));
         assert!(press(b"d").contains("d1v1: Wait(DOWN)"));
         assert!(press(b"0").contains("rip 000000000000fff0"), "{}", press(b"0"));
