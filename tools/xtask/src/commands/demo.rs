@@ -62,7 +62,7 @@ pub(crate) fn run(paths: &Paths, args: &DemoArgs) -> Result<ExitCode> {
 }
 
 /// Progress while the machine boots; from then on what the script in dom0 prints.
-fn view() -> View {
+fn view() -> View<'static> {
     let in_script = Rc::new(Cell::new(false));
     let screen = Screen { open: Rc::clone(&in_script), line: Vec::new() };
     let mut step: Option<Step> = None;
@@ -71,13 +71,13 @@ fn view() -> View {
         screen: Box::new(screen),
         news: Box::new(move |news| {
             let next = match news {
-                News::Booting => "booting the hypervisor, and Debian's kernel as dom0",
+                News::Booting { .. } => "booting the hypervisor, and Debian's kernel as dom0",
                 News::Milestone { name: "dom0-userland", .. } => "starting xenstored and xenconsoled in dom0",
                 News::Milestone { name: "script", .. } => {
                     in_script.set(true);
                     ""
                 }
-                News::Milestone { .. } => return,
+                News::Milestone { .. } | News::CaseBegins(_) | News::CaseEnded { .. } => return,
                 News::Notice(text) => return progress::note(text),
             };
             if let Some(step) = step.take() {

@@ -24,7 +24,7 @@ pub(crate) fn run(paths: &Paths, request: &Request) -> ExitCode {
         name: "dom0".to_owned(),
         screen: Box::new(std::io::stdout()),
         news: Box::new(move |news| match news {
-            News::Booting => {}
+            News::Booting { .. } | News::CaseBegins(_) | News::CaseEnded { .. } => {}
             News::Milestone { name, seconds } => {
                 eprint!("xtask: {name} after {seconds:.1} s{line_end}");
             }

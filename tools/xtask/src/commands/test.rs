@@ -9,7 +9,7 @@ use crate::harness::request::Hypervisor;
 use crate::initramfs::dom0::Tools;
 use crate::paths::Paths;
 use crate::testing::scenarios::{self, Overrides};
-use crate::testing::{End, Report, domu_guests, guests, host};
+use crate::testing::{End, Report, guests, host};
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
@@ -50,10 +50,6 @@ fn run_layer(paths: &Paths, layer: u8, filter: Option<&str>, overrides: Override
     match layer {
         1 => host::run(paths, filter, report),
         2 => guests::run(paths, filter, overrides.hypervisor.unwrap_or(Hypervisor::Oxen), report),
-        3 => {
-            scenarios::run(paths, layer, "tests/scenarios", filter, overrides, report)?;
-            domu_guests::run(paths, filter, overrides, report)
-        }
-        _ => scenarios::run(paths, layer, "tests/interop", filter, overrides, report),
+        _ => scenarios::run(paths, layer, filter, overrides, report),
     }
 }

@@ -1,7 +1,7 @@
 //! The messages that dom0's init sends to the harness, one per line.
 //!
-//! The sender is `initramfs/dom0-init.sh`; [`super::filter`] finds the lines. Words are separated by one space:
-//! `milestone NAME SECONDS`, `notice TEXT`, `failed TEXT`, `status N`, `file INDEX begin`, `file INDEX line NUMBER
+//! The senders are `initramfs/dom0-init.sh` and `testing/shared.sh`; [`super::filter`] finds the lines. Words are separated
+//! by one space: `milestone NAME SECONDS`, `begin NAME`, `case NAME TEXT`, `notice TEXT`, `failed TEXT`, `status N`, `file INDEX begin`, `file INDEX line NUMBER
 //! BASE64`, `file INDEX end LINES`, `file INDEX missing`, `await`, `end`. The harness answers `await` on the console's
 //! input with `bye` or `again INDEX…`, and may send `stop` while the script runs.
 
@@ -12,6 +12,10 @@ pub(crate) enum Message {
     Milestone(String, String),
     /// Something worth telling the person.
     Notice(String),
+    /// The named one of several cases begins.
+    CaseBegins(String),
+    /// The named one of several cases has ended; the second field says how, in words of its kind.
+    CaseEnded(String, String),
     /// dom0 could not be brought up.
     Failed(String),
     /// The script's or shell's exit status, 0..=255.
@@ -47,6 +51,11 @@ pub(crate) fn decode(message: &str) -> Option<Message> {
             Some(Message::Milestone(name.to_owned(), seconds.to_owned()))
         }
         "notice" => Some(Message::Notice(rest.to_owned())),
+        "begin" if !rest.is_empty() => Some(Message::CaseBegins(rest.to_owned())),
+        "case" => {
+            let (name, text) = rest.split_once(' ')?;
+            Some(Message::CaseEnded(name.to_owned(), text.to_owned()))
+        }
         "failed" => Some(Message::Failed(rest.to_owned())),
         "status" => Some(Message::Status(rest.parse().ok()?)),
         "file" => {
@@ -80,6 +89,8 @@ mod tests {
         let cases = [
             ("milestone script 3.25", milestone),
             ("notice no module tun", Message::Notice("no module tun".into())),
+            ("begin two-guests", Message::CaseBegins("two-guests".into())),
+            ("case hello 0 GUEST-TEST hello PASS", Message::CaseEnded("hello".into(), "0 GUEST-TEST hello PASS".into())),
             ("failed xenstored: no socket", Message::Failed("xenstored: no socket".into())),
             ("status 255", Message::Status(255)),
             ("file 2 begin", Message::File(2, FilePiece::Begin)),
@@ -98,6 +109,8 @@ mod tests {
     fn damaged_messages_are_none() {
         for text in [
             "",
+            "begin",
+            "case hello",
             "status",
             "status 256",
             "status 1 2",

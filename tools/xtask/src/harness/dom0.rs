@@ -39,13 +39,13 @@ pub(crate) struct Outcome {
 }
 
 /// How a run shows itself.
-pub(crate) struct View {
+pub(crate) struct View<'a> {
     /// Name for the log file.
     pub(crate) name: String,
     /// Where the console goes.
-    pub(crate) screen: Box<dyn Write>,
+    pub(crate) screen: Box<dyn Write + 'a>,
     /// Told what happens.
-    pub(crate) news: Box<dyn FnMut(News<'_>)>,
+    pub(crate) news: Box<dyn FnMut(News<'_>) + 'a>,
 }
 
 /// Everything that a run boots from, made and fetched.
@@ -79,13 +79,13 @@ pub(crate) fn prepare(paths: &Paths, request: &Request, marker: &str, name: &str
 ///
 /// # Errors
 /// Whatever keeps the machine from being started; from then on all is in the verdict.
-pub(crate) fn run(paths: &Paths, request: &Request, mut view: View) -> Result<Outcome> {
+pub(crate) fn run(paths: &Paths, request: &Request, mut view: View<'_>) -> Result<Outcome> {
     check_targets(request)?;
     let marker = format!("@oxen:{:016x}", RandomState::new().hash_one(0));
     let prepared = prepare(paths, request, &marker, &view.name)?;
     let machine = boot::machine_of(paths, request, &prepared)?;
     let interactive = request.script.is_none();
-    (view.news)(News::Booting);
+    (view.news)(News::Booting { log: prepared.run_dir.log_path() });
     let raw = if interactive { RawMode::enter()? } else { None };
     let mut watch = Watch::new(
         &marker,

@@ -87,7 +87,7 @@ pub(crate) fn run(
     elf: &Path,
     request: &GuestRequest,
     qemu_args: &[String],
-    view: View,
+    view: View<'_>,
 ) -> Result<GuestOutcome> {
     let elf = elf.canonicalize().with_context(|| format!("cannot find {}", elf.display()))?;
     let run_dir = RunDir::new(paths, &view.name)?;
@@ -143,8 +143,8 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
 }
 
 /// Follows the console.
-struct GuestWatch {
-    view: View,
+struct GuestWatch<'a> {
+    view: View<'a>,
     log: File,
     cases: Cases,
     detector: Detector,
@@ -154,8 +154,8 @@ struct GuestWatch {
     timed_out: bool,
 }
 
-impl GuestWatch {
-    fn new(view: View, log: File) -> Self {
+impl<'a> GuestWatch<'a> {
+    fn new(view: View<'a>, log: File) -> Self {
         Self {
             view,
             log,
@@ -191,7 +191,7 @@ impl GuestWatch {
     }
 }
 
-impl Observer for GuestWatch {
+impl Observer for GuestWatch<'_> {
     fn console(&mut self, bytes: &[u8], link: &mut Link) -> Flow {
         // The log and the screen only inform; the verdict does not depend on them.
         drop(self.log.write_all(bytes));

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::console::crash::{Detector, DomainEnd, Sign};
@@ -40,7 +41,10 @@ enum Waiting {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum News<'a> {
     /// The machine starts now; everything is fetched and built.
-    Booting,
+    Booting {
+        /// Where the console's log is written.
+        log: &'a Path,
+    },
     /// dom0 got this far.
     Milestone {
         /// Name, as in the protocol.
@@ -50,28 +54,40 @@ pub(crate) enum News<'a> {
     },
     /// Something worth telling.
     Notice(&'a str),
+    /// One of several cases begins.
+    CaseBegins(&'a str),
+    /// One of several cases has ended.
+    CaseEnded {
+        /// Its name, as it began.
+        name: &'a str,
+        /// How it ended.
+        text: &'a str,
+    },
 }
 
 /// Where the console's text and the news go.
-pub(crate) struct Sinks {
+pub(crate) struct Sinks<'a> {
     /// The log file; all bytes of the console.
     pub(crate) log: File,
     /// The person's view of the console.
-    pub(crate) screen: Box<dyn Write>,
+    pub(crate) screen: Box<dyn Write + 'a>,
     /// Told what happens.
-    pub(crate) news: Box<dyn FnMut(News<'_>)>,
+    pub(crate) news: Box<dyn FnMut(News<'_>) + 'a>,
 }
 
 /// Everything seen so far.
-pub(crate) struct Watch {
+pub(crate) struct Watch<'a> {
     filter: Filter,
     detector: Detector,
-    sinks: Sinks,
+    sinks: Sinks<'a>,
     started: Instant,
     limit: Option<Instant>,
     waiting: Waiting,
     /// Milestones passed, in order.
     milestones: Vec<String>,
+    /// Cases begun and ended: each is said twice, since a line can be damaged, and told once.
+    cases_begun: Vec<String>,
+    cases_ended: Vec<String>,
     status: Option<u8>,
     failure: Option<String>,
     panic: bool,
@@ -84,9 +100,9 @@ pub(crate) struct Watch {
     early_keys: Vec<u8>,
 }
 
-impl Watch {
+impl<'a> Watch<'a> {
     /// Watches for a run's marker. `escape`: whether keys come from a terminal in raw mode.
-    pub(crate) fn new(marker: &str, files: usize, limit: Option<Duration>, escape: bool, sinks: Sinks) -> Self {
+    pub(crate) fn new(marker: &str, files: usize, limit: Option<Duration>, escape: bool, sinks: Sinks<'a>) -> Self {
         let started = Instant::now();
         Self {
             filter: Filter::new(marker),
@@ -96,6 +112,8 @@ impl Watch {
             limit: limit.map(|limit| started + limit),
             waiting: Waiting::Limit,
             milestones: Vec::new(),
+            cases_begun: Vec::new(),
+            cases_ended: Vec::new(),
             status: None,
             failure: None,
             panic: false,
@@ -202,6 +220,18 @@ impl Watch {
                 self.milestones.push(name);
             }
             Message::Notice(text) => (self.sinks.news)(News::Notice(&text)),
+            Message::CaseBegins(name) => {
+                if !self.cases_begun.contains(&name) {
+                    (self.sinks.news)(News::CaseBegins(&name));
+                    self.cases_begun.push(name);
+                }
+            }
+            Message::CaseEnded(name, text) => {
+                if !self.cases_ended.contains(&name) {
+                    (self.sinks.news)(News::CaseEnded { name: &name, text: &text });
+                    self.cases_ended.push(name);
+                }
+            }
             Message::Failed(text) => self.failure = Some(format!("dom0 did not come up: {text}")),
             Message::Status(status) => self.status = Some(status),
             Message::File(index, piece) => self.files.take(index, piece),
@@ -224,7 +254,7 @@ impl Watch {
     }
 }
 
-impl Observer for Watch {
+impl Observer for Watch<'_> {
     fn console(&mut self, bytes: &[u8], link: &mut Link) -> Flow {
         drop(self.sinks.log.write_all(bytes));
         for piece in self.filter.feed(bytes) {

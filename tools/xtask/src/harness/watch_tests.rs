@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use super::*;
 
-fn watch(files: usize, limit: Option<Duration>) -> Watch {
+fn watch(files: usize, limit: Option<Duration>) -> Watch<'static> {
     let sinks = Sinks { log: tempfile::tempfile().unwrap(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     Watch::new("@m", files, limit, true, sinks)
 }
@@ -93,6 +93,19 @@ fn damaged_files_are_asked_for_again() {
     assert_eq!(input.try_recv().unwrap(), b"again 1\n");
     watch.console(b"@m file 1 missing ;\n@m await ;\n", &mut link);
     assert_eq!(input.try_recv().unwrap(), b"bye\n");
+}
+
+#[test]
+fn a_case_is_told_once_although_it_is_said_twice() {
+    let told = std::cell::RefCell::new(Vec::new());
+    let news = |news: News<'_>| told.borrow_mut().push(format!("{news:?}"));
+    let sinks = Sinks { log: tempfile::tempfile().unwrap(), screen: Box::new(std::io::sink()), news: Box::new(news) };
+    let mut watch = Watch::new("@m", 0, None, false, sinks);
+    let (mut link, _input) = Link::for_test();
+    watch.console(b"@m begin a ;\n@m begin a ;\n@m case a 0 ;\n@m case a 0 ;\n@m begin b ;\n", &mut link);
+    drop(watch);
+    let wanted = [r#"CaseBegins("a")"#, r#"CaseEnded { name: "a", text: "0" }"#, r#"CaseBegins("b")"#];
+    assert_eq!(*told.borrow(), wanted);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Options in the head of a scenario.
 //!
 //! A scenario says in comment lines with which options it runs: each `# run: …` is one run, no such line is one run with
-//! the defaults. `# expect: CODE` names the exit code of a success (default 0), `# only: oxen` or `# only: xen` the
-//! hypervisor it is for.
+//! the defaults, and each `# interop: …` one more run in layer 4. `# expect: CODE` names the exit code of a success (default
+//! 0), `# only: oxen` or `# only: xen` the hypervisor it is for. `# shared: SECONDS` says that it may run in one machine with
+//! others that have the same options, one after the other, and how long it may take.
 
 use anyhow::{Context, Result};
 
@@ -11,8 +12,12 @@ use anyhow::{Context, Result};
 pub(crate) struct Header {
     /// Options of each run.
     pub(crate) runs: Vec<String>,
+    /// Options of each further run in layer 4.
+    pub(crate) interop: Vec<String>,
     /// Exit code of a success.
     pub(crate) expect: u8,
+    /// The time limit in seconds of a scenario that can share a machine.
+    pub(crate) shared: Option<u32>,
     /// The only hypervisor it is for.
     pub(crate) only: Option<String>,
 }
@@ -30,6 +35,11 @@ pub(crate) fn parse(source: &str) -> Result<Header> {
         let comment = comment.trim();
         if let Some(options) = comment.strip_prefix("run:") {
             header.runs.push(options.trim().to_owned());
+        } else if let Some(options) = comment.strip_prefix("interop:") {
+            header.interop.push(options.trim().to_owned());
+        } else if let Some(seconds) = comment.strip_prefix("shared:") {
+            let seconds = seconds.trim().parse().with_context(|| format!("`{comment}`: expected seconds"))?;
+            header.shared = Some(seconds);
         } else if let Some(code) = comment.strip_prefix("expect:") {
             header.expect = code.trim().parse().with_context(|| format!("`{comment}`: expected an exit code"))?;
         } else if let Some(name) = comment.strip_prefix("only:") {
@@ -42,9 +52,9 @@ pub(crate) fn parse(source: &str) -> Result<Header> {
     Ok(header)
 }
 
-/// The name of one run: that of the test, and its options when there are several runs.
-pub(crate) fn run_name(test: &str, header: &Header, options: &str) -> String {
-    if header.runs.len() == 1 { test.to_owned() } else { format!("{test} [{options}]") }
+/// The name of one run: that of the test, and its options unless it has but one run.
+pub(crate) fn run_name(test: &str, options: &str, runs: usize) -> String {
+    if runs == 1 || options.is_empty() { test.to_owned() } else { format!("{test} [{options}]") }
 }
 
 #[cfg(test)]
@@ -57,14 +67,16 @@ mod tests {
         let header = parse(script).unwrap();
         assert_eq!(header.runs, ["--smp 1", "--smp 2 --timeout 90"]);
         assert_eq!((header.expect, header.only.as_deref()), (121, Some("oxen")));
-        assert_eq!(run_name("boot", &header, "--smp 1"), "boot [--smp 1]");
-        let single = parse("# run: --smp 2\n").unwrap();
-        assert_eq!(run_name("grants", &single, "--smp 2"), "grants");
+        assert_eq!(run_name("boot", "--smp 1", 2), "boot [--smp 1]");
+        assert_eq!(run_name("boot", "--smp 1", 1), "boot");
+        let shared = parse("# shared: 90\n# interop: --hypervisor xen --tools oxen\n").unwrap();
+        assert_eq!((shared.shared, shared.interop.len()), (Some(90), 1));
     }
 
     #[test]
     fn defaults_and_errors() {
         assert_eq!(parse("echo\n").unwrap().runs, [""]);
         assert!(parse("# expect: many\n").is_err());
+        assert!(parse("# shared: always\n").is_err());
     }
 }

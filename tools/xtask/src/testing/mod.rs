@@ -1,17 +1,18 @@
 //! `cargo xtask test`: four layers, from host tests to whole systems, and one report.
 //!
-//! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4, [`domu_guests`] part of layer 3. Each adds its
-//! cases to the [`Report`].
+//! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4: each of those runs in a machine of its own or, by
+//! [`shared`], with others and with the [`tiny`] guests in one. Each adds its cases to the [`Report`].
 
-pub(crate) mod domu_guests;
 pub(crate) mod guest_list;
 pub(crate) mod guests;
 pub(crate) mod header;
 pub(crate) mod host;
 pub(crate) mod scenarios;
+pub(crate) mod shared;
+pub(crate) mod tiny;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::exit::Verdict;
 use crate::progress;
@@ -62,7 +63,15 @@ impl Report {
         let step = progress::quiet_step(name);
         let end = run();
         drop(step);
-        let seconds = started.elapsed().as_secs_f64();
+        self.record(name, started.elapsed(), end);
+    }
+
+    /// Counts and shows the end of a case that has taken this time; does nothing after an interruption.
+    pub(crate) fn record(&mut self, name: &str, took: Duration, end: End) {
+        if self.interrupted {
+            return;
+        }
+        let seconds = took.as_secs_f64();
         match end {
             End::Passed => {
                 println!("ok       {name} ({seconds:.1} s)");

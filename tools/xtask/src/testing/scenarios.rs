@@ -1,13 +1,17 @@
 //! Layers 3 and 4: shell scripts that run in a Linux control domain (`tests/scenarios`, `tests/interop`).
 //!
 //! A script's status 0 is a success, unless its head expects another code; and dom0 must power off in order afterwards.
+//! Scripts that can share a machine do so ([`super::shared`]): one machine for each set of options, and in layer 3 one for
+//! each toolstack, where the tiny guests ([`super::tiny`]) run, too.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use super::{End, Report, header};
+use super::header::{self, Header};
+use super::shared::{Case, Work};
+use super::{End, Report, shared, tiny};
 use crate::harness::dom0::{self, View};
 use crate::harness::request::{Hypervisor, PathPair, Request};
 use crate::initramfs::dom0::Tools;
@@ -25,7 +29,7 @@ pub(crate) struct Overrides {
 
 impl Overrides {
     /// Changes a request.
-    pub(crate) fn apply(self, request: &mut Request) {
+    fn apply(self, request: &mut Request) {
         if let Some(hypervisor) = self.hypervisor {
             request.hypervisor = hypervisor;
         }
@@ -35,33 +39,152 @@ impl Overrides {
     }
 }
 
-/// Runs the scripts of a folder whose names contain the filter, in the order of their names.
+/// The folders of scripts.
+const SCENARIOS: &str = "tests/scenarios";
+const INTEROP: &str = "tests/interop";
+/// What machines that are shared have beside their scripts' options: guests are made faster from unpacked kernels.
+const SHARED_OPTIONS: &str = "--domu-elf";
+
+/// One script with one set of options.
+#[derive(Clone, Debug)]
+struct Run {
+    script: PathBuf,
+    header: Header,
+    options: String,
+    /// The script's name, and its options where it has several runs.
+    name: String,
+}
+
+impl Run {
+    fn test(&self) -> String {
+        self.script.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// Runs layer 3 or 4: the runs whose names contain the filter.
 ///
 /// # Errors
-/// The folder or a script's head cannot be read.
+/// A folder or a script's head cannot be read.
 pub(crate) fn run(
     paths: &Paths,
     layer: u8,
-    folder: &str,
     filter: Option<&str>,
     overrides: Overrides,
     report: &mut Report,
 ) -> Result<()> {
-    for script in scripts(&paths.root.join(folder))? {
-        let test = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let source = std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
-        let header = header::parse(&source).with_context(|| format!("{}", script.display()))?;
-        for options in &header.runs {
-            let run_name = header::run_name(&test, &header, options);
-            if filter.is_some_and(|filter| !run_name.contains(filter)) {
-                continue;
-            }
-            report.case(&format!("layer {layer}: {run_name}"), || {
-                match one(paths, &script, &test, &header, options, overrides) {
-                    Ok(end) => end,
-                    Err(error) => End::Failed(format!("{error:#}"), None),
-                }
-            });
+    let runs: Vec<Run> = runs(paths, layer, overrides)?
+        .into_iter()
+        .filter(|run| filter.is_none_or(|filter| run.name.contains(filter)))
+        .collect();
+    let (together, alone): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.header.shared.is_some());
+    for run in alone {
+        report.case(&format!("layer {layer}: {}", run.name), || {
+            one(paths, &run, overrides).unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
+        });
+    }
+    let mut machines = machines(layer, together);
+    if layer == 3 {
+        add_tiny(paths, filter, overrides, &mut machines)?;
+    }
+    for (options, cases) in machines {
+        let machine = format!("layer {layer}: machine [{options}]");
+        let words = format!("{options} {SHARED_OPTIONS}");
+        let request = request(&paths.root.join(SCENARIOS).join("any"), &words, overrides);
+        if let Err(error) = request.and_then(|request| shared::run(paths, &machine, request, &cases, report)) {
+            report.case(&machine, || End::Failed(format!("{error:#}"), None));
+        }
+    }
+    Ok(())
+}
+
+/// The runs of a layer, in the order of the scripts' names.
+fn runs(paths: &Paths, layer: u8, overrides: Overrides) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    for folder in [SCENARIOS, INTEROP] {
+        for script in scripts(&paths.root.join(folder))? {
+            let source =
+                std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
+            let header = header::parse(&source).with_context(|| format!("{}", script.display()))?;
+            let sets = match (layer, folder) {
+                (3, SCENARIOS) => with_toolstacks(&header, overrides),
+                (4, SCENARIOS) => header.interop.clone(),
+                (4, INTEROP) => header.runs.clone(),
+                _ => continue,
+            };
+            let test = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let count = if layer == 4 { usize::MAX } else { sets.len() };
+            runs.extend(sets.into_iter().map(|options| {
+                let name = header::run_name(&test, &options, count);
+                Run { script: script.clone(), header: header.clone(), options, name }
+            }));
+        }
+    }
+    Ok(runs)
+}
+
+/// The sets of options with which a scenario runs: if it shares its machine, with each toolstack, unless it names one.
+fn with_toolstacks(header: &Header, overrides: Overrides) -> Vec<String> {
+    let names = |options: &str| options.contains("--tools");
+    let mut sets = Vec::new();
+    for options in &header.runs {
+        if header.shared.is_none() || names(options) {
+            sets.push(options.clone());
+            continue;
+        }
+        for tools in toolstacks(overrides) {
+            sets.push(format!("{options} --tools {}", name_of(&tools)).trim().to_owned());
+        }
+    }
+    sets
+}
+
+fn toolstacks(overrides: Overrides) -> Vec<Tools> {
+    overrides.tools.map_or_else(|| vec![Tools::Debian, Tools::Oxen], |tools| vec![tools])
+}
+
+/// The word that chooses a value on the command line.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// The machines for runs that share them: options, and the cases in the order of the runs.
+fn machines(layer: u8, runs: Vec<Run>) -> Vec<(String, Vec<Case>)> {
+    let mut machines: Vec<(String, Vec<Case>)> = Vec::new();
+    for run in runs {
+        let case = Case {
+            name: run.test(),
+            shown: format!("layer {layer}: {}", run.name),
+            work: Work::Script(run.header.shared.unwrap_or_default()),
+            file: run.script,
+        };
+        match machines.iter_mut().find(|(options, _)| *options == run.options) {
+            Some((_, cases)) => cases.push(case),
+            None => machines.push((run.options, vec![case])),
+        }
+    }
+    machines
+}
+
+/// Adds the tiny guests: on Oxen to the machines of both toolstacks, on Xen to a machine of their own.
+fn add_tiny(
+    paths: &Paths,
+    filter: Option<&str>,
+    overrides: Overrides,
+    machines: &mut Vec<(String, Vec<Case>)>,
+) -> Result<()> {
+    for tools in toolstacks(overrides) {
+        let mut options = format!("--tools {}", name_of(&tools));
+        let cases = tiny::cases(paths, filter, &options)?;
+        if cases.is_empty() {
+            continue;
+        }
+        if overrides.hypervisor == Some(Hypervisor::Xen) {
+            // The guests test XSAVE, too, which the usual model for real Xen leaves out for the sake of dom0's liblzma.
+            options += " --cpu EPYC,-rdtscp";
+        }
+        match machines.iter_mut().find(|(known, _)| *known == options) {
+            Some((_, all)) => all.extend(cases),
+            None => machines.push((options, cases)),
         }
     }
     Ok(())
@@ -87,7 +210,6 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
 fn request(script: &Path, options: &str, overrides: Overrides) -> Result<Request> {
     let mut request = Request::from_words(split_words(options)?)
         .with_context(|| format!("the options `{options}` of {}", script.display()))?;
-    request.script = Some(script.to_path_buf());
     overrides.apply(&mut request);
     // Files named in a script's head stand beside the script.
     let beside = script.parent().unwrap_or(Path::new("."));
@@ -99,22 +221,18 @@ fn request(script: &Path, options: &str, overrides: Overrides) -> Result<Request
     Ok(request)
 }
 
-fn one(
-    paths: &Paths,
-    script: &Path,
-    test: &str,
-    header: &header::Header,
-    options: &str,
-    overrides: Overrides,
-) -> Result<End> {
-    let request = request(script, options, overrides)?;
-    let name = request.hypervisor.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    if header.only.as_ref().is_some_and(|only| *only != name) {
+/// Runs a script in a machine of its own.
+fn one(paths: &Paths, run: &Run, overrides: Overrides) -> Result<End> {
+    let mut request = request(&run.script, &run.options, overrides)?;
+    request.script = Some(run.script.clone());
+    let name = name_of(&request.hypervisor);
+    if run.header.only.as_ref().is_some_and(|only| *only != name) {
         return Ok(End::Skipped(format!("not for {name}")));
     }
-    let view = View { name: format!("scenario-{test}"), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
+    let view =
+        View { name: format!("scenario-{}", run.test()), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = dom0::run(paths, &request, view)?;
-    Ok(if outcome.verdict.code() != header.expect {
+    Ok(if outcome.verdict.code() != run.header.expect {
         End::from_unwanted(&outcome.verdict, outcome.log)
     } else if outcome.power_off_failed {
         End::Failed("dom0 ended, but the machine did not power off".to_owned(), Some(outcome.log))
@@ -127,6 +245,11 @@ fn one(
 mod tests {
     use super::*;
 
+    fn run(script: &str, options: &str) -> Run {
+        let header = Header { shared: Some(60), ..Header::default() };
+        Run { script: script.into(), header, options: options.into(), name: format!("{script} [{options}]") }
+    }
+
     #[test]
     fn options_overrides_and_files_beside_the_script() {
         let overrides = Overrides { hypervisor: Some(Hypervisor::Xen), tools: None };
@@ -135,7 +258,6 @@ mod tests {
         assert_eq!(request.hypervisor, Hypervisor::Xen);
         assert_eq!(request.tools, Tools::Oxen);
         assert_eq!(request.put[0].from, "/w/tests/scenarios/cfg/a.cfg");
-        assert_eq!(request.script.as_deref(), Some(script));
     }
 
     #[test]
@@ -153,5 +275,26 @@ mod tests {
         let names: Vec<_> = scripts(dir.path()).unwrap();
         assert_eq!(names, [dir.path().join("a.sh"), dir.path().join("b.sh")]);
         assert!(scripts(&dir.path().join("none")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn shared_scenarios_run_with_both_toolstacks_unless_told() {
+        let header = |text: &str| header::parse(text).unwrap();
+        let both = with_toolstacks(&header("# shared: 60\n"), Overrides::default());
+        assert_eq!(both, ["--tools debian", "--tools oxen"]);
+        let ours = Overrides { hypervisor: None, tools: Some(Tools::Oxen) };
+        assert_eq!(with_toolstacks(&header("# shared: 60\n# run: --smp 1\n"), ours), ["--smp 1 --tools oxen"]);
+        let named = header("# shared: 60\n# run: --tools oxen\n");
+        assert_eq!(with_toolstacks(&named, Overrides::default()), ["--tools oxen"]);
+        assert_eq!(with_toolstacks(&header("# run: --smp 1\n"), Overrides::default()), ["--smp 1"]);
+    }
+
+    #[test]
+    fn runs_with_equal_options_share_a_machine() {
+        let machines = machines(3, vec![run("a.sh", "-x"), run("b.sh", "-y"), run("c.sh", "-x")]);
+        let names: Vec<Vec<&str>> =
+            machines.iter().map(|(_, cases)| cases.iter().map(|case| case.name.as_str()).collect()).collect();
+        assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
+        assert_eq!(machines[0].1[0].shown, "layer 3: a.sh [-x]");
     }
 }
