@@ -132,6 +132,10 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
             kernel.image.display()
         ));
     }
+    let kernel = match request.kernel_elf {
+        true => KernelFiles { image: kernel_elf::unpacked(paths, &kernel.image)?, ..kernel },
+        false => kernel,
+    };
     let guest_kernel = match &request.domu_kernel {
         Some(image) => existing(image)?,
         None => packages::kernel(paths)?.image,

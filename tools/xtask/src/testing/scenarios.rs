@@ -42,8 +42,8 @@ impl Overrides {
 /// The folders of scripts.
 const SCENARIOS: &str = "tests/scenarios";
 const INTEROP: &str = "tests/interop";
-/// What machines that are shared have beside their scripts' options: guests are made faster from unpacked kernels.
-const SHARED_OPTIONS: &str = "--domu-elf";
+/// What machines that are shared have beside their scripts' options: kernels that need no unpacking.
+const SHARED_OPTIONS: &str = "--kernel-elf --domu-elf";
 
 /// One script with one set of options.
 #[derive(Clone, Debug)]

@@ -41,6 +41,11 @@ const DENIED: &[PortRange] = &[
 /// The real-time clock and its memory: shared with the hypervisor.
 const RTC_INDEX: u16 = 0x70;
 const RTC_DATA: u16 = 0x71;
+/// The counter of the interval timer's second channel, by which Linux measures the processor's speed. Nobody has an interval
+/// timer, and Linux would take the ones of a port that nobody owns for a counter that stands still at 0xffff: it reads them
+/// 100,000 times, each an exit, before it gives up and asks Xen's clock. At a counter that reads as 0 it gives up at once
+/// (arch/x86/kernel/tsc.c, `quick_pit_calibrate`).
+const TIMER_COUNTER: u16 = 0x42;
 /// Ports of a serial console.
 const CONSOLE_PORTS: u16 = 8;
 /// Ranges that are found at boot only: ACPI timer, SMI command.
@@ -95,6 +100,7 @@ impl DomainPorts {
         match (self.role, port, size) {
             (Role::Control, RTC_INDEX, 1) => u32::from(self.state.lock().rtc_index),
             (Role::Control, RTC_DATA, 1) => self.with_clock(|| platform::port_read(RTC_DATA, 1)) & ones,
+            (_, TIMER_COUNTER, 1) => 0,
             _ => ones,
         }
     }

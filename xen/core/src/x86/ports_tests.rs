@@ -36,6 +36,19 @@ fn the_control_domain_reaches_what_is_not_denied() {
 }
 
 #[test]
+fn the_timers_counter_stands_at_zero_for_all() {
+    for role in [Role::Control, Role::Guest] {
+        with_domain(role, 1, |machine, _, domain| {
+            machine.set_port(0x42, 0x1c);
+            assert_eq!(domain.x86.ports.read(0x42, 1), 0);
+            assert_eq!(domain.x86.ports.read(0x41, 2), 0xffff, "wider reads are of ports that nobody owns");
+            domain.x86.ports.write(0x42, 1, 0xff);
+            assert!(machine.port_writes().is_empty());
+        });
+    }
+}
+
+#[test]
 fn the_clock_is_read_at_the_latched_index() {
     with_domain(Role::Control, 1, |machine, _, domain| {
         let ports = &domain.x86.ports;
