@@ -1,39 +1,65 @@
 #!/bin/sh
-# A guest that powers off, restarts or crashes by itself is treated as its configuration says.
-# run: --timeout 600
+# A guest that restarts, powers off or crashes by itself is treated as its configuration says.
+# shared: 700
+# tiny: hello
+# tiny: crash
+# tiny: triple_fault
+# interop: --hypervisor xen --tools oxen
 . /oxen/lib.sh
 
-make_config() { # NAME WHAT-THEN MORE-LINES...
-    sed -e "s/^name = .*/name = \"$1\"/" -e "s/console=hvc0/console=hvc0 oxen.then=$2/" /guest/pvh.cfg > "/tmp/$1.cfg"
-    name=$1
-    shift 2
-    for line in "$@"; do echo "$line" >> "/tmp/$name.cfg"; done
-}
-
-make_config off poweroff
-xl create /tmp/off.cfg || die "create off"
-wait_for 120 GUEST-READY "$(console_log off)" || die "no greeting of off"
-wait_until 60 gone off || die "a guest that powered off is still there"
-
-make_config again nothing 'on_reboot = "restart"'
+# Linux with two vCPUs restarts and then powers off.
+config again - 'vcpus = 2'
 xl create /tmp/again.cfg || die "create again"
-wait_for 120 GUEST-READY "$(console_log again)" || die "no greeting of again"
+wait_for 200 'GUEST-READY.*cpus=2' "$(console_log again)" || die "no greeting of again"
 first=$(xl domid again)
 type_into again /sbin/reboot
 restarted() { id=$(xl domid again 2> /dev/null) && [ "$id" != "$first" ]; }
 wait_until 120 restarted || die "a guest that restarted has no new domain"
 greetings() { [ "$(grep -a -c GUEST-READY "$(console_log again)")" = 2 ]; }
-wait_until 180 greetings || die "the restarted guest does not come up"
-xl destroy again || die "destroy again"
-wait_until 60 gone again || die "again is still there after its destruction"
+wait_until 250 greetings || die "the restarted guest does not come up"
+type_into again /sbin/poweroff
+wait_until 120 gone again || die "a guest that powered off is still there"
 
-make_config kept crash 'on_crash = "preserve"'
+# Linux crashes and is kept under another name beside its successor.
+config kept crash 'on_crash = "rename-restart"'
 xl create /tmp/kept.cfg || die "create kept"
-crashed() { xl list kept | awk 'NR == 2 { print $5 }' | grep -q c; }
-wait_until 120 crashed || die "a crashed guest is not shown as crashed"
+renamed() { xl list | awk '{ print $1 }' | grep -q '^kept-20[0-9]*T[0-9]*Z$'; }
+wait_until 250 renamed || die "the crashed guest was not renamed"
+grep -q 'Kernel panic' "$(console_log kept)" || die "the crashed guest's console does not tell why"
+old=$(xl list | awk '$1 ~ /^kept-/ { print $1 }')
+case $(state "$old") in *sc*) ;; *) die "a crashed guest is not shown as crashed: $(state "$old")" ;; esac
+succeeded() { xl domid kept > /dev/null 2>&1; }
+wait_until 60 succeeded || die "the crashed guest has no successor"
+xl destroy "$old" || die "the renamed domain cannot be destroyed by its name"
 xl destroy kept || die "destroy kept"
 
-make_config broken crash 'on_crash = "destroy"'
-xl create /tmp/broken.cfg || die "create broken"
-wait_for 120 'Kernel panic' "$(console_log broken)" || die "the guest did not crash"
-wait_until 60 gone broken || die "a crashed guest with on_crash=destroy is still there"
+# Each end with each action, with guests that live for a moment.
+ends() { # PROGRAM EVENT REASON-LETTER
+    tiny_config end "$1" "on_$2 = \"destroy\""
+    xl create -q /tmp/end.cfg || die "create $1 with on_$2=destroy"
+    wait_until 60 gone end || die "$1: still there with on_$2=destroy"
+
+    tiny_config end "$1" "on_$2 = \"preserve\""
+    xl create -q /tmp/end.cfg || die "create $1 with on_$2=preserve"
+    stopped() { case $(state end) in *s*) ;; *) false ;; esac; }
+    wait_until 60 stopped || die "$1: not shown as shut down with on_$2=preserve"
+    case $(state end) in ---s"$3"-) ;; *) die "$1: state $(state end) with on_$2=preserve" ;; esac
+    xl destroy end || die "destroy $1"
+
+    # It restarts for ever; three domains are enough.
+    tiny_config end "$1" "on_$2 = \"restart\""
+    rm -f "$(console_log end)"
+    xl create -q /tmp/end.cfg || die "create $1 with on_$2=restart"
+    thrice() { [ "$(grep -a -c GUEST-TEST "$(console_log end)")" -ge 3 ]; }
+    wait_until 120 thrice || die "$1: does not restart with on_$2=restart"
+    # A domain between two lives is not there, and its monitor makes the next one: it ends when one is destroyed alive.
+    ended() {
+        xl destroy end > /dev/null 2>&1
+        tail -n 1 /var/log/xen/xl-end.log | grep -q 'has been destroyed'
+    }
+    wait_until 90 ended || die "$1: the monitor does not end with on_$2=restart"
+    wait_until 60 gone end || die "$1: still there after its destruction with on_$2=restart"
+}
+ends hello poweroff -
+ends triple_fault reboot r
+ends crash crash c

@@ -3,9 +3,11 @@
 //! The hypervisor lands at `target/oxen/oxen`, our static `xl` at `target/oxen/xl`. Called by `cargo xtask build` and by
 //! every command that boots Oxen, so that nobody tests an old image.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -65,8 +67,17 @@ fn build_xl(paths: &Paths) -> Result<PathBuf> {
     publish(paths, program, "xl")
 }
 
-/// Builds all test guests; gives their names and files.
+/// Builds all test guests; gives their names and files. One run of this tool builds them once.
 pub(crate) fn test_guests(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
+    static BUILT: OnceLock<Vec<(String, PathBuf)>> = OnceLock::new();
+    if let Some(built) = BUILT.get() {
+        return Ok(built.clone());
+    }
+    let built = build_test_guests(paths)?;
+    Ok(BUILT.get_or_init(|| built).clone())
+}
+
+fn build_test_guests(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
     let built = cargo_build(paths, &GUESTS)?;
     Ok(built
         .into_iter()
@@ -118,16 +129,42 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
     ensure_target(paths, program.target)?;
     let step = progress::step(program.what);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut child = Command::new(cargo)
         .current_dir(&paths.root)
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", program.package, "--profile", program.profile])
         .args(["--target", program.target])
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .context("cannot run cargo")?;
-    if !output.status.success() {
+    // What the compiler has to say is shown at the end: the spinner would run over it.
+    let mut errors = child.stderr.take().context("cargo has no error output")?;
+    let diagnostics = thread::spawn(move || {
+        let mut text = String::new();
+        // A read error only shortens the text.
+        drop(errors.read_to_string(&mut text));
+        text
+    });
+    let mut messages = String::new();
+    for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
+        let line = line.context("cannot read cargo's messages")?;
+        if let Some(name) = compiled(&line) {
+            step.now(&name);
+        }
+        messages += &line;
+        messages.push('\n');
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    let success = status.success();
+    if success {
+        step.done();
+    } else {
+        drop(step);
+    }
+    eprint!("{}", diagnostics.join().unwrap_or_default());
+    if !success {
         bail!(
             "{} failed: cargo's messages are above (package {}, target {})",
             program.what,
@@ -135,32 +172,52 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
             program.target
         );
     }
-    step.done();
-    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+    Ok(executables(&messages))
+}
+
+/// The crate that one of cargo's messages says has just been compiled.
+fn compiled(message: &str) -> Option<String> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let fresh = message.get("fresh")?.as_bool()?;
+    let name = message.get("target")?.get("name")?.as_str()?;
+    (!fresh).then(|| name.to_owned())
 }
 
 /// Makes sure that the toolchain has the standard library of a target. rustup installs what rust-toolchain.toml names
 /// together with the toolchain, but not into a toolchain that was there before.
 fn ensure_target(paths: &Paths, target: &str) -> Result<()> {
-    let output = Command::new("rustc")
-        .current_dir(&paths.root)
-        .args(["--print", "target-libdir", "--target", target])
-        .output()
-        .context("cannot run rustc")?;
-    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
+    let is_there = || -> Result<bool> {
+        let output = Command::new("rustc")
+            .current_dir(&paths.root)
+            .args(["--print", "target-libdir", "--target", target])
+            .output()
+            .context("cannot run rustc")?;
+        Ok(Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+    };
+    if is_there()? {
         return Ok(());
     }
     let step = progress::step(&format!("installing the Rust target {target}"));
-    let added = Command::new("rustup")
+    rustup_target(paths, "add", target)?;
+    if !is_there()? {
+        // rustup believes that it is installed although its files are gone.
+        rustup_target(paths, "remove", target)?;
+        rustup_target(paths, "add", target)?;
+    }
+    step.done();
+    Ok(())
+}
+
+fn rustup_target(paths: &Paths, verb: &str, target: &str) -> Result<()> {
+    let status = Command::new("rustup")
         .current_dir(&paths.root)
-        .args(["--quiet", "target", "add", target])
+        .args(["--quiet", "target", verb, target])
         .stdin(Stdio::null())
         .status()
         .context("the Rust target is missing, and rustup, which installs it, cannot be run")?;
-    if !added.success() {
-        bail!("rustup cannot install the Rust target {target}: its message is above");
+    if !status.success() {
+        bail!("rustup cannot {verb} the Rust target {target}: its message is above");
     }
-    step.done();
     Ok(())
 }
 
@@ -198,6 +255,14 @@ mod tests {
         image[72..76].copy_from_slice(&0x1bad_b002_u32.wrapping_neg().to_le_bytes());
         assert_eq!(multiboot1_header(&image), Some(64));
         assert_eq!(multiboot1_header(&image[..70]), None);
+    }
+
+    #[test]
+    fn what_was_compiled_is_named_and_what_was_there_is_not() {
+        let message = |fresh| format!(r#"{{"reason":"compiler-artifact","target":{{"name":"image"}},"fresh":{fresh}}}"#);
+        assert_eq!(compiled(&message(false)).as_deref(), Some("image"));
+        assert_eq!(compiled(&message(true)), None);
+        assert_eq!(compiled(r#"{"reason":"build-finished","success":true}"#), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Lines of the hypervisor begin with `(XEN) ` (Oxen's may begin with `(OXEN) `) and perhaps a time in brackets. Their
 //! words are those of Xen 4.17: "Panic on CPU N:", "Hardware Dom0 crashed: ", "… halted: " and
-//! "… shutdown: ". A kernel's own panic message alone is
+//! "… shutdown: "; "Oxen cannot go on: " is Oxen's own. A kernel's own panic message alone is
 //! only a suspicion, since a script may show the console of a guest that panics.
 
 /// How a domain ended; Xen's shutdown reasons.
@@ -17,10 +17,12 @@ pub(crate) enum DomainEnd {
 }
 
 /// What a line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// The hypervisor stopped.
     HypervisorPanic,
+    /// The hypervisor could not build dom0, or does not run on this machine; with its reason.
+    NoBoot(String),
     /// The hypervisor says how dom0 ended.
     Dom0(DomainEnd),
     /// Some kernel panicked, probably dom0's.
@@ -59,6 +61,9 @@ fn classify(line: &str) -> Option<Sign> {
         if words.starts_with("Panic on CPU") {
             return Some(Sign::HypervisorPanic);
         }
+        if let Some(reason) = words.strip_prefix("Oxen cannot go on: ") {
+            return Some(Sign::NoBoot(reason.to_owned()));
+        }
         let end = words.strip_prefix("Hardware Dom0 ")?;
         return if end.starts_with("crashed") || end.starts_with("shutdown: watchdog") {
             Some(Sign::Dom0(DomainEnd::Crash))
@@ -95,6 +100,7 @@ mod tests {
             detector.feed(b"(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\r\n"),
             [Sign::Dom0(DomainEnd::Crash)]
         );
+        assert_eq!(detector.feed(b"(XEN) Oxen cannot go on: no SVM\r\n"), [Sign::NoBoot("no SVM".into())]);
         assert_eq!(detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"), [Sign::KernelPanic]);
     }
 

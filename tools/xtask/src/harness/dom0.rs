@@ -108,6 +108,7 @@ pub(super) struct HostFiles {
     pub(super) hypervisor: PathBuf,
     pub(super) kernel: KernelFiles,
     guest_kernel: PathBuf,
+    guest_elf: Option<PathBuf>,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
 }
@@ -140,12 +141,13 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         Some(image) => existing(image)?,
         None => packages::kernel(paths)?.image,
     };
-    let guest_kernel = if request.domu_elf { kernel_elf::unpacked(paths, &guest_kernel)? } else { guest_kernel };
+    let guest_elf = request.domu_elf.then(|| kernel_elf::unpacked(paths, &guest_kernel)).transpose()?;
     Ok(HostFiles {
         qemu,
         hypervisor,
         kernel,
         guest_kernel,
+        guest_elf,
         userland: Sysroot::new(packages::xen_userland(paths)?),
         oxen_xl,
     })
@@ -173,6 +175,7 @@ fn image(files: &HostFiles, request: &Request) -> Result<Tree> {
         userland: &files.userland,
         modules: files.kernel.modules.as_deref(),
         guest_kernel: &files.guest_kernel,
+        guest_elf: files.guest_elf.as_deref(),
         tools: request.tools,
         oxen_xl: files.oxen_xl.as_deref(),
     })

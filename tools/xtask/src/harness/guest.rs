@@ -149,6 +149,7 @@ struct GuestWatch<'a> {
     cases: Cases,
     detector: Detector,
     panic: bool,
+    no_boot: Option<String>,
     domain_end: Option<DomainEnd>,
     ending: bool,
     timed_out: bool,
@@ -162,6 +163,7 @@ impl<'a> GuestWatch<'a> {
             cases: Cases::default(),
             detector: Detector::default(),
             panic: false,
+            no_boot: None,
             domain_end: None,
             ending: false,
             timed_out: false,
@@ -171,6 +173,9 @@ impl<'a> GuestWatch<'a> {
     fn verdict(&self, end: &End) -> Verdict {
         if self.panic {
             return Verdict::HypervisorPanic;
+        }
+        if let Some(reason) = &self.no_boot {
+            return Verdict::Broken(format!("the hypervisor did not boot: {reason}"));
         }
         // A guest may be made to end by crashing, once it has said its verdict.
         if self.domain_end == Some(DomainEnd::Crash) && !self.cases.any() {
@@ -211,6 +216,10 @@ impl Observer for GuestWatch<'_> {
                 Sign::Dom0(end) => {
                     self.domain_end = Some(end);
                     link.set_deadline(LAST_WORDS);
+                }
+                Sign::NoBoot(reason) => {
+                    self.no_boot = Some(reason);
+                    link.set_deadline(EPITAPH);
                 }
                 Sign::KernelPanic => continue,
             }

@@ -191,6 +191,7 @@ impl<'a> Watch<'a> {
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
+                Sign::NoBoot(reason) => self.failure = Some(format!("the hypervisor did not boot: {reason}")),
                 Sign::Dom0(DomainEnd::Crash) => self.crash = true,
                 Sign::Dom0(DomainEnd::PowerOff | DomainEnd::Reboot) => continue,
                 Sign::KernelPanic => {

@@ -1,4 +1,4 @@
-# Functions for scenario scripts; a script reads them with ". /oxen/lib.sh".
+# Functions for scenario scripts; a script reads them with ". /oxen/lib.sh". Their variables begin with their names.
 
 # wait_for SECONDS PATTERN FILE: waits until a line of FILE matches PATTERN and prints that line.
 wait_for() {
@@ -36,6 +36,36 @@ console_log() { echo "/var/log/xen/console/guest-$1.log"; }
 # type_into NAME TEXT: types a line on the domain's console. (xl console reads no keys unless it is on a terminal.)
 type_into() {
     echo "$2" > "$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty")"
+}
+
+# config NAME THEN LINE...: makes /tmp/NAME.cfg, the example's configuration under that name; THEN is what the guest does after
+# its greeting (guest-init.sh; "-" for nothing), and lines are added.
+config() {
+    config_file=/tmp/$1.cfg
+    sed -e "s/^name = .*/name = \"$1\"/" -e "s/console=hvc0/console=hvc0 oxen.then=$2/" /guest/pvh.cfg > "$config_file"
+    shift 2
+    for config_line in "$@"; do echo "$config_line" >> "$config_file"; done
+}
+
+# tiny_config NAME PROGRAM LINE...: makes /tmp/NAME.cfg for the tiny guest /tests/PROGRAM.
+tiny_config() {
+    config_file=/tmp/$1.cfg
+    printf 'name = "%s"\ntype = "pvh"\nkernel = "/tests/%s"\nmemory = 64\ntsc_mode = "native"\n' "$1" "$2" > "$config_file"
+    shift 2
+    for config_line in "$@"; do echo "$config_line" >> "$config_file"; done
+}
+
+# state NAME: the six letters of a domain's state in xl list.
+state() { xl list "$1" | awk 'NR == 2 { print $5 }'; }
+
+# fails CODE COMMAND...: the command must end with that exit code, and say why on its standard error.
+fails() {
+    fails_wanted=$1
+    shift
+    "$@" > /tmp/fails.out 2> /tmp/fails.err
+    fails_code=$?
+    [ $fails_code = "$fails_wanted" ] || die "$* ended with status $fails_code instead of $fails_wanted: $(cat /tmp/fails.out /tmp/fails.err)"
+    [ -s /tmp/fails.err ] || die "$* failed without a word"
 }
 
 # die TEXT: ends the script as failed.

@@ -71,6 +71,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) modules: Option<&'a Path>,
     /// The guest's kernel.
     pub(crate) guest_kernel: &'a Path,
+    /// The same, unpacked: then it is what the example's configuration names.
+    pub(crate) guest_elf: Option<&'a Path>,
     /// Whose xl is in PATH.
     pub(crate) tools: Tools,
     /// Our static xl, if it has been built.
@@ -106,7 +108,12 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     tree.copy("guest/vmlinuz", parts.guest_kernel).context("the guest's kernel")?;
     let guest = guest::tree(userland, &applets).context("the guest's image")?;
     tree.file("guest/initrd", 0o644, super::cpio::archive(&guest)?);
-    tree.file("guest/pvh.cfg", 0o644, EXAMPLE_CFG.into());
+    let mut config = EXAMPLE_CFG.to_owned();
+    if let Some(elf) = parts.guest_elf {
+        tree.copy("guest/vmlinux", elf).context("the guest's unpacked kernel")?;
+        config = config.replace("/guest/vmlinuz", "/guest/vmlinux");
+    }
+    tree.file("guest/pvh.cfg", 0o644, config.into_bytes());
     Ok(tree)
 }
 

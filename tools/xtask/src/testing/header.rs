@@ -3,9 +3,13 @@
 //! A scenario says in comment lines with which options it runs: each `# run: …` is one run, no such line is one run with
 //! the defaults, and each `# interop: …` one more run in layer 4. `# expect: CODE` names the exit code of a success (default
 //! 0), `# only: oxen` or `# only: xen` the hypervisor it is for. `# shared: SECONDS` says that it may run in one machine with
-//! others that have the same options, one after the other, and how long it may take.
+//! others that have the same options, one after the other, and how long it may take. `# tiny: NAME` puts the program of a
+//! tiny guest at /tests/NAME in dom0. `# fetches: DOM0=FILE` fetches a file of dom0 (as `--get` does), which must then equal
+//! the one beside the script.
 
 use anyhow::{Context, Result};
+
+use crate::harness::request::PathPair;
 
 /// What the head says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,8 +18,12 @@ pub(crate) struct Header {
     pub(crate) runs: Vec<String>,
     /// Options of each further run in layer 4.
     pub(crate) interop: Vec<String>,
+    /// Files of dom0 that are fetched, and what they must equal.
+    pub(crate) fetches: Vec<PathPair>,
     /// Exit code of a success.
     pub(crate) expect: u8,
+    /// Tiny guests whose programs it wants.
+    pub(crate) tiny: Vec<String>,
     /// The time limit in seconds of a scenario that can share a machine.
     pub(crate) shared: Option<u32>,
     /// The only hypervisor it is for.
@@ -40,6 +48,10 @@ pub(crate) fn parse(source: &str) -> Result<Header> {
         } else if let Some(seconds) = comment.strip_prefix("shared:") {
             let seconds = seconds.trim().parse().with_context(|| format!("`{comment}`: expected seconds"))?;
             header.shared = Some(seconds);
+        } else if let Some(name) = comment.strip_prefix("tiny:") {
+            header.tiny.push(name.trim().to_owned());
+        } else if let Some(pair) = comment.strip_prefix("fetches:") {
+            header.fetches.push(pair.trim().parse().with_context(|| format!("`{comment}`"))?);
         } else if let Some(code) = comment.strip_prefix("expect:") {
             header.expect = code.trim().parse().with_context(|| format!("`{comment}`: expected an exit code"))?;
         } else if let Some(name) = comment.strip_prefix("only:") {
@@ -69,8 +81,9 @@ mod tests {
         assert_eq!((header.expect, header.only.as_deref()), (121, Some("oxen")));
         assert_eq!(run_name("boot", "--smp 1", 2), "boot [--smp 1]");
         assert_eq!(run_name("boot", "--smp 1", 1), "boot");
-        let shared = parse("# shared: 90\n# interop: --hypervisor xen --tools oxen\n").unwrap();
+        let shared = parse("# shared: 90\n# interop: --hypervisor xen --tools oxen\n# tiny: hello\n").unwrap();
         assert_eq!((shared.shared, shared.interop.len()), (Some(90), 1));
+        assert_eq!(shared.tiny, ["hello"]);
     }
 
     #[test]
@@ -78,5 +91,7 @@ mod tests {
         assert_eq!(parse("echo\n").unwrap().runs, [""]);
         assert!(parse("# expect: many\n").is_err());
         assert!(parse("# shared: always\n").is_err());
+        assert!(parse("# fetches: nothing\n").is_err());
+        assert_eq!(parse("# fetches: /tmp/x=y.sh\n").unwrap().fetches[0].to, "y.sh");
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn run(
             one(paths, &run, overrides).unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
         });
     }
-    let mut machines = machines(layer, together);
+    let mut machines = machines(layer, together, |names| tiny::programs(paths, names))?;
     if layer == 3 {
         add_tiny(paths, filter, overrides, &mut machines)?;
     }
@@ -148,13 +148,18 @@ fn name_of(value: &impl ValueEnum) -> String {
 }
 
 /// The machines for runs that share them: options, and the cases in the order of the runs.
-fn machines(layer: u8, runs: Vec<Run>) -> Vec<(String, Vec<Case>)> {
+fn machines(
+    layer: u8,
+    runs: Vec<Run>,
+    programs: impl Fn(&[String]) -> Result<Vec<PathPair>>,
+) -> Result<Vec<(String, Vec<Case>)>> {
     let mut machines: Vec<(String, Vec<Case>)> = Vec::new();
     for run in runs {
         let case = Case {
             name: run.test(),
             shown: format!("layer {layer}: {}", run.name),
             work: Work::Script(run.header.shared.unwrap_or_default()),
+            needs: programs(&run.header.tiny)?,
             file: run.script,
         };
         match machines.iter_mut().find(|(options, _)| *options == run.options) {
@@ -162,7 +167,7 @@ fn machines(layer: u8, runs: Vec<Run>) -> Vec<(String, Vec<Case>)> {
             None => machines.push((run.options, vec![case])),
         }
     }
-    machines
+    Ok(machines)
 }
 
 /// Adds the tiny guests: on Oxen to the machines of both toolstacks, on Xen to a machine of their own.
@@ -225,15 +230,32 @@ fn request(script: &Path, options: &str, overrides: Overrides) -> Result<Request
 fn one(paths: &Paths, run: &Run, overrides: Overrides) -> Result<End> {
     let mut request = request(&run.script, &run.options, overrides)?;
     request.script = Some(run.script.clone());
+    request.put.extend(tiny::programs(paths, &run.header.tiny)?);
     let name = name_of(&request.hypervisor);
     if run.header.only.as_ref().is_some_and(|only| *only != name) {
         return Ok(End::Skipped(format!("not for {name}")));
     }
     let view =
         View { name: format!("scenario-{}", run.test()), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
+    let fetched = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let place = |index: usize| fetched.path().join(index.to_string());
+    for (index, pair) in run.header.fetches.iter().enumerate() {
+        request.get.push(PathPair { from: pair.from.clone(), to: place(index).display().to_string() });
+    }
     let outcome = dom0::run(paths, &request, view)?;
+    let beside = run.script.parent().unwrap_or(Path::new("."));
+    let mut wrong = None;
+    for (index, pair) in run.header.fetches.iter().enumerate() {
+        let original = beside.join(&pair.to);
+        let original = std::fs::read(&original).with_context(|| format!("cannot read {}", original.display()))?;
+        if std::fs::read(place(index)).ok() != Some(original) {
+            wrong = Some(pair);
+        }
+    }
     Ok(if outcome.verdict.code() != run.header.expect {
         End::from_unwanted(&outcome.verdict, outcome.log)
+    } else if let Some(pair) = wrong {
+        End::Failed(format!("{} was not fetched as it is", pair.from), Some(outcome.log))
     } else if outcome.power_off_failed {
         End::Failed("dom0 ended, but the machine did not power off".to_owned(), Some(outcome.log))
     } else {
@@ -291,7 +313,8 @@ mod tests {
 
     #[test]
     fn runs_with_equal_options_share_a_machine() {
-        let machines = machines(3, vec![run("a.sh", "-x"), run("b.sh", "-y"), run("c.sh", "-x")]);
+        let runs = vec![run("a.sh", "-x"), run("b.sh", "-y"), run("c.sh", "-x")];
+        let machines = machines(3, runs, |_| Ok(Vec::new())).unwrap();
         let names: Vec<Vec<&str>> =
             machines.iter().map(|(_, cases)| cases.iter().map(|case| case.name.as_str()).collect()).collect();
         assert_eq!(names, [vec!["a", "c"], vec!["b"]]);

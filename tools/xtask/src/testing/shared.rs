@@ -40,6 +40,8 @@ pub(crate) struct Case {
     pub(crate) shown: String,
     /// The script or the program.
     pub(crate) file: PathBuf,
+    /// Further files that must be in dom0.
+    pub(crate) needs: Vec<PathPair>,
     /// What is done.
     pub(crate) work: Work,
 }
@@ -100,6 +102,7 @@ pub(crate) fn run(
     request.put.extend(
         cases.iter().map(|case| PathPair { from: case.file.display().to_string(), to: case.file_in_dom0() }),
     );
+    request.put.extend(cases.iter().flat_map(|case| case.needs.clone()));
     request.timeout = Some(BOOT_SECONDS + cases.iter().map(|case| case.seconds() + PAUSE_SECONDS).sum::<u64>());
     let mut left: Vec<&Case> = cases.iter().collect();
     let outcome = {
@@ -161,6 +164,7 @@ mod tests {
             name: name.into(),
             shown: format!("layer 3: {name}"),
             file: format!("/w/{name}.sh").into(),
+            needs: Vec::new(),
             work: Work::Script(60),
         }
     }

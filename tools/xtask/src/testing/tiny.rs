@@ -10,6 +10,7 @@ use super::guests::program;
 use super::shared::{Case, Work};
 use crate::artifacts;
 use crate::console::crash::DomainEnd;
+use crate::harness::request::PathPair;
 use crate::paths::Paths;
 
 /// Seconds for one guest.
@@ -36,9 +37,25 @@ pub(super) fn cases(paths: &Paths, filter: Option<&str>, options: &str) -> Resul
                 name: guest.name.clone(),
                 shown: format!("layer 3: {name}"),
                 file: program(&programs, &guest.name)?.to_path_buf(),
+                needs: Vec::new(),
                 work: Work::Tiny(guest),
             })
         })
+        .collect()
+}
+
+/// The programs of the named guests, to be put where a scenario expects them.
+///
+/// # Errors
+/// The guests cannot be built, or there is none of a name.
+pub(super) fn programs(paths: &Paths, names: &[String]) -> Result<Vec<PathPair>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let built = artifacts::test_guests(paths)?;
+    names
+        .iter()
+        .map(|name| Ok(PathPair { from: program(&built, name)?.display().to_string(), to: format!("/tests/{name}") }))
         .collect()
 }
 

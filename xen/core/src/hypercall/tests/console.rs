@@ -111,6 +111,9 @@ fn every_debug_key_prints_something_real() {
         assert!(press(b"e").contains("Event channel information for domain 0:"));
         assert!(press(b"*").contains("[r: dump run queues]"));
         assert_eq!(press(b"Z"), "", "unknown keys do nothing");
+        let crash = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| press(b"C")));
+        let words = crash.expect_err("ends the hypervisor").downcast::<&str>();
+        assert_eq!(words.ok().as_deref(), Some(&"asked for by a debug key"));
         let long = DebugKeys { keys: room::<u8>(1, b'Z'), nr_keys: 1000, ..DebugKeys::default() };
         assert_eq!(world.sysctl(SysctlOp::DebugKeys, long).0, error(Errno::E2BIG));
         announce_output(&world.host);

@@ -1,0 +1,81 @@
+#!/bin/sh
+# Both xl's print the same and end with the same code, on the same host and the same domain.
+# shared: 300
+# tiny: hello
+# run: --tools oxen
+# run: --hypervisor xen --tools oxen
+. /oxen/lib.sh
+
+# Runs a command with both; leaves what they print in /tmp/debian.out and so on.
+run_both() {
+    for who in debian oxen; do
+        $who-xl "$@" > /tmp/$who.out 2> /tmp/$who.err < /dev/null
+        echo $? > /tmp/$who.code
+    done
+}
+bad=0
+complain() {
+    echo "DIFFERS: $*"
+    bad=1
+}
+same_code() {
+    run_both "$@"
+    cmp -s /tmp/debian.code /tmp/oxen.code ||
+        complain "xl $*: status $(cat /tmp/debian.code) of Debian's, $(cat /tmp/oxen.code) of ours: $(cat /tmp/oxen.err)"
+}
+same() {
+    same_code "$@"
+    diff /tmp/debian.out /tmp/oxen.out || complain "xl $*"
+}
+
+tiny_config cmd hello 'vcpus = 2' 'maxvcpus = 3' 'cpus = "0"' 'on_crash = "preserve"' 'cpu_weight = 300'
+cat >> /tmp/cmd.cfg << 'END'
+uuid = "01234567-89ab-cdef-0123-456789abcdef"
+cmdline = "a=b c"
+END
+same create -n /tmp/cmd.cfg
+same create -n /tmp/cmd.cfg memory=128 'vcpus=1'
+same create -n -q -f /tmp/cmd.cfg
+for maker in debian oxen; do
+    $maker-xl create -q -p /tmp/cmd.cfg || die "$maker-xl create -p"
+    for options in '' -v -l -Z -c -n; do
+        # shellcheck disable=SC2086
+        same list $options cmd
+    done
+    same vcpu-list cmd
+    same domid cmd
+    same domname "$(debian-xl domid cmd)"
+    debian-xl destroy cmd || die "destroy"
+done
+same info
+same info -n
+for line in xen xen_caps free_memory host; do same info $line; done
+same dmesg
+same domid Domain-0
+same domname 0
+
+# The exit codes of wrong uses. Left out is what Debian's xl answers with 0 although it fails: pausing, unpausing or listing the
+# vCPUs of a domain that is not there, a line of `xl info` or a command in `xl help` that does not exist.
+same_code
+same_code -V
+same_code nonsense
+same_code help
+same_code help create
+same_code -N list
+for command in list pause unpause destroy shutdown reboot console vcpu-list domid domname; do same_code $command nosuch; done
+for command in list destroy shutdown reboot console domname; do same_code $command 4321; done
+for command in pause unpause destroy shutdown reboot console domid domname debug-keys create; do same_code $command; done
+for command in list info dmesg pause shutdown create console; do
+    same_code $command --nonsense
+    same_code $command -h
+done
+same_code list -l 4321
+same_code destroy 0
+same_code li
+same_code list --lon
+same_code create /nosuch.cfg
+same_code create /tmp/cmd.cfg /tmp/cmd.cfg
+same_code create /tmp/cmd.cfg 'kernel="/nosuch"'
+same_code create /tmp/cmd.cfg 'memory=900000'
+same_code create /tmp/cmd.cfg 'name = = 1'
+[ $bad = 0 ] || die "the toolstacks differ"
