@@ -175,8 +175,11 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
         Action::Preserve => Ok(false),
         Action::Restart => {
             reload(ward)?;
-            clean_up(session, ward.domid)?;
-            restart(session, ward)
+            match clean_up(session, ward.domid)? {
+                Cleaned::ByUs => restart(session, ward),
+                // Who destroyed it does not want it back.
+                Cleaned::BySomeoneElse => Ok(false),
+            }
         }
         Action::RenameRestart => {
             reload(ward)?;
@@ -184,7 +187,7 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
             log(format_args!("Domain {} is kept as {name}", ward.domid));
             restart(session, ward)
         }
-        _ => clean_up(session, ward.domid).map(|()| false),
+        _ => clean_up(session, ward.domid).map(|_| false),
     }
 }
 
@@ -200,9 +203,23 @@ fn without_core_dump(action: Action) -> Action {
     instead
 }
 
-fn clean_up(session: &Session, domid: u16) -> Outcome {
+/// Who has destroyed a domain that had stopped.
+enum Cleaned {
+    ByUs,
+    BySomeoneElse,
+}
+
+fn clean_up(session: &Session, domid: u16) -> Outcome<Cleaned> {
     log(format_args!("Domain {domid} needs to be cleaned up: destroying the domain"));
-    destroy(session, domid)
+    let Err(failure) = destroy(session, domid) else { return Ok(Cleaned::ByUs) };
+    // A user's `xl destroy` may have come between.
+    match session.handle.domain_info(domid)? {
+        Some(info) if !info.is_dying() => Err(failure),
+        _ => {
+            log(format_args!("Domain {domid} has been destroyed."));
+            Ok(Cleaned::BySomeoneElse)
+        }
+    }
 }
 
 /// Takes over what has changed about the domain since it was created.
