@@ -75,8 +75,10 @@ pub(crate) struct GuestOutcome {
 const DOMAIN_END: Duration = Duration::from_secs(20);
 /// After a panic's first line: time for the rest of the epitaph.
 const EPITAPH: Duration = Duration::from_secs(2);
-/// After the hypervisor said that the domain has ended: time for QEMU to end by itself.
+/// After the hypervisor said that the domain has ended and the machine halts: time for the rest of its words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// After the hypervisor said that it ends the machine: time for QEMU to end by itself.
+const MACHINE_END: Duration = Duration::from_secs(30);
 
 /// Boots one guest.
 ///
@@ -92,7 +94,7 @@ pub(crate) fn run(
     let elf = elf.canonicalize().with_context(|| format!("cannot find {}", elf.display()))?;
     let run_dir = RunDir::new(paths, &view.name)?;
     let machine = machine_of(paths, elf, request, qemu_args)?;
-    let mut watch = GuestWatch::new(view, run_dir.create_log()?);
+    let mut watch = GuestWatch::new(view, run_dir.create_log()?, request.hypervisor);
     let limit = Duration::from_secs(request.timeout);
     let end = machine::run(&machine, Some(limit), false, &mut watch)?;
     Ok(GuestOutcome {
@@ -150,12 +152,15 @@ struct GuestWatch {
     detector: Detector,
     panic: bool,
     domain_end: Option<DomainEnd>,
+    /// The hypervisor has said that it ends the machine, too.
+    machine_ends: bool,
+    hypervisor: Hypervisor,
     ending: bool,
     timed_out: bool,
 }
 
 impl GuestWatch {
-    fn new(view: View, log: File) -> Self {
+    fn new(view: View, log: File, hypervisor: Hypervisor) -> Self {
         Self {
             view,
             log,
@@ -163,6 +168,8 @@ impl GuestWatch {
             detector: Detector::default(),
             panic: false,
             domain_end: None,
+            machine_ends: false,
+            hypervisor,
             ending: false,
             timed_out: false,
         }
@@ -183,6 +190,9 @@ impl GuestWatch {
             End::Interrupted => return Verdict::Interrupted("before the end".to_owned()),
             End::Exited { status, messages } if !status.success() => {
                 return Verdict::Broken(format!("QEMU ended ({status}): {messages}"));
+            }
+            End::Stopped if self.machine_ends => {
+                return Verdict::Broken("the domain has ended, but the machine has not".to_owned());
             }
             End::Exited { .. } | End::Stopped => {}
         }
@@ -210,7 +220,8 @@ impl Observer for GuestWatch {
                 }
                 Sign::Dom0(end) => {
                     self.domain_end = Some(end);
-                    link.set_deadline(LAST_WORDS);
+                    self.machine_ends = ends_machine(self.hypervisor, end);
+                    link.set_deadline(if self.machine_ends { MACHINE_END } else { LAST_WORDS });
                 }
                 Sign::KernelPanic => continue,
             }
@@ -225,17 +236,45 @@ impl Observer for GuestWatch {
     }
 }
 
+/// Whether QEMU must end with the control domain. A crash halts the machine, because it is always booted with `noreboot`;
+/// Debian's Xen also halts where Oxen powers off.
+fn ends_machine(hypervisor: Hypervisor, end: DomainEnd) -> bool {
+    match (hypervisor, end) {
+        (Hypervisor::Oxen, DomainEnd::PowerOff) | (_, DomainEnd::Reboot) => true,
+        (Hypervisor::Xen, DomainEnd::PowerOff) | (_, DomainEnd::Crash) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
 
     fn verdict(text: &str) -> Verdict {
+        verdict_of(text, Hypervisor::Xen, &End::Stopped)
+    }
+
+    fn verdict_of(text: &str, hypervisor: Hypervisor, end: &End) -> Verdict {
         let view = View { name: String::new(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
-        let mut watch = GuestWatch::new(view, tempfile::tempfile().unwrap());
+        let mut watch = GuestWatch::new(view, tempfile::tempfile().unwrap(), hypervisor);
         let (mut link, _input) = Link::for_test();
         watch.console(text.as_bytes(), &mut link);
         assert_eq!(watch.deadline(&mut link), Flow::Stop);
-        watch.verdict(&End::Stopped)
+        watch.verdict(end)
+    }
+
+    #[test]
+    fn the_machine_must_end_with_its_control_domain() {
+        let exited = End::Exited { status: std::process::ExitStatus::from_raw(0), messages: String::new() };
+        let off = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 halted: powering off the machine\n";
+        let reboot = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 shutdown: rebooting machine\n";
+        let crash = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\n";
+        for text in [off, reboot] {
+            assert_eq!(verdict_of(text, Hypervisor::Oxen, &exited), Verdict::Status(0));
+            assert!(matches!(verdict_of(text, Hypervisor::Oxen, &End::Stopped), Verdict::Broken(_)));
+        }
+        assert_eq!(verdict_of(off, Hypervisor::Xen, &End::Stopped), Verdict::Status(0), "Xen halts");
+        assert_eq!(verdict_of(crash, Hypervisor::Oxen, &End::Stopped), Verdict::Status(0));
     }
 
     #[test]
