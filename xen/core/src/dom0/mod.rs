@@ -130,6 +130,9 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     };
     let domain = Domain::try_new(DomId::CONTROL, settings)?;
     map_memory(&domain, &prepared.plan)?;
+    // Mapped 1:1 it can never have more than these frames, whatever maximum was asked for.
+    let pages = domain.accounting.pages.load(Ordering::Acquire);
+    domain.accounting.max_pages.store(pages, Ordering::Release);
     let tables = prepared.plan.acpi.map(|range| acpi::build(native, prepared.vcpus, IO_APIC, range.start()));
     let tables = tables.transpose().map_err(BuildError::Acpi)?;
     let rsdp = tables.as_ref().map_or(0, |tables| tables.rsdp);
@@ -146,7 +149,6 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     }
     crate::time::begin(host, &domain);
     start_first_vcpu(&domain, entry);
-    let pages = domain.accounting.pages.load(Ordering::Acquire);
     log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
     host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
     if let Some(domain) = host.domains.get(DomId::CONTROL)

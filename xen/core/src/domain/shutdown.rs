@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::sched;
 use crate::timer::{self, TimerKind};
 use crate::vcpu::{Vcpu, Wait};
+use crate::x86::Startup;
 use core::sync::atomic::{AtomicU64, Ordering};
 use machine::log;
 use public_abi::Errno;
@@ -110,7 +111,12 @@ fn after_crash(host: &Host, what: core::fmt::Arguments<'_>) {
 /// Takes a vCPU down (VCPUOP_down, or halted with interrupts off). When all are down, the domain has powered off.
 pub fn vcpu_down(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     vcpu.add_wait(Wait::DOWN);
-    if domain.vcpus().iter().all(|vcpu| vcpu.wait().contains(Wait::DOWN)) {
+    // Who has sent a start-up message before this saw a vCPU that was up, and has not woken it: it goes on, and starts.
+    if vcpu.x86.startup.has(Startup::SIPI) {
+        vcpu.clear_wait(Wait::DOWN);
+    }
+    let is_down = |vcpu: &Vcpu| vcpu.wait().contains(Wait::DOWN) && !vcpu.x86.startup.has(Startup::SIPI);
+    if domain.vcpus().iter().all(is_down) {
         shutdown(host, domain, number(ShutdownReason::Poweroff));
     } else {
         sched::kick(host, vcpu);

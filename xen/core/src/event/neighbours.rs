@@ -4,6 +4,7 @@
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;
+use crate::hypercall::Caller;
 use crate::p2m::Access;
 use crate::vcpu::Vcpu;
 use crate::x86::control;
@@ -15,11 +16,10 @@ pub fn post_vector(host: &Host, domain: &Domain, vcpu: &Vcpu, vector: u8) {
     crate::x86::vlapic::post_vector(host, domain, vcpu, vector);
 }
 
-/// Whether something waits for the calling vCPU that ends waiting: an interrupt, an NMI, an upcall by the domain's callback
-/// vector. Its interrupt flag is not looked at (Xen does): a vCPU that polls with interrupts off returns at once when one is
-/// pending, and asks again.
-pub fn has_deliverable_interrupt(domain: &Domain, vcpu: &Vcpu) -> bool {
-    crate::x86::interrupts::is_pending(domain, vcpu)
+/// Whether something waits for the calling vCPU that ends waiting: an interrupt or an upcall, if it takes interrupts at all,
+/// or an NMI. With interrupts off it may wait although one is pending, as in Xen: Linux polls so for a lock.
+pub fn has_deliverable_interrupt(caller: &Caller<'_>) -> bool {
+    crate::x86::interrupts::is_pending(caller.domain, caller.vcpu, caller.interrupts)
 }
 
 /// Makes an NMI pending and sees that it is delivered.

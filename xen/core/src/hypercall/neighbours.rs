@@ -178,10 +178,14 @@ pub fn affinity(vcpu: &Vcpu) -> (u64, u64) {
 }
 
 /// Sets where a vCPU may run, and sees that it moves.
-pub fn set_hard_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) {
-    vcpu.sched.set_affinity(cpus);
+///
+/// # Errors
+/// `EBUSY` while it is bound to one CPU (SCHEDOP_pin_override).
+pub fn set_hard_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) -> Result<(), Errno> {
+    vcpu.sched.set_affinity(cpus).map_err(|sched::Overridden| Errno::EBUSY)?;
     host.request_switch(vcpu.sched.cpu());
     sched::kick(host, vcpu);
+    Ok(())
 }
 
 /// Sets where a vCPU would rather run.

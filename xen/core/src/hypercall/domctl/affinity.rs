@@ -45,7 +45,7 @@ pub fn set_vcpu(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) 
         return Err(Errno::EINVAL.into());
     }
     if let Some(hard) = hard {
-        neighbours::set_hard_affinity(caller.host, vcpu, widen(hard, online));
+        neighbours::set_hard_affinity(caller.host, vcpu, widen(hard, online))?;
     }
     if let Some(soft) = soft {
         neighbours::set_soft_affinity(vcpu, widen(soft, online));
