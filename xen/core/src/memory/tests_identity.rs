@@ -145,6 +145,11 @@ fn devices_are_mapped_at_their_first_use_unless_they_are_emulated() {
         assert_eq!(decrease(control, gfn(0xfeb00), 0), Err(Errno::EPERM));
         assert_eq!(populate(host, control, gfn(0xfee00), 0), Err(Errno::ENOMEM));
         assert_eq!(mark_emulated(control, gfn(700), 1), Err(Errno::EBUSY), "RAM is there");
+        // A large area is a few large entries, where nothing smaller is in the way.
+        cpu.access(control, (1 << 39) + 5 * PAGE, None).unwrap();
+        mark_emulated(control, gfn(1 << 27), 3 << 18).unwrap();
+        assert_eq!([0, 1, 2].map(|block| control.p2m.lookup(gfn((1 << 27) + (block << 18) + 1023)).order), [9, 18, 18]);
+        assert_eq!(cpu.access(control, (1 << 39) + 5 * PAGE, None).unwrap_err().1, Handled::Emulate);
         // Marking takes a mapping away again.
         mark_emulated(control, gfn(0xfeb00), 1).unwrap();
         assert_eq!(cpu.access(control, 0xfeb0_0000, None).unwrap_err().1, Handled::Emulate);
