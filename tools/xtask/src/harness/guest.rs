@@ -35,12 +35,15 @@ pub(crate) struct GuestRequest {
     /// Words added to the hypervisor's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) xen_args: String,
-    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp,-monitor for xen]
+    /// CPU model of QEMU [default: EPYC-v4,+pku for oxen, EPYC,-rdtscp,-monitor for xen]
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
-    /// Number of physical CPUs, and of the guest's
+    /// Number of physical CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) smp: u32,
+    /// Number of the guest's CPUs [default: that of the physical ones]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) vcpus: Option<u32>,
     /// RAM of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) mem: u32,
@@ -113,7 +116,8 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
             if request.pvh {
                 image = artifacts::pvh_variant(paths, &image)?;
             }
-            (image, qemu::stock(paths)?, "EPYC-v4", "", None)
+            // The model is of processors without protection keys; later ones have them.
+            (image, qemu::stock(paths)?, "EPYC-v4,+pku", "", None)
         }
         Hypervisor::Xen => (
             packages::xen_hypervisor(paths)?,
@@ -125,8 +129,10 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
     };
     let line = format!(
         "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{words} dom0_mem={0}M,max:{0}M \
-         dom0_max_vcpus={1} {2}",
-        request.dom0_mem, request.smp, request.xen_args
+         dom0_max_vcpus={1}-{1} {2}",
+        request.dom0_mem,
+        request.vcpus.unwrap_or(request.smp),
+        request.xen_args
     );
     Ok(Machine {
         qemu,
