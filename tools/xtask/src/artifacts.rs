@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::changeset;
 use crate::paths::Paths;
 use crate::progress;
 
@@ -114,6 +115,7 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", program.package, "--profile", program.profile])
         .args(["--target", program.target])
+        .env(changeset::VARIABLE, changeset::of(&paths.root))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
