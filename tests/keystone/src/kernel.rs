@@ -16,6 +16,8 @@ pub const DATA: u64 = BASE + 0x4000;
 pub const DATA_BYTES: u64 = 0x1234;
 /// See [`DATA_BYTES`].
 pub const DATA_SPAN: u64 = 0x3000;
+/// A page of clear memory for hypercall arguments.
+pub const SCRATCH: u64 = DATA + 0x2000;
 /// The first address behind the kernel.
 pub const END: u64 = DATA + DATA_SPAN;
 

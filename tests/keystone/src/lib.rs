@@ -6,11 +6,15 @@
 //!
 //! In the order of the data: `kernel` (what all domains run) → `world` (a host that has booted) → `processor` (single
 //! instructions) → `control` (the control domain's kernel) → `trap` (the toolstack's way down), `store` (a xenstored) →
-//! `guest` (guest code) → `snapshot` (everything there is, for "as before").
+//! `guest`, `calls` (guest code) → `snapshot` (everything there is, for "as before").
 
+pub mod calls;
 pub mod control;
 pub mod guest;
 pub mod kernel;
 pub mod processor;
+pub mod snapshot;
+pub mod store;
+pub mod toolstack;
 pub mod trap;
 pub mod world;
