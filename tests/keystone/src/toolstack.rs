@@ -122,7 +122,6 @@ impl Toolstack {
                 .iter()
                 .try_for_each(|path| store.remove_with_empty_parents(tx, path))
         })?;
-        store.release(domid)?;
         self.handle().domain_destroy(domid)?;
         self.control.world().machine.forget_scripts(machine::DomId(domid));
         Ok(())
