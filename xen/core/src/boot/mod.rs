@@ -40,6 +40,17 @@ pub struct Platform {
 
 /// Goes on where the machine's boot ends. `changeset`: the sources' revision.
 pub fn start(info: &mut BootInfo, changeset: &'static str) -> ! {
+    match bring_up(info, changeset) {
+        Ok(host) => cpu_loop(host, CpuId(0)),
+        Err(error) => give_up(&error),
+    }
+}
+
+/// Everything up to the moment when this CPU, too, begins to run vCPUs.
+///
+/// # Errors
+/// [`dom0::BuildError`]: what is wrong with the control domain that was asked for.
+pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static Host, dom0::BuildError> {
     let start_timestamp = cpu::timestamp();
     let command_line = info.command_line.clone();
     let options = Options::parse(&command_line);
@@ -51,10 +62,7 @@ pub fn start(info: &mut BootInfo, changeset: &'static str) -> ! {
     let (acpi, power) = read_acpi(info);
     set_up_interrupts(&acpi);
     let ids = other_cpus(&acpi, options.max_cpus);
-    let prepared = match dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1)) {
-        Ok(prepared) => prepared,
-        Err(error) => give_up(&error),
-    };
+    let prepared = dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1))?;
     let mib = |pages: u64| pages >> (20 - PAGE_SHIFT);
     log!(Info, "Memory: {} MiB in all, {} MiB free", mib(frame::total_pages()), mib(frame::free_pages()));
     let platform = Platform {
@@ -66,16 +74,14 @@ pub fn start(info: &mut BootInfo, changeset: &'static str) -> ! {
         power,
         after_crash: options.after_crash,
     };
-    let Ok(host) = create_host(platform, &ids) else { give_up(&dom0::BuildError::OutOfMemory) };
+    let host = create_host(platform, &ids)?;
     platform::set_host(host);
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.saturating_add(1));
-    if let Err(error) = dom0::build(host, info, &host.platform.acpi, prepared) {
-        give_up(&error);
-    }
+    dom0::build(host, info, &host.platform.acpi, prepared)?;
     log!(Info, "Xen is relinquishing the console to Dom0");
     console::set_threshold(options.level);
-    cpu_loop(host, CpuId(0))
+    Ok(host)
 }
 
 /// Where the other processors begin.

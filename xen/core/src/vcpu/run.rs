@@ -32,14 +32,20 @@ enum Next {
     Leave,
 }
 
-/// A CPU's life: run what wants to run, else wait for an interrupt.
+/// A CPU's life.
 pub fn cpu_loop(host: &Host, me: CpuId) -> ! {
     loop {
-        do_work(host, me);
-        match sched::pick(host, me) {
-            Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
-            None => sched::idle(host, me),
-        }
+        turn(host, me);
+    }
+}
+
+/// One turn of a CPU's life: run what wants to run, for a slice at the most, else wait for an interrupt. Tests that play
+/// several CPUs on one thread take the turns themselves.
+pub fn turn(host: &Host, me: CpuId) {
+    do_work(host, me);
+    match sched::pick(host, me) {
+        Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
+        None => sched::idle(host, me),
     }
 }
 
