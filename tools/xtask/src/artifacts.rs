@@ -12,6 +12,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::changeset;
 use crate::paths::Paths;
 use crate::progress;
 
@@ -134,6 +135,7 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", program.package, "--profile", program.profile])
         .args(["--target", program.target])
+        .env(changeset::VARIABLE, changeset::of(&paths.root))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -185,7 +187,7 @@ fn compiled(message: &str) -> Option<String> {
 
 /// Makes sure that the toolchain has the standard library of a target. rustup installs what rust-toolchain.toml names
 /// together with the toolchain, but not into a toolchain that was there before.
-fn ensure_target(paths: &Paths, target: &str) -> Result<()> {
+pub(crate) fn ensure_target(paths: &Paths, target: &str) -> Result<()> {
     let is_there = || -> Result<bool> {
         let output = Command::new("rustc")
             .current_dir(&paths.root)
@@ -259,7 +261,8 @@ mod tests {
 
     #[test]
     fn what_was_compiled_is_named_and_what_was_there_is_not() {
-        let message = |fresh| format!(r#"{{"reason":"compiler-artifact","target":{{"name":"image"}},"fresh":{fresh}}}"#);
+        let message =
+            |fresh| format!(r#"{{"reason":"compiler-artifact","target":{{"name":"image"}},"fresh":{fresh}}}"#);
         assert_eq!(compiled(&message(false)).as_deref(), Some("image"));
         assert_eq!(compiled(&message(true)), None);
         assert_eq!(compiled(r#"{"reason":"build-finished","success":true}"#), None);

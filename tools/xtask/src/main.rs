@@ -5,12 +5,14 @@
 //! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row.
 
 mod artifacts;
+mod changeset;
 mod commands;
 mod console;
 mod exit;
 mod harness;
 mod initramfs;
 mod iso;
+mod lint;
 mod paths;
 mod progress;
 mod provision;
@@ -43,6 +45,8 @@ enum Command {
     Iso(Box<commands::iso::IsoArgs>),
     /// Boot everything once: hypervisor, dom0, a guest and its console, power-off
     Demo(commands::demo::DemoArgs),
+    /// Check formatting, clippy for every target, and the house rules
+    Lint,
     /// Run the tests
     Test(commands::test::TestArgs),
 }
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),
         Command::Demo(args) => commands::demo::run(&paths, args),
+        Command::Lint => commands::lint::run(&paths),
         Command::Test(args) => Ok(commands::test::run(&paths, args)),
     });
     match result {

@@ -8,7 +8,7 @@
 mod guest {
     use core::sync::atomic::Ordering::SeqCst;
     use guests::shared::Shared;
-    use guests::{Test, call, clock, event, println};
+    use guests::{Test, call, clock, environment, event, println};
     use public_abi::domid::DOMID_SELF;
     use public_abi::event_channel::{AllocUnbound, EventChannelOp};
     use public_abi::grant_table::{GrantTableOp, QuerySize};
@@ -56,7 +56,8 @@ mod guest {
             memory::write(apic::APIC_MEMORY + u64::from(apic::TPR), 0_u32);
             true
         });
-        measure(test, "mmio-hole-read", || memory::read::<u32>(0xfd00_0000) == u32::MAX);
+        let hole = environment::hole();
+        measure(test, "mmio-hole-read", || memory::read::<u32>(hole) == u32::MAX);
         measure(test, "sched-yield", || call::yield_cpu() == 0);
         events(test);
         measure(test, "gnttab-query-size", || {

@@ -79,7 +79,9 @@ fn read(options: &Create) -> Outcome<Text> {
     let [file] = files.as_slice() else {
         return Err(match files.as_slice() {
             [] => Failure::new("create: a configuration file is needed").with_code(NO_CONFIGURATION),
-            _ => Failure::new(format!("create: one configuration file at a time, not {}", files.join(", "))).with_code(2),
+            _ => {
+                Failure::new(format!("create: one configuration file at a time, not {}", files.join(", "))).with_code(2)
+            }
         });
     };
     let failed = |error| Failure::new(format!("unable to read {file}: {error}")).with_code(FAILED);

@@ -90,7 +90,10 @@ mod tests {
             ("milestone script 3.25", milestone),
             ("notice no module tun", Message::Notice("no module tun".into())),
             ("begin two-guests", Message::CaseBegins("two-guests".into())),
-            ("case hello 0 GUEST-TEST hello PASS", Message::CaseEnded("hello".into(), "0 GUEST-TEST hello PASS".into())),
+            (
+                "case hello 0 GUEST-TEST hello PASS",
+                Message::CaseEnded("hello".into(), "0 GUEST-TEST hello PASS".into()),
+            ),
             ("failed xenstored: no socket", Message::Failed("xenstored: no socket".into())),
             ("status 255", Message::Status(255)),
             ("file 2 begin", Message::File(2, FilePiece::Begin)),

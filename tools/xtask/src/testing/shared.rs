@@ -99,9 +99,9 @@ pub(crate) fn run(
     std::fs::write(&script, include_str!("shared.sh"))?;
     request.script = Some(script);
     request.put.push(PathPair { from: list.display().to_string(), to: "/tests/list".to_owned() });
-    request.put.extend(
-        cases.iter().map(|case| PathPair { from: case.file.display().to_string(), to: case.file_in_dom0() }),
-    );
+    request
+        .put
+        .extend(cases.iter().map(|case| PathPair { from: case.file.display().to_string(), to: case.file_in_dom0() }));
     request.put.extend(cases.iter().flat_map(|case| case.needs.clone()));
     request.timeout = Some(BOOT_SECONDS + cases.iter().map(|case| case.seconds() + PAUSE_SECONDS).sum::<u64>());
     let mut left: Vec<&Case> = cases.iter().collect();
@@ -176,7 +176,10 @@ mod tests {
     #[test]
     fn a_case_as_dom0_sees_it() {
         let case = script("guest-life");
-        assert_eq!((case.line().as_str(), case.file_in_dom0().as_str()), ("scenario guest-life 60\n", "/tests/guest-life.sh"));
+        assert_eq!(
+            (case.line().as_str(), case.file_in_dom0().as_str()),
+            ("scenario guest-life 60\n", "/tests/guest-life.sh")
+        );
         assert_eq!(case.judge("0"), Ok(()));
         assert!(case.judge("1").unwrap_err().contains("status 1"));
     }

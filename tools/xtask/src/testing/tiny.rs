@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use super::guest_list::{self, Guest, Role};
+use super::guest_list::{self, Guest, Role, WantedEnd};
 use super::guests::program;
 use super::shared::{Case, Work};
 use crate::artifacts;
@@ -63,9 +63,11 @@ pub(super) fn programs(paths: &Paths, names: &[String]) -> Result<Vec<PathPair>>
 pub(super) fn judge(guest: &Guest, text: &str) -> Result<(), String> {
     let (code, verdict) = text.split_once(' ').unwrap_or((text, ""));
     let wanted = match guest.end {
-        DomainEnd::PowerOff => "0",
-        DomainEnd::Reboot => "1",
-        DomainEnd::Crash => "3",
+        WantedEnd::Domain(DomainEnd::PowerOff) => "0",
+        WantedEnd::Domain(DomainEnd::Reboot) => "1",
+        WantedEnd::Domain(DomainEnd::Crash) => "3",
+        // Only a control domain can; the list's reader sees to it.
+        WantedEnd::Panic => "none",
     };
     if verdict != format!("GUEST-TEST {} PASS", guest.name) {
         return Err(if verdict.is_empty() { "no verdict".to_owned() } else { verdict.to_owned() });
@@ -82,7 +84,13 @@ mod tests {
 
     #[test]
     fn verdict_and_reason_both_count() {
-        let guest = |end| Guest { name: "x".into(), roles: vec![Role::Guest], vcpus: 1, memory_mib: 64, end };
+        let guest = |end| Guest {
+            name: "x".into(),
+            roles: vec![Role::Guest],
+            vcpus: 1,
+            memory_mib: 64,
+            end: WantedEnd::Domain(end),
+        };
         assert_eq!(judge(&guest(DomainEnd::PowerOff), "0 GUEST-TEST x PASS"), Ok(()));
         assert_eq!(judge(&guest(DomainEnd::Crash), "3 GUEST-TEST x PASS"), Ok(()));
         for (end, text, why) in [

@@ -19,7 +19,7 @@ pub mod ports;
 pub mod save;
 mod startup;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod vioapic;
 pub mod vlapic;
 pub mod walk;
