@@ -18,7 +18,7 @@ xl list -v cmd | awk 'NR == 2 { exit !($7 ~ /^[0-9a-f]{8}-[0-9a-f]{4}-/ && $8 ==
 xl list -l cmd | tr -d ' \n' | grep -q "\"domid\":$id,.*\"type\":\"pvh\",\"name\":\"cmd\"" || die "xl list -l: $(xl list -l cmd)"
 xl list -l cmd | tr -d ' \n' | grep -q '"kernel":"/tests/hello"' || die "xl list -l has no kernel"
 row=$(xl vcpu-list cmd | awk 'NR == 2 { print $1, $2, $3, $5, $6 }')
-[ "$row" = "cmd $id 0 --p 0.0" ] || die "xl vcpu-list: $(xl vcpu-list cmd)"
+[ "$row" = "cmd $id 0 --- 0.0" ] || die "xl vcpu-list: $(xl vcpu-list cmd)"
 
 # Pauses count.
 xl pause cmd || die "pause"

@@ -1,7 +1,7 @@
 //! physdev_op: physical devices and their interrupts.
 //!
-//! PCI devices are hidden whole: the hardware domain sees no PCI host bridge, so that nothing it could report here exists.
-//! Who reports one nevertheless is told so. Everything else is for PV guests, or for HVM guests whose interrupts are event
+//! PCI devices are hidden: the hardware domain sees a host bridge (`x86::pci`), which it may report, and nothing else that
+//! exists. Who reports something nevertheless is told so. Everything else is for PV guests, or for HVM guests whose interrupts are event
 //! channels, which do not exist here either (arch/x86/hvm/hypercall.c of 4.17 answers `ENOSYS` then).
 
 use super::Caller;
@@ -26,11 +26,11 @@ pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Repl
         }
         PhysdevOp::PciDeviceAdd => {
             let device: PciDeviceAdd = caller.memory.read(argument.cast())?;
-            Err(hidden(device.seg, device.bus, device.devfn).into())
+            known(device.seg, device.bus, device.devfn)
         }
         PhysdevOp::PciDeviceRemove => {
             let device: PciDevice = caller.memory.read(argument.cast())?;
-            Err(hidden(device.seg, device.bus, device.devfn).into())
+            known(device.seg, device.bus, device.devfn)
         }
         PhysdevOp::DbgpOp => {
             // The hypervisor's console is never a USB debug port: the controller may be reset at any time.
@@ -41,8 +41,12 @@ pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Repl
     }
 }
 
-fn hidden(segment: u16, bus: u8, devfn: u8) -> Errno {
+/// Accepts the host bridge, of which nothing needs to be remembered.
+fn known(segment: u16, bus: u8, devfn: u8) -> Reply {
+    if (segment, bus, devfn) == (0, 0, 0) {
+        return Ok(0);
+    }
     let (device, function) = (devfn >> 3, devfn & 7);
     log!(Debug, "{segment:04x}:{bus:02x}:{device:02x}.{function}: PCI devices are hidden from all domains");
-    Errno::ENODEV
+    Err(Errno::ENODEV.into())
 }

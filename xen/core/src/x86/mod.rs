@@ -15,6 +15,7 @@ pub mod instruction;
 pub mod interrupts;
 pub mod mmio;
 pub mod msr;
+pub mod pci;
 pub mod ports;
 pub mod save;
 mod startup;

@@ -9,6 +9,7 @@ use super::encoding::{self, MAX_LENGTH, SEGMENT_DS, SEGMENT_ES};
 use super::guest::DomainMemory;
 use super::instruction;
 use super::interrupts;
+use super::pci::ConfigurationPorts;
 use super::walk::Space;
 use crate::domain::{Domain, Role};
 use crate::outcome::{Reply, Stop};
@@ -36,7 +37,7 @@ const DENIED: &[PortRange] = &[
     (0xe9, 0xe9),   // debug console of HVM guests
     (0xf0, 0xf0),   // floating-point error
     (0x4d0, 0x4d1), // interrupt controller
-    (0xcf8, 0xcff), // PCI configuration: hidden until there is an owner for it
+    (0xcf8, 0xcff), // PCI configuration: `pci` answers
 ];
 /// The real-time clock and its memory: shared with the hypervisor.
 const RTC_INDEX: u16 = 0x70;
@@ -57,20 +58,28 @@ const STRING_STEPS: u64 = 256;
 #[derive(Debug)]
 pub struct DomainPorts {
     role: Role,
-    /// The latched index of the real-time clock, and further denied ranges.
+    /// The latched index of the real-time clock, the latched PCI address, and further denied ranges.
     state: Lock<State, { rank::DEVICE }>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     rtc_index: u8,
+    configuration: ConfigurationPorts,
     denied: heapless::Vec<PortRange, MORE_RANGES>,
 }
 
 impl DomainPorts {
     /// Ports by role.
     pub const fn new(role: Role) -> Self {
-        Self { role, state: Lock::new(State { rtc_index: 0, denied: heapless::Vec::new() }) }
+        Self {
+            role,
+            state: Lock::new(State {
+                rtc_index: 0,
+                configuration: ConfigurationPorts::new(),
+                denied: heapless::Vec::new(),
+            }),
+        }
     }
 
     /// Takes ports away from the control domain that were found at boot. False if there are too many ranges.
@@ -101,6 +110,7 @@ impl DomainPorts {
             (Role::Control, RTC_INDEX, 1) => u32::from(self.state.lock().rtc_index),
             (Role::Control, RTC_DATA, 1) => self.with_clock(|| platform::port_read(RTC_DATA, 1)) & ones,
             (_, TIMER_COUNTER, 1) => 0,
+            (Role::Control, 0xcf8..=0xcff, _) => self.state.lock().configuration.read(port, size).unwrap_or(ones),
             _ => ones,
         }
     }
@@ -114,6 +124,7 @@ impl DomainPorts {
             // Bit 7 masks NMIs on real machines: that is not the guest's to do.
             (Role::Control, RTC_INDEX, 1) => self.state.lock().rtc_index = (value & 0x7f) as u8,
             (Role::Control, RTC_DATA, 1) => self.with_clock(|| platform::port_write(RTC_DATA, 1, value)),
+            (Role::Control, 0xcf8..=0xcff, _) => self.state.lock().configuration.write(port, size, value),
             _ => {}
         }
     }

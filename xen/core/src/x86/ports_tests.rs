@@ -26,7 +26,7 @@ fn the_control_domain_reaches_what_is_not_denied() {
         assert_eq!(machine.port_writes(), [(0x604, 2, 0x2000)]);
         // Denied: by the list, the console, ranges found later, by one byte of four; and past the last port.
         assert!(ports.deny((0x608, 0x60b)));
-        for port in [0x20, 0x43, 0xcf8, 0xcfc, 0xcf9, 0x3f8, 0x3ff, 0x608, 0x605, 0xffff] {
+        for port in [0x20, 0x43, 0xcf9, 0xcfe, 0x3f8, 0x3ff, 0x608, 0x605, 0xffff] {
             machine.set_port(port, 0);
             assert_eq!(ports.read(port, 4), u32::MAX, "{port:#x}");
             ports.write(port, 4, 0);
@@ -46,6 +46,23 @@ fn the_timers_counter_stands_at_zero_for_all() {
             assert!(machine.port_writes().is_empty());
         });
     }
+}
+
+#[test]
+fn the_control_domain_finds_a_host_bridge_and_guests_find_none() {
+    with_domain(Role::Control, 1, |machine, _, domain| {
+        machine.set_port(0xcfc, 0x29c0_8086);
+        domain.x86.ports.write(0xcf8, 4, 0x8000_0000);
+        assert_eq!(domain.x86.ports.read(0xcfc, 4), 0x29c0_8086);
+        domain.x86.ports.write(0xcf8, 4, 0x8000_f800);
+        assert_eq!(domain.x86.ports.read(0xcfc, 2), 0xffff);
+    });
+    with_domain(Role::Guest, 1, |machine, _, domain| {
+        machine.set_port(0xcfc, 0x29c0_8086);
+        domain.x86.ports.write(0xcf8, 4, 0x8000_0000);
+        assert_eq!((domain.x86.ports.read(0xcf8, 4), domain.x86.ports.read(0xcfc, 4)), (u32::MAX, u32::MAX));
+        assert!(machine.port_writes().is_empty());
+    });
 }
 
 #[test]

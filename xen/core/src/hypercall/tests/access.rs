@@ -4,7 +4,7 @@ use super::support::{GUEST, NOBODY, error, put, with_world};
 use crate::hypercall::{domctl, physdev, platform, sysctl, xsm};
 use machine::DomId;
 use public_abi::domctl::{Domctl, DomctlOp};
-use public_abi::physdev::PhysdevOp;
+use public_abi::physdev::{PciDeviceAdd, PhysdevOp};
 use public_abi::platform::{PlatformOp, PlatformRequest};
 use public_abi::sysctl::{Sysctl, SysctlOp};
 use public_abi::{Errno, GuestPtr};
@@ -75,6 +75,21 @@ fn physdev_and_xsm_do_not_exist_for_a_guest() {
             assert_eq!(reply, error(Errno::ENOSYS), "{}", operation.name());
         }
         assert_eq!(xsm::handle(), error(Errno::ENOSYS));
+    });
+}
+
+#[test]
+fn the_control_domain_may_report_the_host_bridge_alone() {
+    with_world(|world| {
+        let report = |bus: u8, devfn: u8| {
+            let argument = put(&PciDeviceAdd { bus, devfn, ..PciDeviceAdd::default() }).cast();
+            let operation = PhysdevOp::PciDeviceAdd.number();
+            world.call(DomId::CONTROL, |caller| physdev::handle(caller, operation, argument))
+        };
+        assert_eq!(report(0, 0), Ok(0));
+        for (bus, devfn) in [(0, 1), (0, 0xf8), (1, 0)] {
+            assert_eq!(report(bus, devfn), error(Errno::ENODEV));
+        }
     });
 }
 
