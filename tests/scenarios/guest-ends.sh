@@ -55,9 +55,10 @@ ends() { # PROGRAM EVENT REASON-LETTER
     # A domain between two lives is not there, and its monitor makes the next one: it ends when one is destroyed alive.
     ended() {
         xl destroy end > /dev/null 2>&1
-        tail -n 2 /var/log/xen/xl-end.log | grep -q 'has been destroyed'
+        ! ps | grep -q '[m]onitor-domain\|[x]l create'
     }
-    wait_until 90 ended || die "$1: the monitor does not end with on_$2=restart"
+    wait_until 90 ended ||
+        die "$1: the monitor does not end with on_$2=restart: $(cat /var/log/xen/xl-end.log)"
     wait_until 60 gone end || die "$1: still there after its destruction with on_$2=restart"
 }
 ends hello poweroff -

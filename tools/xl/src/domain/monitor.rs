@@ -236,6 +236,9 @@ fn restart(session: &Session, ward: &mut Ward) -> Outcome<bool> {
     log(format_args!("Done. Rebooting now"));
     let images = Images::read(&ward.config)?;
     ward.domid = create(session, &ward.config, ward.uuid, &images)?;
-    session.handle.domain_unpause(ward.domid)?;
-    Ok(true)
+    match session.handle.domain_unpause(ward.domid) {
+        // Somebody has destroyed it already, which is seen next.
+        Err(error) if error.is_absent() => Ok(true),
+        started => Ok(started.map(|()| true)?),
+    }
 }
