@@ -24,6 +24,7 @@ mod guest {
     fn measure(test: &mut Test, name: &'static str, mut operation: impl FnMut() -> bool) {
         let mut samples = [0_u64; REPEATS];
         let mut good = operation();
+        rt::marker_row();
         for sample in &mut samples {
             rt::marker_begin();
             let begin = rt::timestamp();
@@ -64,6 +65,7 @@ mod guest {
         });
         balloon(test);
         self_interrupt(test);
+        rt::marker_row();
     }
 
     fn events(test: &mut Test) {
