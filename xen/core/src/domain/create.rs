@@ -5,11 +5,11 @@
 
 use super::{Domain, Role, Settings};
 use crate::host::Host;
-use crate::hypercall::neighbours;
+use crate::sched;
 use crate::time;
 use crate::vcpu::Vcpu;
 use alloc::vec::Vec;
-use machine::boxed::Boxed;
+use machine::boxed::{Boxed, OutOfMemory};
 use machine::{DomId, log};
 use public_abi::Errno;
 use public_abi::domctl_domain::{CreateDomain, CreateDomainFlags, EmulationFlags, GRANT_VERSION_MASK, X86_MSR_RELAXED};
@@ -228,10 +228,10 @@ pub fn allocate_vcpus(host: &Host, domain: &Domain) -> Result<(), Errno> {
     vcpus.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     for index in 0..domain.settings.max_vcpus {
         let vcpu = Vcpu::try_new(domain.id, index, domain.p2m.root()).map_err(|_| Errno::ENOMEM)?;
-        neighbours::set_weight(&vcpu, control.records.weight);
+        vcpu.sched.set_weight(control.records.weight);
         vcpus.push(vcpu);
     }
-    neighbours::reserve_schedule(host, count)?;
+    sched::reserve(host, count).map_err(|OutOfMemory| Errno::ENOMEM)?;
     domain.vcpus.call_once(|| vcpus);
     drop(control);
     time::begin(host, domain);

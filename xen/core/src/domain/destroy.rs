@@ -6,10 +6,9 @@
 
 use super::Domain;
 use super::lifecycle::Stage;
-use crate::event;
 use crate::host::Host;
-use crate::hypercall::neighbours;
 use crate::outcome::{Reply, Stop};
+use crate::{event, grant, memory, sched};
 use machine::DomId;
 use public_abi::Errno;
 use public_abi::virq::Virq;
@@ -26,7 +25,7 @@ impl<'a> Paused<'a> {
     /// itself, and the caller must hold no lock that a vCPU of it may be waiting for.
     pub fn new(host: &'a Host, domain: &'a Domain) -> Self {
         domain.lifecycle.pause_by_system();
-        neighbours::wait_until_off(host, domain);
+        sched::wait_until_off(domain);
         Self { host, domain }
     }
 }
@@ -34,7 +33,7 @@ impl<'a> Paused<'a> {
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         self.domain.lifecycle.unpause_by_system();
-        neighbours::resume(self.host, self.domain);
+        sched::resume_domain(self.host, self.domain);
     }
 }
 
@@ -60,10 +59,10 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
 /// because the other sides must hear of it; memory last, because the former may live in it.
 fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
     domain.lifecycle.advance(Stage::Dying);
-    neighbours::wait_until_off(host, domain);
-    neighbours::relinquish_grants(host, domain)?;
-    neighbours::relinquish_events(host, domain)?;
-    neighbours::relinquish_memory(host, domain)?;
+    sched::wait_until_off(domain);
+    grant::relinquish(host, domain)?;
+    event::channel::relinquish(host, domain)?;
+    memory::relinquish(host, domain)?;
     domain.lifecycle.advance(Stage::Dead);
     Ok(())
 }
@@ -79,7 +78,7 @@ fn remove(host: &Host, target: DomId) -> Reply {
         }
         host.domains.remove(target).ok_or(Stop::Restart(None))?
     };
-    neighbours::release_schedule(host, domain.vcpus().len());
+    sched::release(host, domain.vcpus().len());
     drop(domain);
     event::send_global_virq(host, Virq::DomExc);
     Ok(0)

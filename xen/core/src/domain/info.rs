@@ -4,10 +4,12 @@
 
 use super::Domain;
 use super::lifecycle::Stage;
+use crate::host::Host;
 use crate::hypercall::access::is_xenstore;
-use crate::hypercall::neighbours;
+use crate::time;
 use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::Ordering;
+use machine::Gfn;
 use public_abi::domctl_domain::{
     ArchDomainConfig, CreateDomainFlags, DomainInfoFlags, GetDomainInfo, INVALID_MAX_VCPU_ID,
 };
@@ -18,25 +20,25 @@ const MAX_ADDRESS_BITS: u32 = 48;
 
 /// Everything about a domain that `xl list` and xenstored want (public/domctl.h, getdomaininfo).
 #[must_use]
-pub fn domain(domain: &Domain) -> GetDomainInfo {
+pub fn domain(host: &Host, domain: &Domain) -> GetDomainInfo {
     let mut info = GetDomainInfo { domain: domain.id.0, max_vcpu_id: INVALID_MAX_VCPU_ID, ..GetDomainInfo::default() };
     let (mut blocked, mut running) = (true, false);
     for vcpu in domain.vcpus() {
         info.max_vcpu_id = vcpu.index;
-        info.cpu_time = info.cpu_time.saturating_add(cpu_time(vcpu));
+        info.cpu_time = info.cpu_time.saturating_add(cpu_time(host, vcpu));
         if vcpu.wait().contains(Wait::DOWN) {
             continue;
         }
         info.nr_online_vcpus = info.nr_online_vcpus.saturating_add(1);
         blocked &= is_blocked(vcpu);
-        running |= neighbours::is_running(vcpu);
+        running |= vcpu.sched.is_running();
     }
     let mut flags = lifecycle_flags(domain);
     flags.set(DomainInfoFlags::BLOCKED, info.nr_online_vcpus != 0 && blocked);
     flags.set(DomainInfoFlags::RUNNING, running);
     info.tot_pages = domain.accounting.pages.load(Ordering::Relaxed);
     info.max_pages = domain.accounting.max_pages.load(Ordering::Relaxed);
-    info.shared_info_frame = neighbours::shared_info_gfn(domain).unwrap_or(u64::MAX);
+    info.shared_info_frame = domain.events.shared_info_gfn().map_or(u64::MAX, Gfn::number);
     info.gpaddr_bits = address_bits();
     info.arch_config = ArchDomainConfig { emulation_flags: domain.settings.emulation, misc_flags: 0 };
     info.outstanding_pages = domain.accounting.claimed.load(Ordering::Relaxed);
@@ -64,14 +66,14 @@ fn shutdown_bits(domain: &Domain) -> u32 {
 
 /// Everything about a vCPU that `xl vcpu-list` wants (public/domctl.h, getvcpuinfo).
 #[must_use]
-pub fn vcpu(vcpu: &Vcpu) -> GetVcpuInfo {
+pub fn vcpu(host: &Host, vcpu: &Vcpu) -> GetVcpuInfo {
     GetVcpuInfo {
         vcpu: vcpu.index,
         online: u8::from(!vcpu.wait().contains(Wait::DOWN)),
         blocked: u8::from(is_blocked(vcpu)),
-        running: u8::from(neighbours::is_running(vcpu)),
-        cpu_time: cpu_time(vcpu),
-        cpu: u32::from(neighbours::cpu_of(vcpu)),
+        running: u8::from(vcpu.sched.is_running()),
+        cpu_time: cpu_time(host, vcpu),
+        cpu: u32::from(vcpu.sched.cpu().0),
         ..GetVcpuInfo::default()
     }
 }
@@ -81,9 +83,10 @@ fn is_blocked(vcpu: &Vcpu) -> bool {
     vcpu.wait().intersects(Wait::BLOCKED | Wait::POLLING)
 }
 
-/// Nanoseconds that a vCPU has run.
-fn cpu_time(vcpu: &Vcpu) -> u64 {
-    neighbours::nanoseconds(neighbours::run_time(vcpu))
+/// Nanoseconds that a vCPU has run, up to now.
+fn cpu_time(host: &Host, vcpu: &Vcpu) -> u64 {
+    let [running, ..] = time::runstate(host, vcpu).time;
+    running
 }
 
 /// Bits of guest physical addresses: CPUID 80000008 EAX bits 16-23, or if those are 0, bits 0-7.

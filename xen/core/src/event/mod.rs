@@ -7,7 +7,6 @@
 pub mod channel;
 mod fifo;
 pub mod fifo_control;
-pub mod neighbours;
 pub mod poll;
 mod port;
 pub mod table;
@@ -39,7 +38,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
 use machine::frame::Pin;
 use machine::lock::{Guard, Lock, rank};
-use machine::{DomId, Mfn};
+use machine::{DomId, Gfn, Mfn};
 use table::EventTable;
 
 /// A domain's event channels, and its shared_info page.
@@ -80,6 +79,11 @@ impl DomainEvents {
     #[inline]
     pub fn shared_info(&self) -> &Pin {
         self.shared_info.pin()
+    }
+
+    /// Where the domain has mapped its shared_info page last, if it ever has.
+    pub fn shared_info_gfn(&self) -> Option<Gfn> {
+        self.shared_info.gfn()
     }
 
     /// Where shared_info is, for XENMAPSPACE_shared_info.

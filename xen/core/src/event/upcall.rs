@@ -12,6 +12,7 @@ use crate::domain::Domain;
 use crate::host::Host;
 use crate::sched;
 use crate::vcpu::{Vcpu, Wait};
+use crate::x86::vlapic;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use machine::frame::Pin;
@@ -192,7 +193,7 @@ fn notify(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     poll::stop(domain, vcpu);
     match vcpu.events.upcall.vector() {
         // Wakes by itself, once: a second wake could come when the vCPU has handled the first and sleeps again.
-        Some(vector) => super::neighbours::post_vector(host, domain, vcpu, vector),
+        Some(vector) => vlapic::post_vector(host, domain, vcpu, vector),
         None => {
             sched::wake(host, domain, vcpu, Wait::BLOCKED);
             sched::kick(host, vcpu);

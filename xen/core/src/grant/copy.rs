@@ -4,7 +4,8 @@
 
 use super::Refusal;
 use super::table::Purpose;
-use crate::hypercall::{Caller, Need, Target, target};
+use crate::hypercall::Caller;
+use crate::hypercall::access::{Need, Target};
 use crate::p2m::{Access, PinError};
 use machine::frame::Pin;
 use machine::{DomId, Gfn, PAGE_SIZE, memory};
@@ -106,7 +107,7 @@ impl<'c, 'a> Copier<'c, 'a> {
         if held.is_some_and(|claim| claim.name == name) {
             return Ok(None);
         }
-        target(self.caller, id, Need::Nothing).map(Some).map_err(|_| Refusal(GNTST_BAD_DOMAIN))
+        self.caller.target(id, Need::Nothing).map(Some).map_err(|_| Refusal(GNTST_BAD_DOMAIN))
     }
 
     fn let_go(&mut self) {

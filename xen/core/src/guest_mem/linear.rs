@@ -133,6 +133,17 @@ impl<'a> LinearMemory<'a> {
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
 
+    /// A writable pin of the page at a linear address, and the address's place in it. The page must be RAM of the domain's
+    /// own, because the pin outlives the hypercall.
+    ///
+    /// # Errors
+    /// `EFAULT`, when the guest cannot write there.
+    pub fn pin(&self, address: u64) -> Result<(Pin, usize), Errno> {
+        let gpa = self.translate(address, Access::Write)?;
+        let pin = self.domain.p2m.pin_for_others(gpa.frame(), Access::Write).map_err(|_| Errno::EFAULT)?;
+        Ok((pin, gpa.offset()))
+    }
+
     /// Does something with the page behind an address.
     #[inline]
     fn with_page(

@@ -1,6 +1,7 @@
 //! event_channel_op (hypercall 32, public/event_channel.h): decode, check, call a verb of `event`.
 
-use super::{Caller, Need, Target, target};
+use super::Caller;
+use super::access::{Need, Target};
 use crate::event::table::Closer;
 use crate::event::{State, channel, fifo_control};
 use crate::outcome::{Reply, Stop};
@@ -83,7 +84,7 @@ fn existing_vcpu(caller: &Caller<'_>, vcpu: u32) -> Result<u16, Errno> {
 
 fn alloc_unbound(caller: &Caller<'_>, argument: GuestPtr<AllocUnbound>) -> Result<(), Errno> {
     let mut alloc = caller.memory.read(argument)?;
-    let domain = target(caller, alloc.dom, Need::SelfOrControl)?;
+    let domain = caller.target(alloc.dom, Need::SelfOrControl)?;
     let remote = if alloc.remote_dom == DOMID_SELF { caller.domain.id } else { DomId(alloc.remote_dom) };
     alloc.port = channel::alloc_unbound(&domain, remote)?;
     caller.memory.write(argument, &alloc)
@@ -91,7 +92,7 @@ fn alloc_unbound(caller: &Caller<'_>, argument: GuestPtr<AllocUnbound>) -> Resul
 
 fn bind_interdomain(caller: &Caller<'_>, argument: GuestPtr<BindInterdomain>) -> Result<(), Errno> {
     let mut bind = caller.memory.read(argument)?;
-    let remote = target(caller, bind.remote_dom, Need::Nothing)?;
+    let remote = caller.target(bind.remote_dom, Need::Nothing)?;
     bind.local_port = channel::bind_interdomain(caller.host, caller.domain, &remote, bind.remote_port)?;
     caller.memory.write(argument, &bind)
 }
@@ -120,7 +121,7 @@ fn bind_ipi(caller: &Caller<'_>, argument: GuestPtr<BindIpi>) -> Result<(), Errn
 
 fn status(caller: &Caller<'_>, argument: GuestPtr<Status>) -> Result<(), Errno> {
     let mut status = caller.memory.read(argument)?;
-    let domain = target(caller, status.dom, Need::SelfOrControl)?;
+    let domain = caller.target(status.dom, Need::SelfOrControl)?;
     let found = domain.events.table().status(status.port)?;
     let kind = match found.state {
         State::Free | State::Reserved => PortStatus::Closed,
@@ -145,7 +146,7 @@ fn status(caller: &Caller<'_>, argument: GuestPtr<Status>) -> Result<(), Errno> 
 
 fn reset(caller: &Caller<'_>, argument: GuestPtr<Reset>) -> Result<(), Stop> {
     let reset = caller.memory.read(argument)?;
-    let domain = target(caller, reset.dom, Need::SelfOrControl)?;
+    let domain = caller.target(reset.dom, Need::SelfOrControl)?;
     if matches!(domain, Target::Other(_)) && !domain.lifecycle.is_paused_by_toolstack() {
         return Err(Errno::EINVAL.into());
     }

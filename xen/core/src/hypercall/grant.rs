@@ -3,7 +3,8 @@
 //! A long array is interrupted between two requests; then the upper bits of the command register say how many are done. The
 //! operations that Xen does not offer to HVM guests are refused with ENOSYS here too.
 
-use super::{Caller, Need, target};
+use super::Caller;
+use super::access::{Need, Target};
 use crate::grant::copy::Copier;
 use crate::grant::map::{self, Wanted};
 use crate::grant::{Refusal, VERSION};
@@ -139,7 +140,7 @@ fn try_map(caller: &Caller<'_>, request: &mut MapGrantRef) -> Result<(), Refusal
     if request.dom == DOMID_SELF {
         return Err(Refusal(GNTST_BAD_DOMAIN));
     }
-    let granter = target(caller, request.dom, Need::Nothing).map_err(|_| Refusal(GNTST_BAD_DOMAIN))?;
+    let granter = caller.target(request.dom, Need::Nothing).map_err(|_| Refusal(GNTST_BAD_DOMAIN))?;
     let wanted = Wanted { reference: request.gref, address: Gpa::new(request.host_addr), access };
     let made = map::map(caller.domain, &granter, wanted)?;
     request.handle = made.handle;
@@ -148,8 +149,8 @@ fn try_map(caller: &Caller<'_>, request: &mut MapGrantRef) -> Result<(), Refusal
 }
 
 /// The table that a request names, or the status that says why not.
-fn table_of<'a>(caller: &Caller<'a>, id: u16) -> Result<super::Target<'a>, Refusal> {
-    target(caller, id, Need::SelfOrControl).map_err(|errno| match errno {
+fn table_of<'a>(caller: &Caller<'a>, id: u16) -> Result<Target<'a>, Refusal> {
+    caller.target(id, Need::SelfOrControl).map_err(|errno| match errno {
         Errno::EPERM => Refusal(GNTST_PERMISSION_DENIED),
         _ => Refusal(GNTST_BAD_DOMAIN),
     })
@@ -200,7 +201,7 @@ fn set_version(caller: &Caller<'_>, place: GuestPtr<SetVersion>) -> Reply {
 
 fn get_version(caller: &Caller<'_>, place: GuestPtr<GetVersion>) -> Reply {
     let mut request = caller.memory.read(place)?;
-    target(caller, request.dom, Need::SelfOrControl)?;
+    caller.target(request.dom, Need::SelfOrControl)?;
     request.version = VERSION;
     caller.memory.write(place, &request)?;
     Ok(0)

@@ -4,7 +4,7 @@
 //! register carries the operation and, in its upper bits, how far an interrupted call had come. As in Xen, operations on
 //! reservations never fail: they answer how many extents are done.
 
-use super::target::{Need, target};
+use super::access::Need;
 use super::{Caller, memory_info, memory_physmap};
 use crate::memory;
 use crate::outcome::{Cursor, Reply, Stop};
@@ -102,7 +102,7 @@ fn change_reservation(
     if !is_sane {
         return Ok(start);
     }
-    let Ok(domain) = target(caller, request.domid, Need::SelfOrControl) else { return Ok(start) };
+    let Ok(domain) = caller.target(request.domid, Need::SelfOrControl) else { return Ok(start) };
     let on_demand = request.mem_flags & MEMF_POPULATE_ON_DEMAND != 0;
     if operation == MemoryOp::IncreaseReservation || operation == MemoryOp::PopulatePhysmap && on_demand {
         // Memory that is nowhere in the guest's map is of no use to an HVM guest, and none is populated on demand.

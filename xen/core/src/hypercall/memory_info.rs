@@ -1,7 +1,7 @@
 //! memory_op: questions, memory maps, claims, and the operations of features that no domain has.
 
 use super::Caller;
-use super::target::{Need, remote, target};
+use super::access::Need;
 use crate::domain;
 use crate::memory;
 use crate::outcome::Reply;
@@ -20,7 +20,7 @@ const MOST_MAP_ENTRIES: u32 = 1024;
 /// XENMEM_current_reservation, maximum_reservation, maximum_gpfn.
 pub(super) fn statistics(caller: &Caller<'_>, operation: MemoryOp, argument: GuestPtr<MemoryDomain>) -> Reply {
     let request = caller.memory.read(argument)?;
-    let domain = target(caller, request.domid, Need::SelfOrControl)?;
+    let domain = caller.target(request.domid, Need::SelfOrControl)?;
     Ok(match operation {
         MemoryOp::CurrentReservation => domain.accounting.pages.load(Ordering::Relaxed),
         MemoryOp::MaximumReservation => domain.accounting.max_pages.load(Ordering::Relaxed),
@@ -72,7 +72,7 @@ pub(super) fn set_memory_map(caller: &Caller<'_>, argument: GuestPtr<ForeignMemo
     if request.map.nr_entries > MOST_MAP_ENTRIES {
         return Err(Errno::EINVAL.into());
     }
-    let domain = target(caller, request.domid, Need::SelfOrControl)?;
+    let domain = caller.target(request.domid, Need::SelfOrControl)?;
     let mut entries = Vec::new();
     let count = usize::try_from(request.map.nr_entries).map_err(|_| Errno::EINVAL)?;
     entries.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
@@ -88,7 +88,7 @@ pub(super) fn set_memory_map(caller: &Caller<'_>, argument: GuestPtr<ForeignMemo
 /// XENMEM_set_pod_target and get_pod_target. No domain has memory on demand, so a target changes nothing.
 pub(super) fn pod_target(caller: &Caller<'_>, operation: MemoryOp, argument: GuestPtr<PodTarget>) -> Reply {
     let request = caller.memory.read(argument)?;
-    let domain = target(caller, request.domid, Need::Control)?;
+    let domain = caller.target(request.domid, Need::Control)?;
     let maximum = domain.accounting.max_pages.load(Ordering::Relaxed);
     if operation == MemoryOp::SetPodTarget && request.target_pages > maximum {
         return Err(Errno::EINVAL.into());
@@ -107,7 +107,7 @@ pub(super) fn claim(caller: &Caller<'_>, argument: GuestPtr<MemoryReservation>) 
     if request.domid == public_abi::domid::DOMID_SELF {
         return Err(Errno::EINVAL.into());
     }
-    let domain = target(caller, request.domid, Need::Control).map_err(|error| match error {
+    let domain = caller.target(request.domid, Need::Control).map_err(|error| match error {
         Errno::ESRCH => Errno::EINVAL,
         other => other,
     })?;
@@ -121,7 +121,7 @@ pub(super) fn vnuma(caller: &Caller<'_>, argument: GuestPtr<VnumaTopologyInfo>) 
     if request.pad != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let _domain = target(caller, request.domid, Need::SelfOrControl)?;
+    let _domain = caller.target(request.domid, Need::SelfOrControl)?;
     Err(Errno::EOPNOTSUPP.into())
 }
 
@@ -138,6 +138,6 @@ pub(super) fn reserved_device_memory(caller: &Caller<'_>, argument: GuestPtr<Res
 /// XENMEM_access_op: nobody listens to any domain's accesses.
 pub(super) fn access(caller: &Caller<'_>, argument: GuestPtr<MemAccessOp>) -> Reply {
     let request = caller.memory.read(argument)?;
-    let _domain = remote(caller, request.domid)?;
+    let _domain = caller.other_target(request.domid)?;
     Err(Errno::ENODEV.into())
 }

@@ -1,8 +1,8 @@
 //! memory_op: what is mapped where (XENMEM_add_to_physmap, its batch, remove_from_physmap, acquire_resource).
 
 use super::Caller;
+use super::access::{Need, Target};
 use super::memory::{must_pause, restart};
-use super::target::{Need, Target, remote, target};
 use crate::domain::Domain;
 use crate::memory::special::{self, GrantFrames};
 use crate::memory::{self};
@@ -23,7 +23,7 @@ const IOREQ_BYTES: u32 = 32;
 /// Who may change this domain's map, in which space.
 fn physmap_target<'a>(caller: &Caller<'a>, domid: u16, space: u32) -> Result<(Target<'a>, Option<MapSpace>), Errno> {
     let space = MapSpace::try_from(space).ok();
-    let found = match target(caller, domid, Need::SelfOrControl) {
+    let found = match caller.target(domid, Need::SelfOrControl) {
         // Device memory is for the hardware domain itself, and Xen says so first.
         Err(Errno::EPERM) if space == Some(MapSpace::DevMmio) => return Err(Errno::EACCES),
         result => result?,
@@ -111,7 +111,7 @@ fn foreign_owner<'a>(caller: &Caller<'a>, mapper: &Domain, domid: u16) -> Result
     if !mapper.is_control() {
         return Err(Errno::EPERM);
     }
-    match target(caller, domid, Need::SelfOrControl)? {
+    match caller.target(domid, Need::SelfOrControl)? {
         Target::Own(_) => Err(Errno::EPERM),
         other if other.id == mapper.id => Err(Errno::EINVAL),
         other => Ok(other),
@@ -137,7 +137,7 @@ fn add_one(domain: &Domain, space: Option<MapSpace>, idx: u64, gpfn: u64) -> Res
 /// XENMEM_remove_from_physmap.
 pub(super) fn remove(caller: &Caller<'_>, argument: GuestPtr<RemoveFromPhysmap>) -> Reply {
     let request = caller.memory.read(argument)?;
-    let domain = target(caller, request.domid, Need::SelfOrControl)?;
+    let domain = caller.target(request.domid, Need::SelfOrControl)?;
     memory::remove_from_physmap(&domain, Gfn::new(request.gpfn))?;
     Ok(0)
 }
@@ -152,7 +152,7 @@ pub(super) fn acquire_resource(caller: &Caller<'_>, start: u64, argument: GuestP
     if request.pad != 0 || end.is_none_or(|end| end >> 32 != 0) || request.frame >> 32 != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let domain = remote(caller, request.domid)?;
+    let domain = caller.other_target(request.domid)?;
     let kind = Resource::try_from(u32::from(request.kind)).map_err(|_| Errno::EOPNOTSUPP)?;
     let most = most_frames(&domain, kind, request.id);
     if most == 0 {

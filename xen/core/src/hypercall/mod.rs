@@ -18,12 +18,10 @@ mod memory_physmap;
 #[cfg(test)]
 mod memory_tests;
 pub mod multicall;
-pub mod neighbours;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
 pub mod sysctl;
-pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod vcpu;
@@ -31,8 +29,6 @@ mod vcpu_initialise;
 pub mod version;
 pub mod vm_assist;
 pub mod xsm;
-
-pub use target::{Need, Target, target};
 
 use crate::domain::Domain;
 use crate::guest_mem::LinearMemory;

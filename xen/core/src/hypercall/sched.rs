@@ -1,13 +1,14 @@
 //! sched_op (hypercall 29, public/sched.h): giving up the CPU, waiting for events, stopping.
 
-use super::{Caller, Need, target};
+use super::Caller;
+use super::access::Need;
 use crate::domain::shutdown;
-use crate::event::neighbours::has_deliverable_interrupt;
 use crate::event::{channel, poll, upcall};
 use crate::outcome::{Reply, Stop};
 use crate::time::timers;
 use crate::timer::TimerKind;
 use crate::vcpu::Wait;
+use crate::x86::interrupts;
 use public_abi::domid::DOMID_SELF;
 use public_abi::sched::{SchedOp, SchedPinOverride, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog};
 use public_abi::{Errno, GuestPtr};
@@ -62,7 +63,7 @@ const fn off_cpu() -> Reply {
 fn block(caller: &Caller<'_>) -> Reply {
     upcall::clear_mask(caller.domain, caller.vcpu);
     caller.vcpu.add_wait(Wait::BLOCKED);
-    if has_deliverable_interrupt(caller.domain, caller.vcpu) {
+    if interrupts::is_pending(caller.domain, caller.vcpu) {
         caller.vcpu.clear_wait(Wait::BLOCKED);
         return Ok(0);
     }
@@ -78,7 +79,7 @@ fn poll(caller: &Caller<'_>, argument: GuestPtr<SchedPoll>) -> Reply {
     let (host, domain, vcpu) = (caller.host, caller.domain, caller.vcpu);
     poll::begin(domain, vcpu);
     let must_wait =
-        if has_deliverable_interrupt(caller.domain, caller.vcpu) { Ok(false) } else { none_pending(caller, &request) };
+        if interrupts::is_pending(caller.domain, caller.vcpu) { Ok(false) } else { none_pending(caller, &request) };
     if must_wait != Ok(true) {
         poll::stop(domain, vcpu);
         vcpu.clear_wait(Wait::BLOCKED);
@@ -112,7 +113,7 @@ fn remote_shutdown(caller: &Caller<'_>, argument: GuestPtr<SchedRemoteShutdown>)
     if request.domain_id == DOMID_SELF {
         return Err(Errno::ESRCH.into());
     }
-    let domain = target(caller, request.domain_id, Need::Control)?;
+    let domain = caller.target(request.domain_id, Need::Control)?;
     shutdown::shutdown(caller.host, &domain, low_byte(request.reason));
     Ok(0)
 }

@@ -4,13 +4,14 @@
 
 use super::{Caller, vcpu_initialise};
 use crate::domain::shutdown;
-use crate::event::{neighbours, upcall};
+use crate::event::upcall;
 use crate::outcome::{Reply, Stop};
 use crate::p2m::Access;
 use crate::sched;
 use crate::time::{self, Area, timers};
 use crate::timer::TimerKind;
 use crate::vcpu::{Vcpu, Wait};
+use crate::x86::vlapic::ipi;
 use core::sync::atomic::Ordering;
 use machine::{Gfn, PAGE_SIZE};
 use public_abi::vcpu::{
@@ -80,7 +81,7 @@ pub fn vcpu_op(caller: &Caller<'_>, command: u32, vcpu: u32, argument: GuestPtr<
             if !argument.is_null() {
                 return Err(Errno::EINVAL.into());
             }
-            neighbours::send_nmi(host, domain, vcpu)?;
+            ipi::send_nmi(host, domain, vcpu);
         }
         // Only vCPUs of a control domain that is pinned one to one have one, and there are none.
         VcpuOp::GetPhysid => return Err(Errno::EINVAL.into()),
@@ -115,7 +116,7 @@ fn area(caller: &Caller<'_>, argument: GuestPtr<RegisterMemoryArea>, length: usi
     if request.addr == 0 {
         return Ok(None);
     }
-    Area::try_new(request.addr, length, |address| neighbours::pin_linear(&caller.memory, address)).map(Some)
+    Area::try_new(request.addr, length, |address| caller.memory.pin(address)).map(Some)
 }
 
 /// Moves a vCPU's vcpu_info, for the caller itself or a vCPU that is down.

@@ -4,9 +4,9 @@
 //! starts the vCPU.
 
 use super::Caller;
-use crate::event::neighbours;
 use crate::outcome::Stop;
 use crate::vcpu::Vcpu;
+use crate::x86::control;
 use core::sync::atomic::Ordering;
 use machine::codec::registers::{Register, cr0, cr4, efer, rflags};
 use machine::codec::vmcb::Segment;
@@ -55,7 +55,10 @@ pub fn initialise(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<VcpuHvmCo
     if vcpu.is_initialised.load(Ordering::Acquire) {
         return Err(Errno::EEXIST.into());
     }
-    let (cr4_bits, efer_bits) = neighbours::allowed_control_bits(caller.domain);
+    let (cr4_bits, efer_bits) = {
+        let policy = caller.domain.x86.policy();
+        (control::cr4_bits(&policy), control::efer_bits(&policy))
+    };
     let registers = decode(&context, cr4_bits, efer_bits)?;
     // A vCPU that was never initialised has never run, so nobody holds its registers for long.
     let Some(mut hardware) = vcpu.hardware.try_lock() else { return Err(Stop::Restart(None)) };

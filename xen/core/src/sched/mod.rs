@@ -75,6 +75,11 @@ impl Unit {
         }
     }
 
+    /// Whether it is on its CPU now.
+    pub fn is_running(&self) -> bool {
+        self.place() == Place::Running
+    }
+
     /// Time that it has run, in ticks of the time stamp counter, up to its last stop.
     pub fn run_time(&self) -> u64 {
         self.run_time.load(Ordering::Acquire)
@@ -231,6 +236,13 @@ pub fn kick(_host: &Host, vcpu: &Vcpu) {
     if vcpu.sched.place() == Place::Running {
         cpu::kick(vcpu.sched.cpu());
     }
+}
+
+/// Sets where a vCPU may run, and sees that it moves.
+pub fn set_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) {
+    vcpu.sched.set_affinity(cpus);
+    host.request_switch(vcpu.sched.cpu());
+    kick(host, vcpu);
 }
 
 /// The vCPU to run next on this CPU, now marked as running here; takes one from another CPU if none waits here.

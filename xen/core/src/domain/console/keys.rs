@@ -7,7 +7,6 @@ use crate::domain::Domain;
 use crate::domain::info;
 use crate::domain::lifecycle::Stage;
 use crate::host::Host;
-use crate::hypercall::neighbours;
 use crate::timer::TimerKind;
 use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
@@ -86,14 +85,14 @@ fn control_registers(host: &Host) {
 fn registers(domain: &Domain) {
     for vcpu in domain.vcpus() {
         let Some(hardware) = vcpu.hardware.try_lock() else {
-            log!(Info, "{}v{}: running on CPU{}", domain.id, vcpu.index, neighbours::cpu_of(vcpu));
+            log!(Info, "{}v{}: running on CPU{}", domain.id, vcpu.index, vcpu.sched.cpu().0);
             continue;
         };
         let vmcb = hardware.vmcb();
         let (rip, rflags, cr0, cr3, cr4, efer) = (vmcb.rip, vmcb.rflags, vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer);
         let general = GENERAL.map(|(name, register)| (name, hardware.register(register)));
         drop(hardware);
-        log!(Info, "{}v{}: {:?}, last on CPU{}", domain.id, vcpu.index, vcpu.wait(), neighbours::cpu_of(vcpu));
+        log!(Info, "{}v{}: {:?}, last on CPU{}", domain.id, vcpu.index, vcpu.wait(), vcpu.sched.cpu().0);
         log!(Info, "  rip {rip:016x} rflags {rflags:08x} cr0 {cr0:08x} cr3 {cr3:016x} cr4 {cr4:08x} efer {efer:08x}");
         for line in general.chunks(4) {
             if let [(a, x), (b, y), (c, z), (d, w)] = line {
@@ -125,7 +124,7 @@ const GENERAL: [(&str, Register); 16] = [
 fn domains(host: &Host) {
     log!(Info, "now = {} ns", host.clock.now());
     each_domain(host, |domain| {
-        let about = info::domain(domain);
+        let about = info::domain(host, domain);
         let flags = DomainInfoFlags::from_bits_truncate(about.flags & 0xffff);
         let dying = domain.lifecycle.stage() != Stage::Alive;
         log!(Info, "General information for domain {}:", domain.id.0);
@@ -140,8 +139,8 @@ fn domains(host: &Host) {
         );
         log!(Info, "    handle={}", Uuid(about.handle));
         for vcpu in domain.vcpus() {
-            let state = info::vcpu(vcpu);
-            let (hard, soft) = neighbours::affinity(vcpu);
+            let state = info::vcpu(host, vcpu);
+            let (hard, soft) = (vcpu.sched.affinity(), vcpu.sched.soft_affinity());
             log!(
                 Info,
                 "    VCPU{}: CPU{} {:?} running={} ran={} ns affinity: hard={hard:#x} soft={soft:#x}",
@@ -193,22 +192,16 @@ fn queues(host: &Host) {
     log!(Info, "now = {} ns, {} CPUs", host.clock.now(), host.cpus.len());
     for (number, cpu) in host.cpus.iter().enumerate() {
         let waiting = cpu.queue.lock().len();
-        let idle = neighbours::nanoseconds(neighbours::idle_time(host, number));
+        let idle = host.clock.scale().nanoseconds(cpu.idle_time.load(Ordering::Acquire));
         log!(Info, "CPU{number}: {waiting} vCPUs wait, idle for {idle} ns");
     }
     each_domain(host, |domain| {
         let weight = domain.control.lock().records.weight;
         log!(Info, "{}: weight {weight}", domain.id);
         for vcpu in domain.vcpus() {
-            let place = if neighbours::is_running(vcpu) { "on" } else { "off" };
-            let ran = neighbours::nanoseconds(neighbours::run_time(vcpu));
-            log!(
-                Info,
-                "    VCPU{}: {place} CPU{}, {:?}, ran {ran} ns",
-                vcpu.index,
-                neighbours::cpu_of(vcpu),
-                vcpu.wait()
-            );
+            let place = if vcpu.sched.is_running() { "on" } else { "off" };
+            let ran = host.clock.scale().nanoseconds(vcpu.sched.run_time());
+            log!(Info, "    VCPU{}: {place} CPU{}, {:?}, ran {ran} ns", vcpu.index, vcpu.sched.cpu().0, vcpu.wait());
         }
     });
 }
@@ -223,7 +216,7 @@ fn timers(host: &Host) {
                 let Some(deadline) = vcpu.timers.deadline(kind) else {
                     continue;
                 };
-                let left = neighbours::nanoseconds(deadline.saturating_sub(now));
+                let left = host.clock.scale().nanoseconds(deadline.saturating_sub(now));
                 log!(Info, "{}v{}: {kind:?} in {left} ns", domain.id, vcpu.index);
             }
         }

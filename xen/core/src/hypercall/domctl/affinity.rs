@@ -4,8 +4,9 @@
 
 use super::{Answer, answer, find_vcpu, parameters};
 use crate::hypercall::access::Target;
-use crate::hypercall::{Caller, bitmaps, neighbours};
+use crate::hypercall::{Caller, bitmaps};
 use crate::outcome::Stop;
+use crate::sched;
 use crate::vcpu::Vcpu;
 use public_abi::Errno;
 use public_abi::domctl::Domctl;
@@ -45,12 +46,12 @@ pub fn set_vcpu(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) 
         return Err(Errno::EINVAL.into());
     }
     if let Some(hard) = hard {
-        neighbours::set_hard_affinity(caller.host, vcpu, widen(hard, online));
+        sched::set_affinity(caller.host, vcpu, widen(hard, online));
     }
     if let Some(soft) = soft {
-        neighbours::set_soft_affinity(vcpu, widen(soft, online));
+        vcpu.sched.set_soft_affinity(widen(soft, online));
     }
-    let (allowed, _) = neighbours::affinity(vcpu);
+    let allowed = vcpu.sched.affinity();
     if hard.is_some() {
         bitmaps::write(caller, &affinity.cpumap_hard, allowed & online, cpus)?;
     }
@@ -68,13 +69,12 @@ fn widen(set: u64, online: u64) -> u64 {
 /// getvcpuaffinity.
 pub fn get_vcpu(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop> {
     let (affinity, flags, vcpu) = check(target, request)?;
-    let (hard, soft) = neighbours::affinity(vcpu);
     let cpus = caller.host.cpus.len();
     if flags.contains(AffinityFlags::HARD) {
-        bitmaps::write(caller, &affinity.cpumap_hard, hard, cpus)?;
+        bitmaps::write(caller, &affinity.cpumap_hard, vcpu.sched.affinity(), cpus)?;
     }
     if flags.contains(AffinityFlags::SOFT) {
-        bitmaps::write(caller, &affinity.cpumap_soft, soft, cpus)?;
+        bitmaps::write(caller, &affinity.cpumap_soft, vcpu.sched.soft_affinity(), cpus)?;
     }
     Ok(Answer::Unchanged)
 }

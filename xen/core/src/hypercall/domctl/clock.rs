@@ -5,8 +5,8 @@
 
 use super::{Answer, answer};
 use crate::domain::create::Tsc;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
-use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::time;
 use machine::log;
@@ -47,10 +47,10 @@ fn accept(request: &TscInfo, host_khz: u32) -> Result<Tsc, Errno> {
 }
 
 /// gettscinfo.
-pub fn get_tsc(target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop> {
+pub fn get_tsc(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
     let tsc = target.control.lock().records.tsc;
-    let ticks = neighbours::nanoseconds(machine::cpu::timestamp());
+    let ticks = caller.host.clock.scale().nanoseconds(machine::cpu::timestamp());
     Ok(answer(request, &report(tsc, host_khz(), ticks))?)
 }
 

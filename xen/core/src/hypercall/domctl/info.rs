@@ -20,15 +20,15 @@ pub fn domain(caller: &Caller<'_>, request: &mut Domctl) -> Result<Answer, Stop>
     let found = caller.host.domains.next_from(DomId(request.domain)).ok_or(Errno::ESRCH)?;
     caller.permit(Who::Xenstore)?;
     request.domain = found.id.0;
-    Ok(answer(request, &info::domain(&found))?)
+    Ok(answer(request, &info::domain(caller.host, &found))?)
 }
 
 /// getvcpuinfo.
-pub fn vcpu(target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop> {
+pub fn vcpu(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop> {
     let wanted: GetVcpuInfo = parameters(request)?;
     if wanted.vcpu >= target.settings.max_vcpus {
         return Err(Errno::EINVAL.into());
     }
     let vcpu = find_vcpu(target, wanted.vcpu, Errno::ESRCH)?;
-    Ok(answer(request, &info::vcpu(vcpu))?)
+    Ok(answer(request, &info::vcpu(caller.host, vcpu))?)
 }

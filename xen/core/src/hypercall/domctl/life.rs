@@ -4,9 +4,10 @@ use super::{Answer, parameters};
 use crate::domain::create::{self, Identity};
 use crate::domain::destroy::{self, Paused};
 use crate::domain::lifecycle::Stage;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
-use crate::hypercall::{Caller, neighbours};
 use crate::outcome::{Reply, Stop};
+use crate::sched;
 use machine::{DomId, log};
 use public_abi::Errno;
 use public_abi::domctl::Domctl;
@@ -50,12 +51,12 @@ pub fn destroy(caller: &Caller<'_>, request: &Domctl) -> Reply {
 }
 
 /// pausedomain: once this has returned, nothing of the domain runs.
-pub fn pause(caller: &Caller<'_>, target: &Target<'_>) -> Result<Answer, Stop> {
+pub fn pause(target: &Target<'_>) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
     if !target.lifecycle.pause_by_toolstack() {
         return Err(Errno::EOVERFLOW.into());
     }
-    neighbours::wait_until_off(caller.host, target);
+    sched::wait_until_off(target);
     Ok(Answer::Unchanged)
 }
 
@@ -66,7 +67,7 @@ pub fn unpause(caller: &Caller<'_>, target: &Target<'_>) -> Result<Answer, Stop>
     }
     if !target.lifecycle.is_paused_by_toolstack() {
         target.control.lock().records.creation_finished = true;
-        neighbours::resume(caller.host, target);
+        sched::resume_domain(caller.host, target);
     }
     Ok(Answer::Unchanged)
 }

@@ -1,16 +1,19 @@
 //! domctl about a domain's memory: limits, memory for page tables, what its frames are, the hypercall page.
 
 use super::{Answer, answer, parameters};
+use crate::domain::Domain;
 use crate::domain::lifecycle::Stage;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
-use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
+use crate::p2m::Kind;
+use crate::x86::msr::hypercall_page;
 use core::sync::atomic::Ordering;
-use machine::{PAGE_SHIFT, PAGE_SIZE_U64, frame};
+use machine::{Gfn, PAGE_SHIFT, PAGE_SIZE_U64, frame};
 use public_abi::domctl::Domctl;
 use public_abi::domctl_domain::{
-    GetPageFrameInfo3, HypercallInit, MaxMem, PagingMempool, SHADOW_ENABLE_LOG_DIRTY, SHADOW_LOGDIRTY_FINAL, ShadowOp,
-    ShadowOperation,
+    GetPageFrameInfo3, HypercallInit, MaxMem, PFINFO_BROKEN, PFINFO_XTAB, PagingMempool, SHADOW_ENABLE_LOG_DIRTY,
+    SHADOW_LOGDIRTY_FINAL, ShadowOp, ShadowOperation,
 };
 use public_abi::{Errno, GuestPtr};
 
@@ -95,7 +98,7 @@ pub fn frame_types(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domct
     }
     for index in 0..frames.num {
         let gfn = caller.memory.read_at(frames.array, index)?;
-        let kind = u64::from(neighbours::frame_type(target, gfn));
+        let kind = u64::from(frame_type(target, gfn));
         caller.memory.write_at(frames.array, index, &kind)?;
         let done = index.saturating_add(1);
         if done < frames.num && machine::cpu::has_work() {
@@ -107,8 +110,22 @@ pub fn frame_types(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domct
     Ok(Answer::Unchanged)
 }
 
+/// What a toolstack that saves a domain does with a frame: 0 to save it, or one of `PFINFO_*`.
+fn frame_type(domain: &Domain, gfn: u64) -> u32 {
+    match domain.p2m.lookup(Gfn::new(gfn)).kind {
+        Kind::Broken => PFINFO_BROKEN,
+        kind if kind.is_own_ram() => 0,
+        _ => PFINFO_XTAB,
+    }
+}
+
 /// hypercall_init: fills a frame with the code that makes hypercalls.
 pub fn hypercall_page(target: &Target<'_>, request: &HypercallInit) -> Result<Answer, Stop> {
-    neighbours::write_hypercall_page(target, request.gmfn)?;
+    let kind = target.p2m.lookup(Gfn::new(request.gmfn)).kind;
+    if !kind.is_readable_ram() {
+        return Err(Errno::EINVAL.into());
+    }
+    let address = request.gmfn.checked_mul(PAGE_SIZE_U64).ok_or(Errno::EINVAL)?;
+    hypercall_page::install(target, address).map_err(|_| Errno::EPERM)?;
     Ok(Answer::Unchanged)
 }

@@ -95,12 +95,12 @@ fn perform(
 ) -> Result<Answer, Stop> {
     match operation {
         DomctlOp::MaxVcpus => life::max_vcpus(caller, target, request),
-        DomctlOp::PauseDomain => life::pause(caller, target),
+        DomctlOp::PauseDomain => life::pause(target),
         DomctlOp::UnpauseDomain => life::unpause(caller, target),
         DomctlOp::ResumeDomain => life::resume(caller, target),
         DomctlOp::SetDomainHandle => Ok(life::set_handle(target, &parameters(request)?)),
         DomctlOp::Subscribe => Ok(life::subscribe(target, &parameters(request)?)),
-        DomctlOp::GetVcpuInfo => info::vcpu(target, request),
+        DomctlOp::GetVcpuInfo => info::vcpu(caller, target, request),
         DomctlOp::SetVcpuAffinity => affinity::set_vcpu(caller, target, request),
         DomctlOp::GetVcpuAffinity => affinity::get_vcpu(caller, target, request),
         DomctlOp::SetNodeAffinity => affinity::set_nodes(caller, &parameters(request)?),
@@ -113,7 +113,7 @@ fn perform(
         DomctlOp::HypercallInit => memory::hypercall_page(target, &parameters(request)?),
         DomctlOp::SetTimeOffset => clock::set_offset(caller, target, &parameters(request)?),
         DomctlOp::SetTscInfo => clock::set_tsc(target, &parameters(request)?),
-        DomctlOp::GetTscInfo => clock::get_tsc(target, request),
+        DomctlOp::GetTscInfo => clock::get_tsc(caller, target, request),
         DomctlOp::GetCpuPolicy => policy::get(caller, target, request),
         DomctlOp::SetCpuPolicy => policy::set(caller, target, request),
         DomctlOp::GetHvmContext => hvm_context::get(caller, target, request),

@@ -2,7 +2,6 @@
 
 use super::{Answer, answer, parameters};
 use crate::hypercall::access::Target;
-use crate::hypercall::neighbours;
 use crate::outcome::Stop;
 use machine::log;
 use public_abi::Errno;
@@ -39,7 +38,7 @@ fn put(target: &Target<'_>, wanted: DomctlSchedCredit2) -> Result<(), Errno> {
     if wanted.weight != 0 {
         target.control.lock().records.weight = wanted.weight;
         for vcpu in target.vcpus() {
-            neighbours::set_weight(vcpu, wanted.weight);
+            vcpu.sched.set_weight(wanted.weight);
         }
     }
     Ok(())

@@ -2,10 +2,11 @@
 
 use super::{Answer, find_vcpu};
 use crate::domain::destroy::Paused;
+use crate::hypercall::Caller;
 use crate::hypercall::access::Target;
-use crate::hypercall::{Caller, neighbours};
 use crate::outcome::Stop;
 use crate::vcpu::Wait;
+use crate::x86::vlapic::ipi;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
@@ -21,7 +22,7 @@ pub fn trigger(caller: &Caller<'_>, target: &Target<'_>, request: &SendTrigger) 
     let vcpu = find_vcpu(target, request.vcpu, Errno::ESRCH)?;
     match Trigger::try_from(request.trigger) {
         Ok(Trigger::Nmi) => {
-            neighbours::inject_nmi(caller.host, target, vcpu);
+            ipi::send_nmi(caller.host, target, vcpu);
             Ok(Answer::Unchanged)
         }
         // Xen accepts these for every HVM guest and does nothing for one without emulated ACPI; this says so.

@@ -5,10 +5,14 @@
 
 mod params;
 
-use super::{Caller, neighbours};
+use super::Caller;
+use super::access::Need;
+use crate::domain::Domain;
 use crate::event::upcall;
 use crate::outcome::Reply;
-use public_abi::hvm_op::{EvtchnUpcallVector, GetMemType, GetTime, HvmOp, HvmParamRequest, PagetableDying};
+use crate::p2m::Kind;
+use machine::Gfn;
+use public_abi::hvm_op::{EvtchnUpcallVector, GetMemType, GetTime, HvmOp, HvmParamRequest, MemType, PagetableDying};
 use public_abi::{Errno, GuestPtr};
 
 /// Answers hvm_op.
@@ -28,7 +32,7 @@ pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Repl
         }
         HvmOp::SetEvtchnUpcallVector => set_upcall_vector(caller, &caller.memory.read(argument.cast())?),
         HvmOp::FlushTlbs if argument.is_null() => {
-            neighbours::flush_translations(caller.domain);
+            caller.domain.p2m.flush_all();
             Ok(0)
         }
         HvmOp::FlushTlbs => Err(Errno::EINVAL.into()),
@@ -53,12 +57,26 @@ fn set_upcall_vector(caller: &Caller<'_>, request: &EvtchnUpcallVector) -> Reply
 
 fn memory_type(caller: &Caller<'_>, pointer: GuestPtr<GetMemType>) -> Reply {
     let mut request = caller.memory.read(pointer)?;
-    let target = caller.find_any(request.domid)?;
-    caller.permit_own_or_control(&target)?;
-    let kind = neighbours::memory_type(&target, request.pfn);
+    let target = caller.target(request.domid, Need::SelfOrControl)?;
+    let kind = kind_of_frame(&target, request.pfn);
     request.mem_type = u16::try_from(kind.number()).unwrap_or(u16::MAX);
     caller.memory.write(pointer, &request)?;
     Ok(0)
+}
+
+/// What a guest frame is (the classes of arch/x86/hvm/hvm.c of 4.17).
+fn kind_of_frame(domain: &Domain, gfn: u64) -> MemType {
+    match domain.p2m.lookup(Gfn::new(gfn)).kind {
+        Kind::RamRw
+        | Kind::PagingOut
+        | Kind::Paged
+        | Kind::PagingIn
+        | Kind::PopulateOnDemand
+        | Kind::GrantRw
+        | Kind::SharedPage => MemType::RamRw,
+        Kind::RamLogDirty | Kind::RamRo | Kind::CopyOnWrite | Kind::GrantRo => MemType::RamRo,
+        _ => MemType::MmioDm,
+    }
 }
 
 /// A hint for shadow paging, which does not exist here.

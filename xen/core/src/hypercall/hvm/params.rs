@@ -7,7 +7,7 @@
 use crate::domain::Domain;
 use crate::event::upcall;
 use crate::hypercall::Caller;
-use crate::hypercall::access::Target;
+use crate::hypercall::access::{Need, Target};
 use crate::outcome::{Reply, Stop};
 use machine::log;
 use public_abi::Errno;
@@ -89,8 +89,7 @@ fn find<'a>(caller: &Caller<'a>, request: &HvmParamRequest) -> Result<(Option<Hv
     if request.index >= HVM_NR_PARAMS {
         return Err(Errno::EINVAL);
     }
-    let target = caller.find_any(request.domid)?;
-    caller.permit_own_or_control(&target)?;
+    let target = caller.target(request.domid, Need::SelfOrControl)?;
     Ok((HvmParam::try_from(request.index).ok(), target))
 }
 

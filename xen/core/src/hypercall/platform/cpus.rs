@@ -1,8 +1,8 @@
 //! platform_op about single processors: identity and state. All run, always; none can be taken away.
 
 use super::parameters;
+use crate::hypercall::Caller;
 use crate::hypercall::answer::Answer;
-use crate::hypercall::{Caller, neighbours};
 use machine::CpuId;
 use machine::platform::cpuid;
 use public_abi::Errno;
@@ -25,7 +25,7 @@ pub fn information(caller: &Caller<'_>, request: &mut PlatformRequest) -> Result
     match find(caller, info.xen_cpuid) {
         Some(cpu) => {
             info.flags = PCPU_FLAGS_ONLINE;
-            info.apic_id = neighbours::apic_id(caller.host, cpu);
+            info.apic_id = caller.host.cpus.get(cpu.index()).map_or(0, |cpu| cpu.apic_id);
             // The MADT's processor identifiers are not kept after the boot; ours stand for them.
             info.acpi_id = u32::from(cpu.0);
         }

@@ -3,8 +3,8 @@
 use super::{answer, parameters};
 use crate::domain::console::keys;
 use crate::domain::{create, info};
+use crate::hypercall::Caller;
 use crate::hypercall::answer::Answer;
-use crate::hypercall::{Caller, neighbours};
 use core::sync::atomic::Ordering;
 use machine::platform::cpuid;
 use machine::{DomId, PAGE_SIZE_U64, frame};
@@ -65,7 +65,7 @@ pub fn domains(caller: &Caller<'_>, request: &mut Sysctl) -> Result<Answer, Errn
         let Some(domain) = next.and_then(|from| caller.host.domains.next_from(from)) else {
             break;
         };
-        caller.memory.write_at(list.buffer, u64::from(count), &info::domain(&domain))?;
+        caller.memory.write_at(list.buffer, u64::from(count), &info::domain(caller.host, &domain))?;
         count = count.saturating_add(1);
         next = domain.id.0.checked_add(1).map(DomId);
     }
@@ -77,11 +77,12 @@ pub fn domains(caller: &Caller<'_>, request: &mut Sysctl) -> Result<Answer, Errn
 pub fn idle_times(caller: &Caller<'_>, request: &mut Sysctl) -> Result<Answer, Errno> {
     let mut list: GetCpuInfo = parameters(request)?;
     let mut count = 0;
-    for cpu in 0..caller.host.cpus.len() {
+    for cpu in &caller.host.cpus {
         if count == list.max_cpus {
             break;
         }
-        let idle = CpuInfo { idletime: neighbours::nanoseconds(neighbours::idle_time(caller.host, cpu)) };
+        let idle = cpu.idle_time.load(Ordering::Acquire);
+        let idle = CpuInfo { idletime: caller.host.clock.scale().nanoseconds(idle) };
         caller.memory.write_at(list.info, u64::from(count), &idle)?;
         count = count.saturating_add(1);
     }

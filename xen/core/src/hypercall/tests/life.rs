@@ -4,6 +4,7 @@ use super::support::{GUEST, World, error, room, take_array, with_world};
 use crate::domain::lifecycle::Stage;
 use crate::outcome::Stop;
 use crate::p2m::{Entry, Kind};
+use crate::time;
 use crate::vcpu::Wait;
 use core::sync::atomic::Ordering;
 use machine::fake::with_failing_allocation;
@@ -15,6 +16,7 @@ use public_abi::domctl_domain::{
 };
 use public_abi::domctl_vcpu::GetVcpuInfo;
 use public_abi::sysctl::{GetDomainInfoList, SysctlOp};
+use public_abi::vcpu::Runstate;
 use public_abi::virq::Virq;
 
 fn pvh() -> CreateDomain {
@@ -203,13 +205,21 @@ fn vcpus_are_described() {
             let vcpu = guest.vcpu(1).unwrap();
             vcpu.clear_wait(Wait::DOWN);
             vcpu.add_wait(Wait::POLLING);
-            vcpu.sched.charge(4_000);
+            time::runstate_changed(&guest, vcpu, Runstate::Running, world.host.clock.now());
+            world.machine.advance(4_000);
+            time::runstate_changed(&guest, vcpu, Runstate::Blocked, world.host.clock.now());
         }
         let info = ask(1).unwrap();
         assert_eq!((info.online, info.blocked, info.cpu_time), (1, 1, 2_000), "4000 ticks at 2 GHz");
         assert_eq!(about(world, GUEST.0).unwrap().cpu_time, 2_000);
         let flags = DomainInfoFlags::from_bits_retain(about(world, GUEST.0).unwrap().flags);
         assert!(flags.contains(DomainInfoFlags::BLOCKED));
+        {
+            let guest = world.host.domains.get(GUEST).unwrap();
+            time::runstate_changed(&guest, guest.vcpu(1).unwrap(), Runstate::Running, world.host.clock.now());
+        }
+        world.machine.advance(6_000);
+        assert_eq!(ask(1).unwrap().cpu_time, 5_000, "a vCPU that has not left its CPU yet has run, too");
         assert_eq!(ask(2), Err(Stop::Error(Errno::EINVAL)));
         let id = create(world, 0).unwrap();
         let early = world.domctl(DomctlOp::GetVcpuInfo, id, GetVcpuInfo::default());
