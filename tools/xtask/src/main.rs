@@ -5,6 +5,7 @@
 //! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row.
 
 mod artifacts;
+mod bochs;
 mod commands;
 mod console;
 mod exit;
