@@ -126,7 +126,7 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         Tools::Oxen => Some(artifacts::xl(paths)?),
         Tools::Debian => artifacts::existing_xl(paths),
     };
-    let kernel = match &request.kernel {
+    let mut kernel = match &request.kernel {
         Some(image) => packages::kernel_files(&existing(image)?),
         None => packages::kernel(paths)?,
     };
@@ -135,6 +135,9 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
             "no modules beside {}: dom0 has only what this kernel holds itself",
             kernel.image.display()
         ));
+    }
+    if request.dom0_elf {
+        kernel.image = kernel_elf::unpacked(paths, &kernel.image)?;
     }
     let guest_kernel = match &request.domu_kernel {
         Some(image) => existing(image)?,

@@ -68,6 +68,9 @@ pub(crate) struct Request {
     /// The guest kernel at /guest/vmlinuz instead of Debian's
     #[arg(long, value_name = "VMLINUZ")]
     pub(crate) domu_kernel: Option<PathBuf>,
+    /// Unpack dom0's kernel beforehand, so that it boots faster
+    #[arg(long)]
+    pub(crate) dom0_elf: bool,
     /// Unpack the guest kernel beforehand, so that /guest/vmlinuz is an ELF file and guests are created faster
     #[arg(long)]
     pub(crate) domu_elf: bool,
