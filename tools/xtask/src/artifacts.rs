@@ -177,7 +177,10 @@ fn executables(messages: &str) -> Vec<PathBuf> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|message| {
-            let files = message.get("filenames").and_then(Value::as_array);
+            // Procedural macros are dynamic libraries, too, but no product.
+            let kinds = message.get("target")?.get("crate_types").and_then(Value::as_array);
+            let is_library = kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"));
+            let files = message.get("filenames").and_then(Value::as_array).filter(|_| is_library);
             let library = || files?.iter().filter_map(Value::as_str).find(|name| name.ends_with(".so"));
             message.get("executable").and_then(Value::as_str).or_else(library).map(PathBuf::from)
         })
@@ -216,10 +219,14 @@ mod tests {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#,
             "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["proc-macro"]},"filenames":["/t/libmacro.so"]}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/libx.so"]}"#,
+            "\n",
             r#"{"reason":"compiler-artifact","target":{"name":"oxen"},"executable":"/t/x/oxen"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(executables(messages), [PathBuf::from("/t/x/oxen")]);
+        assert_eq!(executables(messages), ["/t/libx.so", "/t/x/oxen"].map(PathBuf::from));
     }
 }

@@ -56,6 +56,7 @@ const fn bytes(key: &'static str, title: &'static str, goal: Option<Goal>) -> Ro
 
 /// Operations, measured by the bench guest.
 pub(crate) const OPERATIONS: &[Row] = &[
+    cost("nothing", "nothing (what measuring costs itself)", None),
     cost("null-hypercall", "null hypercall (xen_version)", Some(Goal::ByNextRip { with: 250, without: 350 })),
     cost("unknown-hypercall", "unknown hypercall", None),
     cost("cpuid", "CPUID exit", Some(Goal::ByNextRip { with: 250, without: 500 })),
