@@ -148,7 +148,7 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
 
 /// Makes sure that the toolchain has the standard library of a target. rustup installs what rust-toolchain.toml names
 /// together with the toolchain, but not into a toolchain that was there before.
-fn ensure_target(paths: &Paths, target: &str) -> Result<()> {
+pub(crate) fn ensure_target(paths: &Paths, target: &str) -> Result<()> {
     let output = Command::new("rustc")
         .current_dir(&paths.root)
         .args(["--print", "target-libdir", "--target", target])

@@ -14,6 +14,7 @@ mod exit;
 mod harness;
 mod initramfs;
 mod iso;
+mod lint;
 mod paths;
 mod progress;
 mod provision;
@@ -48,6 +49,8 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     /// Measure Oxen and Debian's Xen side by side, in instructions and in pages
     Bench(commands::bench::BenchArgs),
+    /// Check formatting, clippy for every target, and the house rules
+    Lint,
     /// Run the tests
     Test(commands::test::TestArgs),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Iso(args) => commands::iso::run(&paths, args),
         Command::Demo(args) => commands::demo::run(&paths, args),
         Command::Bench(args) => commands::bench::run(&paths, args),
+        Command::Lint => commands::lint::run(&paths),
         Command::Test(args) => Ok(commands::test::run(&paths, args)),
     });
     match result {

@@ -6,4 +6,5 @@ pub(crate) mod demo;
 pub(crate) mod dom0;
 pub(crate) mod guest;
 pub(crate) mod iso;
+pub(crate) mod lint;
 pub(crate) mod test;
