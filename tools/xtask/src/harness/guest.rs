@@ -1,6 +1,6 @@
 //! One run of a bare-metal PVH guest as the control domain, directly on the hypervisor.
 //!
-//! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`), the end of its
+//! The guest's ELF file is the only boot module; under Bochs, GRUB brings it from an image made for the run. Its verdict is read from its console (`console::cases`), the end of its
 //! domain from the hypervisor's. Called by `cargo xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
@@ -8,20 +8,22 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::boot::{self, Program};
 use super::dom0::View;
-use super::request::Hypervisor;
+use super::request::{Emulator, Hypervisor};
 use super::run_dir::RunDir;
 use crate::artifacts;
 use crate::console::cases::Cases;
 use crate::console::crash::{Detector, DomainEnd, Sign};
 use crate::exit::Verdict;
+use crate::iso::{self, Entry};
 use crate::paths::Paths;
-use crate::provision::{packages, qemu, qemu_patch};
+use crate::provision::{grub, packages};
 use crate::qemu::command::{Boot, BootModule, Machine};
-use crate::qemu::machine::{self, End, Flow, Link, Observer};
+use crate::qemu::machine::{self, End, Flow, Launch, Link, Observer};
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +31,9 @@ pub(crate) struct GuestRequest {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
+    /// Which emulator runs
+    #[arg(long, value_enum, default_value = "qemu")]
+    pub(crate) emulator: Emulator,
     /// The guest's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) args: String,
@@ -96,10 +101,10 @@ pub(crate) fn run(
 ) -> Result<GuestOutcome> {
     let elf = elf.canonicalize().with_context(|| format!("cannot find {}", elf.display()))?;
     let run_dir = RunDir::new(paths, &view.name)?;
-    let machine = machine_of(paths, elf, request, qemu_args)?;
+    let launch = launch_of(paths, elf, request, qemu_args, &run_dir)?;
     let mut watch = GuestWatch::new(view, run_dir.create_log()?, request.hypervisor);
     let limit = Duration::from_secs(request.timeout);
-    let end = machine::run(&machine, Some(limit), false, &mut watch)?;
+    let end = machine::run(&launch, Some(limit), false, &mut watch)?;
     Ok(GuestOutcome {
         verdict: watch.verdict(&end),
         said: watch.cases.any(),
@@ -108,20 +113,25 @@ pub(crate) fn run(
     })
 }
 
-/// The machine. Debian's Xen takes a PVH control domain only where there is an IOMMU.
-fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[String]) -> Result<Machine> {
-    let (image, qemu, cpu, words, device) = match request.hypervisor {
+/// The process to start. Debian's Xen takes a PVH control domain only where there is an IOMMU, which Bochs has not.
+fn launch_of(
+    paths: &Paths,
+    elf: PathBuf,
+    request: &GuestRequest,
+    qemu_args: &[String],
+    run_dir: &RunDir,
+) -> Result<Launch> {
+    let (image, cpu, words, device) = match request.hypervisor {
         Hypervisor::Oxen => {
             let mut image = artifacts::hypervisor(paths)?;
             if request.pvh {
                 image = artifacts::pvh_variant(paths, &image)?;
             }
             // The model is of processors without protection keys; later ones have them.
-            (image, qemu::stock(paths)?, "EPYC-v4,+pku", "", None)
+            (image, "EPYC-v4,+pku", "", None)
         }
         Hypervisor::Xen => (
             packages::xen_hypervisor(paths)?,
-            qemu_patch::for_real_xen(paths)?,
             "EPYC,-rdtscp,-monitor",
             // Loading vector registers at their first use goes wrong here: QEMU's XSAVE raises no #NM.
             " dom0=pvh iommu=no-sharept bootscrub=0 spec-ctrl=eager-fpu",
@@ -135,7 +145,28 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
         request.vcpus.unwrap_or(request.smp),
         request.xen_args
     );
-    Ok(Machine {
+    let line = line.trim_end();
+    let qemu = match boot::program(paths, request.emulator, request.hypervisor)? {
+        Program::Bochs(bochs) => {
+            ensure!(
+                request.hypervisor == Hypervisor::Oxen,
+                "Xen wants an IOMMU for a PVH control domain, and Bochs has none"
+            );
+            grub::ensure(paths)?;
+            let entry = Entry {
+                title: "guest".to_owned(),
+                protocol: boot::protocol(request.hypervisor),
+                hypervisor_args: line.to_owned(),
+                dom0_args: request.args.clone(),
+            };
+            let iso = run_dir.path("boot.iso");
+            let files = iso::Files { hypervisor: &image, kernel: &elf, initramfs: None };
+            iso::make(&iso, &files, &[entry], 0)?;
+            return bochs.launch(run_dir, &iso, request.smp, request.mem);
+        }
+        Program::Qemu(qemu) => qemu,
+    };
+    Machine {
         qemu,
         board: "q35",
         cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
@@ -144,11 +175,12 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
         icount: request.icount,
         boot: Boot::Kernel {
             image,
-            args: line.trim_end().to_owned(),
+            args: line.to_owned(),
             modules: vec![BootModule { path: elf, args: request.args.clone() }],
         },
         extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
-    })
+    }
+    .launch()
 }
 
 /// Follows the console.
@@ -196,7 +228,7 @@ impl GuestWatch {
         match end {
             End::Interrupted => return Verdict::Interrupted("before the end".to_owned()),
             End::Exited { status, messages } if !status.success() => {
-                return Verdict::Broken(format!("QEMU ended ({status}): {messages}"));
+                return Verdict::Broken(format!("the emulator ended ({status}): {messages}"));
             }
             End::Stopped if self.machine_ends => {
                 return Verdict::Broken("the domain has ended, but the machine has not".to_owned());

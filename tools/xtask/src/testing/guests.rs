@@ -10,7 +10,7 @@ use crate::artifacts;
 use crate::exit::Verdict;
 use crate::harness::dom0::View;
 use crate::harness::guest::{self, GuestOutcome, GuestRequest};
-use crate::harness::request::Hypervisor;
+use crate::harness::request::{Emulator, Hypervisor};
 use crate::paths::Paths;
 
 /// Seconds that one guest may take on a slow and busy machine.
@@ -59,6 +59,7 @@ fn one(paths: &Paths, programs: &[(String, PathBuf)], guest: &Guest, hypervisor:
     let elf = program(programs, &guest.name)?;
     let request = GuestRequest {
         hypervisor,
+        emulator: Emulator::Qemu,
         args: String::new(),
         xen_args: String::new(),
         cpu: None,
