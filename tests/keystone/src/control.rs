@@ -68,7 +68,8 @@ impl Room {
 
     /// The lowest piece that is long enough, so that places are used again.
     fn take(&mut self, length: u64) -> Option<u64> {
-        let (start, end) = self.free.iter().map(|(start, end)| (*start, *end)).find(|(start, end)| end - start >= length)?;
+        let (start, end) =
+            self.free.iter().map(|(start, end)| (*start, *end)).find(|(start, end)| end - start >= length)?;
         self.free.remove(&start);
         if start + length < end {
             self.free.insert(start + length, end);
@@ -194,7 +195,8 @@ impl Control {
     ) -> Result<u64, Errno> {
         self.write(self.scratch, value.as_bytes());
         let result = self.request(&request(GuestPtr::from_address(self.scratch)));
-        *value = T::read_from_bytes(&self.read(self.scratch, size_of::<T>())).unwrap_or_else(|_| unreachable!("its size"));
+        *value =
+            T::read_from_bytes(&self.read(self.scratch, size_of::<T>())).unwrap_or_else(|_| unreachable!("its size"));
         result
     }
 

@@ -9,9 +9,7 @@ use libxc::trap::{Buf, Events, Foreign, Trap};
 use machine::PAGE_SIZE_U64;
 use public_abi::domid::DOMID_SELF;
 use public_abi::event_channel::{BindInterdomain, BindVirq, EventChannelOp, Port};
-use public_abi::memory::{
-    AddToPhysmapBatch, MapSpace, MemAcquireResource, MemoryOp, RemoveFromPhysmap, Resource,
-};
+use public_abi::memory::{AddToPhysmapBatch, MapSpace, MemAcquireResource, MemoryOp, RemoveFromPhysmap, Resource};
 use public_abi::virq::Virq;
 use public_abi::{Errno, GuestPtr, Request};
 use std::cell::Cell;

@@ -59,10 +59,15 @@ fn every_allocation_that_fails_leaves_nothing_behind() {
     with_toolstack(|toolstack| {
         let world = toolstack.control.world();
         // Some are tried again in another way: a large page that cannot be had is made of small ones.
-        let failures =
-            fail_everywhere(toolstack, |n| world.fail_allocation(n), || world.failure_is_due(), true, |failure| {
+        let failures = fail_everywhere(
+            toolstack,
+            |n| world.fail_allocation(n),
+            || world.failure_is_due(),
+            true,
+            |failure| {
                 assert!(failure.to_string().contains("memory"), "{failure}");
-            });
+            },
+        );
         assert!(failures > 30, "{failures}");
     });
 }
@@ -84,9 +89,15 @@ fn every_request_to_xenstored_that_fails_leaves_nothing_behind() {
     with_toolstack(|toolstack| {
         let store = &toolstack.store;
         let arm = |n| store.fail_request(n);
-        let failures = fail_everywhere(toolstack, arm, || store.failure_is_due(), false, |failure| {
-            assert!(failure.to_string().contains("ENOSPC"), "{failure}");
-        });
+        let failures = fail_everywhere(
+            toolstack,
+            arm,
+            || store.failure_is_due(),
+            false,
+            |failure| {
+                assert!(failure.to_string().contains("ENOSPC"), "{failure}");
+            },
+        );
         assert!(failures > 60, "{failures}");
     });
 }

@@ -260,11 +260,8 @@ fn check_start_info(cpu: &mut Cpu, ramdisk: &[u8]) {
     let module: HvmModlistEntry = cpu.get(info.modlist_paddr);
     assert_eq!(cpu.read(module.paddr, module.size as usize), ramdisk);
     let entry = info.memmap_paddr..;
-    let entries: Vec<HvmMemmapEntry> = entry
-        .step_by(size_of::<HvmMemmapEntry>())
-        .take(info.memmap_entries as usize)
-        .map(|at| cpu.get(at))
-        .collect();
+    let entries: Vec<HvmMemmapEntry> =
+        entry.step_by(size_of::<HvmMemmapEntry>()).take(info.memmap_entries as usize).map(|at| cpu.get(at)).collect();
     let first = entries.first().expect("the map has entries");
     assert_eq!((first.addr, first.size, first.kind), (0, RAM_FRAMES * PAGE_SIZE_U64, E820Type::Ram.number()));
     let rsdp = cpu.read(info.rsdp_paddr, 36);
@@ -357,7 +354,10 @@ fn balloon(cpu: &mut Cpu) {
     assert_eq!(cpu.load(at), u64::MAX);
     assert_eq!(cpu.memory_op(MemoryOp::PopulatePhysmap, &mut { one }), Ok(1));
     assert_eq!(cpu.load(at), 0, "another page, with nothing of anybody's in it");
-    assert_eq!((cpu.read(at - 4, 4).as_slice(), cpu.read(at + PAGE_SIZE_U64, 5).as_slice()), (&b"left"[..], &b"right"[..]));
+    assert_eq!(
+        (cpu.read(at - 4, 4).as_slice(), cpu.read(at + PAGE_SIZE_U64, 5).as_slice()),
+        (&b"left"[..], &b"right"[..])
+    );
 }
 
 /// Where nothing is, reads are all ones and writes go nowhere; nothing is raised.
@@ -381,12 +381,8 @@ fn check_what_guests_may_not(cpu: &mut Cpu) {
     let mut pause = Domctl::new(DomctlOp::PauseDomain, 0);
     let answer = cpu.exchange(kernel::SCRATCH, &mut pause, |op| Request::Domctl { op });
     assert_eq!(answer, Err(Errno::EPERM));
-    let mut stolen = AddToPhysmap {
-        domid: 0,
-        space: MapSpace::SharedInfo.number(),
-        gpfn: 0x10_0002,
-        ..AddToPhysmap::default()
-    };
+    let mut stolen =
+        AddToPhysmap { domid: 0, space: MapSpace::SharedInfo.number(), gpfn: 0x10_0002, ..AddToPhysmap::default() };
     assert_eq!(cpu.memory_op(MemoryOp::AddToPhysmap, &mut stolen), Err(Errno::EPERM));
     assert_eq!(cpu.hypercall(55, [0; 6]), -i64::from(Errno::ENOSYS.number()));
 }

@@ -253,12 +253,7 @@ impl FakeMachine {
     }
 
     /// Gives a vCPU a program: what it does at every entry once it has no steps, see `script`.
-    pub fn program_vcpu(
-        &self,
-        domain: DomId,
-        vcpu: u16,
-        program: impl FnMut(&mut Guest<'_>) -> Exit + Send + 'static,
-    ) {
+    pub fn program_vcpu(&self, domain: DomId, vcpu: u16, program: impl FnMut(&mut Guest<'_>) -> Exit + Send + 'static) {
         let mut desk = self.0.desk();
         desk.scripts.entry(ScriptKey::Vcpu(domain.0, vcpu)).or_default().program = Some(Box::new(program));
     }
