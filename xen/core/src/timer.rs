@@ -120,6 +120,29 @@ impl CpuTimers {
         self.reserved = self.reserved.saturating_sub(count.saturating_mul(KINDS));
     }
 
+    /// For how many timers there is room.
+    #[cfg(test)]
+    pub(crate) const fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Has no room for any more.
+    #[cfg(test)]
+    pub(crate) const fn refuse_room(&mut self) {
+        self.reserved = usize::MAX;
+    }
+
+    /// How many deadlines are kept.
+    #[cfg(test)]
+    pub(crate) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Removes what a domain that is gone was waiting for.
+    pub fn forget(&mut self, domain: DomId) {
+        self.list.retain(|due| due.domain != domain);
+    }
+
     /// Adds a deadline, replacing the one that the same timer has here.
     fn put(&mut self, due: Due) {
         let same = |other: &&mut Due| other.domain == due.domain && other.vcpu == due.vcpu && other.kind == due.kind;
@@ -226,6 +249,16 @@ mod tests {
         assert_eq!(timers.earliest(), 200);
         timers.slice_end = 10;
         assert_eq!(timers.earliest(), 10);
+    }
+
+    #[test]
+    fn deadlines_of_a_domain_that_is_gone_go_with_it() {
+        let mut timers = CpuTimers::new();
+        timers.reserve(2).unwrap();
+        timers.put(due(100, 0, TimerKind::Lapic));
+        timers.put(Due { domain: DomId(2), ..due(u64::MAX - 1, 0, TimerKind::Poll) });
+        timers.forget(DomId(2));
+        assert_eq!(timers.list, [due(100, 0, TimerKind::Lapic)]);
     }
 
     #[test]

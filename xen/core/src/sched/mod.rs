@@ -5,14 +5,18 @@
 //! others, no more. An idle CPU takes waiting vCPUs from busy ones. `vcpu::run` is the only caller of `pick` and `put`.
 
 pub mod queue;
+#[cfg(test)]
+mod tests;
 
-use crate::domain::Domain;
-use crate::host::Host;
+use crate::domain::{Domain, shutdown};
+use crate::host::{Cpu, DomainRef, Host};
+use crate::time;
 use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
-use machine::{CpuId, DomId, cpu};
+use machine::{CpuId, cpu};
 use public_abi::Errno;
+use public_abi::vcpu::Runstate;
 pub use queue::{CpuQueue, Waiting};
 
 /// How long a vCPU runs while others wait, in microseconds.
@@ -187,20 +191,37 @@ pub fn ticks(microseconds: u64) -> u64 {
 /// Makes room on every queue for `count` more vCPUs, so that waking one later needs no memory.
 ///
 /// # Errors
-/// [`OutOfMemory`].
+/// [`OutOfMemory`]; nothing is changed.
 pub fn reserve(host: &Host, count: usize) -> Result<(), OutOfMemory> {
-    for cpu in &host.cpus {
-        cpu.queue.lock().reserve(count)?;
-        cpu.timers.lock().reserve(count)?;
+    for (done, cpu) in host.cpus.iter().enumerate() {
+        if let Err(error) = reserve_on(cpu, count) {
+            host.cpus.iter().take(done).for_each(|cpu| release_on(cpu, count));
+            return Err(error);
+        }
     }
     Ok(())
 }
 
-/// Gives the room of `count` vCPUs back.
-pub fn release(host: &Host, count: usize) {
-    for cpu in &host.cpus {
+fn reserve_on(cpu: &Cpu, count: usize) -> Result<(), OutOfMemory> {
+    cpu.queue.lock().reserve(count)?;
+    let result = cpu.timers.lock().reserve(count);
+    if result.is_err() {
         cpu.queue.lock().release(count);
-        cpu.timers.lock().release(count);
+    }
+    result
+}
+
+fn release_on(cpu: &Cpu, count: usize) {
+    cpu.queue.lock().release(count);
+    cpu.timers.lock().release(count);
+}
+
+/// Forgets a domain that nobody finds any more, and gives the room of its vCPUs back.
+pub fn forget(host: &Host, domain: &Domain) {
+    for cpu in &host.cpus {
+        cpu.queue.lock().forget(domain.id);
+        cpu.timers.lock().forget(domain.id);
+        release_on(cpu, domain.vcpus().len());
     }
 }
 
@@ -221,6 +242,7 @@ pub fn resume(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     }
     let (off, queued) = (Place::Off as u8, Place::Queued as u8);
     if vcpu.sched.place.compare_exchange(off, queued, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        time::runstate_changed(domain, vcpu, Runstate::Runnable, host.clock.now());
         enqueue(host, vcpu);
     }
 }
@@ -234,12 +256,20 @@ pub fn resume_domain(host: &Host, domain: &Domain) {
 
 /// Puts a vCPU whose place is `Queued` on the queue of the best CPU.
 fn enqueue(host: &Host, vcpu: &Vcpu) {
-    let target = choose_cpu(host, vcpu);
-    vcpu.sched.cpu.store(target.0, Ordering::Release);
+    let (last, target) = (vcpu.sched.cpu(), choose_cpu(host, vcpu));
     let Some(cpu) = host.cpus.get(target.index()) else { return };
+    let clock = match host.cpus.get(last.index()) {
+        Some(before) if last != target => Some(before.queue.lock().clock()),
+        _ => None,
+    };
+    vcpu.sched.cpu.store(target.0, Ordering::Release);
+    // The next one that wakes shall find another idle CPU, if there is one.
+    host.idle.fetch_and(!bit(target), Ordering::AcqRel);
     let preempt = {
         let mut queue = cpu.queue.lock();
-        let time = queue.entry_time(vcpu.sched.virtual_time.load(Ordering::Acquire), ticks(SLICE_MICROSECONDS));
+        let had = vcpu.sched.virtual_time.load(Ordering::Acquire);
+        let had = clock.map_or(had, |clock| queue.rebase(had, clock));
+        let time = queue.entry_time(had, ticks(SLICE_MICROSECONDS));
         vcpu.sched.virtual_time.store(time, Ordering::Release);
         queue.add(Waiting { virtual_time: time, domain: vcpu.domain, vcpu: vcpu.index });
         queue.should_preempt(time, ticks(PREEMPTION_MICROSECONDS))
@@ -288,36 +318,57 @@ pub fn set_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) -> Result<(), Errno> {
 }
 
 /// The vCPU to run next on this CPU, now marked as running here; takes one from another CPU if none waits here.
-pub fn pick(host: &Host, me: CpuId) -> Option<(DomId, u32)> {
-    let own = host.cpus.get(me.index())?.queue.lock().take_first();
-    let next = own.or_else(|| steal(host, me))?;
-    Some((next.domain, next.vcpu))
+pub fn pick(host: &Host, me: CpuId) -> Option<(DomainRef<'_>, u32)> {
+    loop {
+        let own = host.cpus.get(me.index())?.queue.lock().take_first();
+        let next = own.or_else(|| steal(host, me))?;
+        let Some(domain) = host.domains.get(next.domain) else { continue };
+        let is_ours = domain.vcpu(next.vcpu).is_some_and(|vcpu| begin(host, me, &domain, vcpu));
+        if is_ours {
+            return Some((domain, next.vcpu));
+        }
+    }
 }
 
+/// Takes a vCPU that waits for another CPU and may run here.
 fn steal(host: &Host, me: CpuId) -> Option<Waiting> {
-    for (number, cpu) in host.cpus.iter().enumerate().filter(|(number, _)| *number != me.index()) {
-        let Some(mut queue) = cpu.queue.try_lock() else { continue };
-        let allowed = |waiting: &Waiting| {
-            host.domains
-                .get(waiting.domain)
-                .is_some_and(|domain| domain.vcpu(waiting.vcpu).is_some_and(|vcpu| vcpu.sched.may_run_on(me)))
+    let own = host.cpus.get(me.index())?;
+    for (_, cpu) in host.cpus.iter().enumerate().filter(|(number, _)| *number != me.index()) {
+        let may_run = |waiting: &Waiting| {
+            let domain = host.domains.get(waiting.domain);
+            domain.is_some_and(|domain| domain.vcpu(waiting.vcpu).is_some_and(|vcpu| vcpu.sched.may_run_on(me)))
         };
-        if number < host.cpus.len()
-            && let Some(found) = queue.take_first_that(allowed)
-        {
-            return Some(found);
+        let (found, clock) = {
+            let mut queue = cpu.queue.lock();
+            (queue.take_first_that(may_run), queue.clock())
+        };
+        let Some(found) = found else { continue };
+        let time = own.queue.lock().rebase(found.virtual_time, clock);
+        if let Some(vcpu) = host.domains.get(found.domain).as_ref().and_then(|domain| domain.vcpu(found.vcpu)) {
+            vcpu.sched.virtual_time.store(time, Ordering::Release);
         }
+        return Some(Waiting { virtual_time: time, ..found });
     }
     None
 }
 
-/// Marks a picked vCPU as running here.
-pub fn begin(host: &Host, me: CpuId, vcpu: &Vcpu) {
+/// Marks a vCPU that was taken from a queue as running here. False if it must not run after all: its domain was stopped, or
+/// what was taken was left over from another time.
+fn begin(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu) -> bool {
+    let (queued, running) = (Place::Queued as u8, Place::Running as u8);
+    if vcpu.sched.place.compare_exchange(queued, running, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        return false;
+    }
     vcpu.sched.cpu.store(me.0, Ordering::Release);
-    vcpu.sched.set_place(Place::Running);
+    // Looked at after the mark: whoever stops the domain sees the mark and waits, or is seen here.
+    if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
+        leave(host, domain, vcpu);
+        return false;
+    }
     if let Some(cpu) = host.cpus.get(me.index()) {
         cpu.queue.lock().set_running(vcpu.sched.virtual_time.load(Ordering::Acquire));
     }
+    true
 }
 
 /// Takes a vCPU off its CPU after it ran for `ran` ticks; queues it again if it still wants to run.
@@ -326,8 +377,16 @@ pub fn put(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, ran: u64) {
     if let Some(cpu) = host.cpus.get(me.index()) {
         cpu.queue.lock().set_idle();
     }
+    leave(host, domain, vcpu);
+}
+
+/// Takes the mark of running away from a vCPU, and does what others left undone while it was there.
+fn leave(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     // Off first, then look: whoever makes it runnable in between finds it off and queues it, or `resume` here does.
     vcpu.sched.set_place(Place::Off);
+    if domain.lifecycle.is_stopped() {
+        shutdown::tell_when_at_rest(host, domain);
+    }
     resume(host, domain, vcpu);
 }
 

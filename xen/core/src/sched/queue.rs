@@ -55,6 +55,21 @@ impl CpuQueue {
         self.waiting.push(waiting);
     }
 
+    /// The largest weighted time at which a vCPU began to run here. Times of different CPUs are compared by their distance
+    /// from it.
+    pub const fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// The weighted time here of a vCPU that has `had` so much on a CPU whose clock is `clock`.
+    pub const fn rebase(&self, had: u64, clock: u64) -> u64 {
+        if had >= clock {
+            self.clock.saturating_add(had.saturating_sub(clock))
+        } else {
+            self.clock.saturating_sub(clock.saturating_sub(had))
+        }
+    }
+
     /// The weighted time at which a vCPU that had `had` enters: at most one `slice` ahead of the others.
     pub fn entry_time(&self, had: u64, slice: u64) -> u64 {
         had.max(self.clock.saturating_sub(slice))
@@ -83,11 +98,9 @@ impl CpuQueue {
         Some(self.waiting.remove(index))
     }
 
-    /// Removes a vCPU wherever it stands. False if it was not here.
-    pub fn remove(&mut self, domain: DomId, vcpu: u32) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| waiting.domain != domain || waiting.vcpu != vcpu);
-        self.waiting.len() != before
+    /// Removes all vCPUs of a domain that is gone.
+    pub fn forget(&mut self, domain: DomId) {
+        self.waiting.retain(|waiting| waiting.domain != domain);
     }
 
     /// Notes that a vCPU with this time runs now.
@@ -99,6 +112,12 @@ impl CpuQueue {
     /// Notes that none runs.
     pub fn set_idle(&mut self) {
         self.running = None;
+    }
+
+    /// For how many there is room.
+    #[cfg(test)]
+    pub(super) const fn reserved(&self) -> usize {
+        self.reserved
     }
 
     /// How many wait.
@@ -147,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn a_vcpu_keeps_its_distance_when_it_changes_the_cpu() {
+        let (mut busy, mut fresh) = (queue(), queue());
+        busy.set_running(1_000_000);
+        fresh.set_running(100);
+        assert_eq!(fresh.rebase(1_000_030, busy.clock()), 130, "what others had elsewhere is no debt here");
+        assert_eq!(fresh.rebase(999_990, busy.clock()), 90);
+        assert_eq!(fresh.rebase(0, busy.clock()), 0);
+        assert_eq!(busy.rebase(130, fresh.clock()), 1_000_030, "and no credit");
+    }
+
+    #[test]
     fn preemption_needs_a_margin() {
         let mut queue = queue();
         assert!(queue.should_preempt(u64::MAX, 10), "an idle CPU is always interrupted");
@@ -191,10 +221,10 @@ mod tests {
         queue.add(entry(0, 0));
         queue.reserve(1).unwrap();
         queue.add(entry(1, 0));
-        queue.add(entry(2, 0));
-        assert!(queue.remove(DomId(1), 1));
-        assert!(!queue.remove(DomId(1), 1));
-        queue.release(3);
-        assert_eq!(queue.len(), 2);
+        queue.add(Waiting { domain: DomId(2), ..entry(0, 0) });
+        queue.forget(DomId(1));
+        queue.release(2);
+        assert_eq!(queue.take_first().map(|waiting| waiting.domain), Some(DomId(2)));
+        assert_eq!(queue.len(), 0);
     }
 }

@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
 use machine::exit::Exit;
-use machine::{CpuId, DomId, log};
+use machine::{CpuId, log};
 use public_abi::vcpu::Runstate;
 
 type Hardware = machine::vcpu::Vcpu;
@@ -44,7 +44,7 @@ pub fn cpu_loop(host: &Host, me: CpuId) -> ! {
 pub fn turn(host: &Host, me: CpuId) {
     do_work(host, me);
     match sched::pick(host, me) {
-        Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
+        Some((domain, vcpu)) => run_slice(host, me, &domain, vcpu),
         None => sched::idle(host, me),
     }
 }
@@ -66,23 +66,22 @@ fn do_work(host: &Host, me: CpuId) {
 }
 
 /// Runs one vCPU until it waits, is stopped, or another's turn comes.
-fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
-    let Some(domain) = host.domains.get(domain_id) else { return };
+fn run_slice(host: &Host, me: CpuId, domain: &Domain, index: u32) {
     let Some(vcpu) = domain.vcpu(index) else { return };
     let Some(mut hardware) = vcpu.hardware.try_lock() else {
         // Somebody reads its registers this moment: try again after the others.
-        return sched::put(host, me, &domain, vcpu, 0);
+        return sched::put(host, me, domain, vcpu, 0);
     };
-    sched::begin(host, me, vcpu);
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
     let start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
-    time::refresh_vcpu(host, &domain, vcpu);
-    time::runstate_changed(&domain, vcpu, Runstate::Running, host.clock.now());
+    x86::vlapic::timer::watch(host, vcpu);
+    time::refresh_vcpu(host, domain, vcpu);
+    time::runstate_changed(domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
-    while may_go_on(host, me, &domain, vcpu, start) {
-        if x86::interrupts::prepare(host, &domain, vcpu, &mut hardware).is_err() {
+    while may_go_on(host, me, domain, vcpu, start) {
+        if x86::interrupts::prepare(host, domain, vcpu, &mut hardware).is_err() {
             break;
         }
         if domain.p2m.enter(me, &mut epoch) == NeedsFlush::Yes {
@@ -90,8 +89,8 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
         }
         let exit = hardware.run();
         domain.p2m.leave(me);
-        let reply = handle(host, &domain, vcpu, &mut hardware, exit);
-        if apply(host, &domain, vcpu, &mut hardware, exit, reply) == Next::Leave {
+        let reply = handle(host, domain, vcpu, &mut hardware, exit);
+        if apply(host, domain, vcpu, &mut hardware, exit, reply) == Next::Leave {
             break;
         }
         do_work(host, me);
@@ -101,8 +100,8 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
     vcpu.x86.forget_code();
     timer::set_slice_end(host, me, None);
-    time::runstate_changed(&domain, vcpu, state_off_cpu(&domain, vcpu), host.clock.now());
-    sched::put(host, me, &domain, vcpu, cpu::timestamp().saturating_sub(start));
+    time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
+    sched::put(host, me, domain, vcpu, cpu::timestamp().saturating_sub(start));
 }
 
 /// SHUTDOWN_crash (public/sched.h).

@@ -232,7 +232,7 @@ fn shutdown_shows_and_is_undone() {
     with_world(|world| {
         {
             let guest = world.host.domains.get(GUEST).unwrap();
-            assert!(guest.lifecycle.shut_down(2));
+            crate::domain::shutdown::shutdown(&world.host, &guest, 2);
         }
         let flags = about(world, GUEST.0).unwrap().flags;
         assert_eq!(flags >> 16, 2);
