@@ -1,7 +1,9 @@
-//! One run of a bare-metal PVH guest as the control domain, directly on the hypervisor.
+//! One run of a bare-metal PVH guest, directly on the hypervisor: as the control domain, or as a guest that another tiny
+//! control domain makes (`launcher` of `tests/guests`).
 //!
-//! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`), the end of its
-//! domain from the hypervisor's. Called by `cargo xtask guest` and by layer 2 of the tests.
+//! The guest's ELF file is the only boot module, or the launcher's one module. Its verdict is read from its console
+//! (`console::cases`), the end of its domain from the hypervisor's: the launcher ends as its guest did. Called by `cargo
+//! xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
 use std::io::Write;
@@ -29,7 +31,7 @@ pub(crate) struct GuestRequest {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
-    /// The guest's command line
+    /// The control domain's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) args: String,
     /// Words added to the hypervisor's command line
@@ -41,13 +43,16 @@ pub(crate) struct GuestRequest {
     /// Number of physical CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) smp: u32,
+    /// Run it as a guest with this many MiB, made by a tiny control domain, instead of as the control domain
+    #[arg(long, value_name = "MIB", num_args = 0..=1, default_missing_value = "64")]
+    pub(crate) as_guest: Option<u32>,
     /// Number of the guest's CPUs [default: that of the physical ones]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) vcpus: Option<u32>,
     /// RAM of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) mem: u32,
-    /// RAM of the guest in MiB
+    /// RAM of the control domain in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub(crate) dom0_mem: u32,
     /// Count time in instructions
@@ -128,13 +133,24 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
             Some(["-device", "amd-iommu"]),
         ),
     };
+    let vcpus = request.vcpus.unwrap_or(request.smp);
     let line = format!(
         "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{words} dom0_mem={0}M,max:{0}M \
          dom0_max_vcpus={1}-{1} {2}",
         request.dom0_mem,
-        request.vcpus.unwrap_or(request.smp),
+        if request.as_guest.is_some() { 1 } else { vcpus },
         request.xen_args
     );
+    let modules = match request.as_guest {
+        None => vec![BootModule { path: elf, args: request.args.clone() }],
+        Some(mebibytes) => vec![
+            BootModule {
+                path: artifacts::launcher(paths)?,
+                args: format!("vcpus={vcpus} memory={mebibytes} {}", request.args).trim_end().to_owned(),
+            },
+            BootModule { path: elf, args: String::new() },
+        ],
+    };
     Ok(Machine {
         qemu,
         board: "q35",
@@ -142,11 +158,7 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
         cpus: request.smp,
         memory_mib: request.mem,
         icount: request.icount,
-        boot: Boot::Kernel {
-            image,
-            args: line.trim_end().to_owned(),
-            modules: vec![BootModule { path: elf, args: request.args.clone() }],
-        },
+        boot: Boot::Kernel { image, args: line.trim_end().to_owned(), modules },
         extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
     })
 }
