@@ -16,6 +16,11 @@ pub fn post_vector(host: &Host, domain: &Domain, vcpu: &Vcpu, vector: u8) {
     crate::x86::vlapic::post_vector(host, domain, vcpu, vector);
 }
 
+/// Drives the I/O APIC's pin that the guest chose for its callback: active while vCPU 0 has events pending.
+pub fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
+    crate::x86::interrupts::drive_callback_pin(host, domain, vcpu);
+}
+
 /// Whether something waits for the calling vCPU that ends waiting: an interrupt or an upcall, if it takes interrupts at all,
 /// or an NMI. With interrupts off it may wait although one is pending, as in Xen: Linux polls so for a lock.
 pub fn has_deliverable_interrupt(caller: &Caller<'_>) -> bool {
