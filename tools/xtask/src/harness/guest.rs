@@ -170,6 +170,7 @@ struct GuestWatch {
     cases: Cases,
     detector: Detector,
     panic: bool,
+    no_boot: Option<String>,
     domain_end: Option<DomainEnd>,
     /// The hypervisor has said that it ends the machine, too.
     machine_ends: bool,
@@ -186,6 +187,7 @@ impl GuestWatch {
             cases: Cases::default(),
             detector: Detector::default(),
             panic: false,
+            no_boot: None,
             domain_end: None,
             machine_ends: false,
             hypervisor,
@@ -197,6 +199,9 @@ impl GuestWatch {
     fn verdict(&self, end: &End) -> Verdict {
         if self.panic {
             return Verdict::HypervisorPanic;
+        }
+        if let Some(reason) = &self.no_boot {
+            return Verdict::Broken(reason.clone());
         }
         // A guest may be made to end by crashing, once it has said its verdict.
         if self.domain_end == Some(DomainEnd::Crash) && !self.cases.any() {
@@ -236,6 +241,10 @@ impl Observer for GuestWatch {
                 Sign::HypervisorPanic => {
                     self.panic = true;
                     link.set_deadline(EPITAPH);
+                }
+                Sign::NoBoot(reason) => {
+                    self.no_boot.get_or_insert(reason);
+                    link.set_deadline(LAST_WORDS);
                 }
                 Sign::Dom0(end) => {
                     self.domain_end = Some(end);
@@ -305,6 +314,7 @@ mod tests {
         assert_eq!(verdict(crashed), Verdict::Dom0Crash);
         assert_eq!(verdict(&format!("GUEST-TEST a PASS\n{crashed}")), Verdict::Status(0));
         assert_eq!(verdict("(XEN) Panic on CPU 0:\n"), Verdict::HypervisorPanic);
+        assert_eq!(verdict("(XEN) Oxen cannot start: no\n"), Verdict::Broken("Oxen cannot start: no".into()));
         assert_eq!(
             verdict("hello\n(XEN) Hardware Dom0 halted: halting machine\n"),
             Verdict::Status(0),
