@@ -63,6 +63,7 @@ fn control(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Read
         cpu: None,
         smp: 1,
         vcpus: None,
+        as_guest: None,
         mem: 1024,
         dom0_mem: 256,
         icount: machine.emulator == Emulator::Qemu,

@@ -1,14 +1,16 @@
-//! One run of a bare-metal PVH guest as the control domain, directly on the hypervisor.
+//! One run of a bare-metal PVH guest, directly on the hypervisor: as the control domain, or as a guest that another tiny
+//! control domain makes (`launcher` of `tests/guests`).
 //!
-//! The guest's ELF file is the only boot module; under Bochs, GRUB brings it from an image made for the run. Its verdict is read from its console (`console::cases`), the end of its
-//! domain from the hypervisor's. Called by `cargo xtask guest` and by layer 2 of the tests.
+//! The guest's ELF file is the only boot module, or the launcher's one module; under Bochs, GRUB brings them from an image made
+//! for the run. Its verdict is read from its console (`console::cases`), the end of its domain from the hypervisor's: the
+//! launcher ends as its guest did. Called by `cargo xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::boot::{self, Program};
@@ -34,7 +36,7 @@ pub(crate) struct GuestRequest {
     /// Which emulator runs
     #[arg(long, value_enum, default_value = "qemu")]
     pub(crate) emulator: Emulator,
-    /// The guest's command line
+    /// The control domain's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) args: String,
     /// Words added to the hypervisor's command line
@@ -46,13 +48,16 @@ pub(crate) struct GuestRequest {
     /// Number of physical CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) smp: u32,
+    /// Run it as a guest with this many MiB, made by a tiny control domain, instead of as the control domain
+    #[arg(long, value_name = "MIB", num_args = 0..=1, default_missing_value = "64")]
+    pub(crate) as_guest: Option<u32>,
     /// Number of the guest's CPUs [default: that of the physical ones]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) vcpus: Option<u32>,
     /// RAM of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) mem: u32,
-    /// RAM of the guest in MiB
+    /// RAM of the control domain in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub(crate) dom0_mem: u32,
     /// Count time in instructions
@@ -138,14 +143,25 @@ fn launch_of(
             Some(["-device", "amd-iommu"]),
         ),
     };
+    let vcpus = request.vcpus.unwrap_or(request.smp);
     let line = format!(
         "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{words} dom0_mem={0}M,max:{0}M \
          dom0_max_vcpus={1}-{1} {2}",
         request.dom0_mem,
-        request.vcpus.unwrap_or(request.smp),
+        if request.as_guest.is_some() { 1 } else { vcpus },
         request.xen_args
     );
     let line = line.trim_end();
+    let modules = match request.as_guest {
+        None => vec![BootModule { path: elf, args: request.args.clone() }],
+        Some(mebibytes) => vec![
+            BootModule {
+                path: artifacts::launcher(paths)?,
+                args: format!("vcpus={vcpus} memory={mebibytes} {}", request.args).trim_end().to_owned(),
+            },
+            BootModule { path: elf, args: String::new() },
+        ],
+    };
     let qemu = match boot::program(paths, request.emulator, request.hypervisor)? {
         Program::Bochs(bochs) => {
             ensure!(
@@ -153,14 +169,16 @@ fn launch_of(
                 "Xen wants an IOMMU for a PVH control domain, and Bochs has none"
             );
             grub::ensure(paths)?;
+            let [first, rest @ ..] = modules.as_slice() else { bail!("there is nothing to boot") };
             let entry = Entry {
                 title: "guest".to_owned(),
                 protocol: boot::protocol(request.hypervisor),
                 hypervisor_args: line.to_owned(),
-                dom0_args: request.args.clone(),
+                dom0_args: first.args.clone(),
             };
             let iso = run_dir.path("boot.iso");
-            let files = iso::Files { hypervisor: &image, kernel: &elf, initramfs: None };
+            let second = rest.first().map(|module| module.path.as_path());
+            let files = iso::Files { hypervisor: &image, kernel: &first.path, initramfs: second };
             iso::make(&iso, &files, &[entry], 0)?;
             return bochs.launch(run_dir, &iso, request.smp, request.mem);
         }
@@ -173,11 +191,7 @@ fn launch_of(
         cpus: request.smp,
         memory_mib: request.mem,
         icount: request.icount,
-        boot: Boot::Kernel {
-            image,
-            args: line.to_owned(),
-            modules: vec![BootModule { path: elf, args: request.args.clone() }],
-        },
+        boot: Boot::Kernel { image, args: line.to_owned(), modules },
         extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
     }
     .launch()
@@ -190,6 +204,7 @@ struct GuestWatch {
     cases: Cases,
     detector: Detector,
     panic: bool,
+    no_boot: Option<String>,
     domain_end: Option<DomainEnd>,
     /// The hypervisor has said that it ends the machine, too.
     machine_ends: bool,
@@ -206,6 +221,7 @@ impl GuestWatch {
             cases: Cases::default(),
             detector: Detector::default(),
             panic: false,
+            no_boot: None,
             domain_end: None,
             machine_ends: false,
             hypervisor,
@@ -217,6 +233,9 @@ impl GuestWatch {
     fn verdict(&self, end: &End) -> Verdict {
         if self.panic {
             return Verdict::HypervisorPanic;
+        }
+        if let Some(reason) = &self.no_boot {
+            return Verdict::Broken(reason.clone());
         }
         // A guest may be made to end by crashing, once it has said its verdict.
         if self.domain_end == Some(DomainEnd::Crash) && !self.cases.any() {
@@ -256,6 +275,10 @@ impl Observer for GuestWatch {
                 Sign::HypervisorPanic => {
                     self.panic = true;
                     link.set_deadline(EPITAPH);
+                }
+                Sign::NoBoot(reason) => {
+                    self.no_boot.get_or_insert(reason);
+                    link.set_deadline(LAST_WORDS);
                 }
                 Sign::Dom0(end) => {
                     self.domain_end = Some(end);
@@ -325,6 +348,7 @@ mod tests {
         assert_eq!(verdict(crashed), Verdict::Dom0Crash);
         assert_eq!(verdict(&format!("GUEST-TEST a PASS\n{crashed}")), Verdict::Status(0));
         assert_eq!(verdict("(XEN) Panic on CPU 0:\n"), Verdict::HypervisorPanic);
+        assert_eq!(verdict("(XEN) Oxen cannot start: no\n"), Verdict::Broken("Oxen cannot start: no".into()));
         assert_eq!(
             verdict("hello\n(XEN) Hardware Dom0 halted: halting machine\n"),
             Verdict::Status(0),

@@ -72,6 +72,11 @@ fn run_slice(host: &Host, me: CpuId, domain: &Domain, index: u32) {
         // Somebody reads its registers this moment: try again after the others.
         return sched::put(host, me, domain, vcpu, 0);
     };
+    if vcpu.x86.is_halted() && stays_halted(domain, vcpu, &hardware) {
+        drop(hardware);
+        time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
+        return sched::put(host, me, domain, vcpu, 0);
+    }
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
     let start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
@@ -102,6 +107,19 @@ fn run_slice(host: &Host, me: CpuId, domain: &Domain, index: u32) {
     timer::set_slice_end(host, me, None);
     time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
     sched::put(host, me, domain, vcpu, cpu::timestamp().saturating_sub(start));
+}
+
+/// Whether a vCPU in HLT, whose turn it is, has been woken for nothing: by an interrupt that its task priority holds back, for
+/// example. It then waits on: a processor leaves HLT for an interrupt that it takes, and for nothing else.
+fn stays_halted(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware) -> bool {
+    vcpu.add_wait(Wait::BLOCKED);
+    // Whoever made something pending before the flag was set saw a vCPU that waits for nothing, and did not wake it.
+    let has_ended = x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb()));
+    if has_ended {
+        vcpu.clear_wait(Wait::BLOCKED);
+        vcpu.x86.set_halted(false);
+    }
+    !has_ended
 }
 
 /// SHUTDOWN_crash (public/sched.h).
@@ -213,13 +231,8 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exi
         Err(Stop::Block(_)) => {
             // A poll that an interrupt has ended must not end this, too.
             event::poll::stop(domain, vcpu);
-            vcpu.add_wait(Wait::BLOCKED);
-            // Whoever made something pending before the flag was set saw a running vCPU and did not wake it: look again.
-            if x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb())) {
-                vcpu.clear_wait(Wait::BLOCKED);
-                return Next::Resume;
-            }
-            Next::Leave
+            vcpu.x86.set_halted(true);
+            if stays_halted(domain, vcpu, hardware) { Next::Leave } else { Next::Resume }
         }
         Err(Stop::Crash(reason)) => {
             let rip = hardware.vmcb().rip;
@@ -235,5 +248,33 @@ pub fn timer_expired(host: &Host, domain: &Domain, vcpu: &Vcpu, kind: TimerKind)
     match kind {
         TimerKind::Lapic => x86::vlapic::timer::expired(host, domain, vcpu),
         other => time::timers::expired(host, domain, vcpu, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Role;
+    use crate::x86::testing::with_guest;
+    use machine::codec::registers::rflags;
+
+    #[test]
+    fn a_halt_ends_by_what_the_guest_takes_and_by_nothing_else() {
+        with_guest(Role::Guest, &[0xf4], |_, host, domain, vcpu, hardware| {
+            hardware.vmcb_mut().rflags |= rflags::IF;
+            vcpu.x86.lapic.set_task_priority(0x50);
+            // Software-enabled, as a guest's kernel does first.
+            x86::vlapic::registers::mmio_write(host, domain, vcpu, hardware, 0xfee0_00f0, 4, 0x1ff);
+            let halted = apply(host, domain, vcpu, hardware, Exit::Halt, Err(Stop::Block(0)));
+            assert_eq!((halted, vcpu.x86.is_halted(), vcpu.is_runnable()), (Next::Leave, true, false));
+            // Something that the task priority holds back wakes the vCPU, but it does not leave HLT.
+            x86::vlapic::post_vector(host, domain, vcpu, 0x41);
+            assert!(vcpu.is_runnable());
+            assert!(stays_halted(domain, vcpu, hardware));
+            assert_eq!((vcpu.x86.is_halted(), vcpu.is_runnable()), (true, false));
+            x86::vlapic::post_vector(host, domain, vcpu, 0x61);
+            assert!(!stays_halted(domain, vcpu, hardware));
+            assert_eq!((vcpu.x86.is_halted(), vcpu.is_runnable()), (false, true));
+        });
     }
 }
