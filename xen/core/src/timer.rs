@@ -129,6 +129,11 @@ impl CpuTimers {
         }
     }
 
+    /// Removes the deadlines of a domain that is no more: they may be far away, and would take the room of others until then.
+    pub fn forget(&mut self, domain: DomId) {
+        self.list.retain(|due| due.domain != domain);
+    }
+
     fn earliest(&self) -> u64 {
         self.list.iter().map(|due| due.deadline).min().unwrap_or(NEVER).min(self.slice_end)
     }
@@ -226,6 +231,20 @@ mod tests {
         assert_eq!(timers.earliest(), 200);
         timers.slice_end = 10;
         assert_eq!(timers.earliest(), 10);
+    }
+
+    #[test]
+    fn a_domain_that_is_gone_leaves_no_deadline() {
+        let mut timers = CpuTimers::new();
+        timers.reserve(2).unwrap();
+        let capacity = timers.list.capacity();
+        for round in 0..100u16 {
+            let domain = DomId(round);
+            timers.put(Due { domain, ..due(u64::MAX - 1, 0, TimerKind::Singleshot) });
+            timers.forget(domain);
+        }
+        assert!(timers.list.is_empty());
+        assert_eq!(timers.list.capacity(), capacity, "no memory was needed");
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn remove(host: &Host, target: DomId) -> Reply {
         }
         host.domains.remove(target).ok_or(Stop::Restart(None))?
     };
-    sched::release(host, domain.vcpus().len());
+    sched::release(host, target, domain.vcpus().len());
     drop(domain);
     event::send_global_virq(host, Virq::DomExc);
     Ok(0)

@@ -149,20 +149,36 @@ pub fn ticks(microseconds: u64) -> u64 {
 /// Makes room on every queue for `count` more vCPUs, so that waking one later needs no memory.
 ///
 /// # Errors
-/// [`OutOfMemory`].
+/// [`OutOfMemory`]; nothing is reserved then.
 pub fn reserve(host: &Host, count: usize) -> Result<(), OutOfMemory> {
-    for cpu in &host.cpus {
-        cpu.queue.lock().reserve(count)?;
-        cpu.timers.lock().reserve(count)?;
+    for (number, cpu) in host.cpus.iter().enumerate() {
+        let reserved = cpu.queue.lock().reserve(count).and_then(|()| {
+            let room = cpu.timers.lock().reserve(count);
+            room.inspect_err(|_| cpu.queue.lock().release(count))
+        });
+        if let Err(error) = reserved {
+            for cpu in host.cpus.iter().take(number) {
+                cpu.queue.lock().release(count);
+                cpu.timers.lock().release(count);
+            }
+            return Err(error);
+        }
     }
     Ok(())
 }
 
-/// Gives the room of `count` vCPUs back.
-pub fn release(host: &Host, count: usize) {
+/// Gives the room of a domain's `count` vCPUs back. The domain is in the table no more; what is left of it on queues and
+/// among deadlines, which may be far away, goes.
+pub fn release(host: &Host, domain: DomId, count: usize) {
     for cpu in &host.cpus {
-        cpu.queue.lock().release(count);
-        cpu.timers.lock().release(count);
+        {
+            let mut queue = cpu.queue.lock();
+            queue.forget(domain);
+            queue.release(count);
+        }
+        let mut timers = cpu.timers.lock();
+        timers.forget(domain);
+        timers.release(count);
     }
 }
 

@@ -83,11 +83,9 @@ impl CpuQueue {
         Some(self.waiting.remove(index))
     }
 
-    /// Removes a vCPU wherever it stands. False if it was not here.
-    pub fn remove(&mut self, domain: DomId, vcpu: u32) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| waiting.domain != domain || waiting.vcpu != vcpu);
-        self.waiting.len() != before
+    /// Removes all vCPUs of a domain that is no more: they would take the room of others until their turn came.
+    pub fn forget(&mut self, domain: DomId) {
+        self.waiting.retain(|waiting| waiting.domain != domain);
     }
 
     /// Notes that a vCPU with this time runs now.
@@ -192,9 +190,10 @@ mod tests {
         queue.reserve(1).unwrap();
         queue.add(entry(1, 0));
         queue.add(entry(2, 0));
-        assert!(queue.remove(DomId(1), 1));
-        assert!(!queue.remove(DomId(1), 1));
+        queue.forget(DomId(2));
+        assert_eq!(queue.len(), 3);
+        queue.forget(DomId(1));
         queue.release(3);
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.len(), 0);
     }
 }
