@@ -120,6 +120,12 @@ impl CpuTimers {
         self.reserved = self.reserved.saturating_sub(count.saturating_mul(KINDS));
     }
 
+    /// Deadlines on the list, and those that there is room for.
+    #[cfg(test)]
+    pub fn numbers(&self) -> (usize, usize) {
+        (self.list.len(), self.reserved)
+    }
+
     /// Adds a deadline, replacing the one that the same timer has here.
     fn put(&mut self, due: Due) {
         let same = |other: &&mut Due| other.domain == due.domain && other.vcpu == due.vcpu && other.kind == due.kind;

@@ -7,7 +7,7 @@
 pub mod queue;
 
 use crate::domain::Domain;
-use crate::host::Host;
+use crate::host::{Cpu, Host};
 use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
@@ -152,11 +152,7 @@ pub fn ticks(microseconds: u64) -> u64 {
 /// [`OutOfMemory`]; nothing is reserved then.
 pub fn reserve(host: &Host, count: usize) -> Result<(), OutOfMemory> {
     for (number, cpu) in host.cpus.iter().enumerate() {
-        let reserved = cpu.queue.lock().reserve(count).and_then(|()| {
-            let room = cpu.timers.lock().reserve(count);
-            room.inspect_err(|_| cpu.queue.lock().release(count))
-        });
-        if let Err(error) = reserved {
+        if let Err(error) = reserve_on(cpu, count) {
             for cpu in host.cpus.iter().take(number) {
                 cpu.queue.lock().release(count);
                 cpu.timers.lock().release(count);
@@ -165,6 +161,15 @@ pub fn reserve(host: &Host, count: usize) -> Result<(), OutOfMemory> {
         }
     }
     Ok(())
+}
+
+fn reserve_on(cpu: &Cpu, count: usize) -> Result<(), OutOfMemory> {
+    cpu.queue.lock().reserve(count)?;
+    let room = cpu.timers.lock().reserve(count);
+    if room.is_err() {
+        cpu.queue.lock().release(count);
+    }
+    room
 }
 
 /// Gives the room of a domain's `count` vCPUs back. The domain is in the table no more; what is left of it on queues and

@@ -99,6 +99,12 @@ impl CpuQueue {
         self.running = None;
     }
 
+    /// How many wait, and how many there is room for.
+    #[cfg(test)]
+    pub fn numbers(&self) -> (usize, usize) {
+        (self.waiting.len(), self.reserved)
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
