@@ -132,3 +132,17 @@ pub fn is_oxen() -> bool {
         call::version(operation, &mut text) == 0 && text.windows(4).any(|window| window.eq_ignore_ascii_case(b"oxen"))
     })
 }
+
+/// The address of two pages that nobody owns: below the APICs, above the PCI windows in use. Oxen's control domain owns all
+/// of the machine's device memory, where reads give what the machine's bus gives (QEMU's: zeroes), but not the window in
+/// which writes are interrupt messages: of that it sees the local APIC only.
+#[must_use]
+pub fn hole() -> u64 {
+    if has_own_frames_only() { 0xfee1_0000 } else { 0xfd00_0000 }
+}
+
+/// Whether this is Oxen's control domain: mapped 1:1, each frame of its memory is for one guest frame and no other.
+#[must_use]
+pub fn has_own_frames_only() -> bool {
+    is_oxen() && role() == Role::Control
+}

@@ -30,6 +30,8 @@ pub mod shared;
 pub mod smp;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod wild;
 
 #[cfg(target_os = "none")]
 pub use check::Test;

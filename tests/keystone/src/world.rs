@@ -65,7 +65,7 @@ impl World {
         let cpus = plan.cpus;
         let host = machine.on_cpu(0, || {
             let mut info = boot_info(&machine, plan, top);
-            let host = xen_core::boot::bring_up(&mut info).unwrap_or_else(|error| {
+            let host = xen_core::boot::bring_up(&mut info, "none").unwrap_or_else(|error| {
                 panic!("the hypervisor does not boot: {error}\n{}", machine.console());
             });
             drop(info);

@@ -29,6 +29,7 @@ pub mod hypercall;
 pub mod memory;
 pub mod outcome;
 pub mod p2m;
+pub mod power;
 pub mod sched;
 pub mod time;
 pub mod timer;

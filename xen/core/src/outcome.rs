@@ -5,14 +5,41 @@
 
 use public_abi::Errno;
 
-/// Where a preempted hypercall goes on: the value that one of its argument registers gets before the guest executes the
-/// hypercall instruction again.
+/// Where a preempted hypercall goes on: the values that one of its argument registers, or two neighbours, get before the
+/// guest executes the hypercall instruction again. The same hypercall decodes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cursor {
-    /// Which argument, counted from 0.
-    pub argument: u8,
-    /// Its new value, which the same hypercall decodes.
-    pub value: u64,
+    first: u8,
+    count: Count,
+    values: [u64; 2],
+}
+
+/// How many registers change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Count {
+    One,
+    Two,
+}
+
+impl Cursor {
+    /// Changes one argument, counted from 0.
+    pub const fn one(argument: u8, value: u64) -> Self {
+        Self { first: argument, count: Count::One, values: [value, 0] }
+    }
+
+    /// Changes an argument and the one after it.
+    pub const fn two(argument: u8, value: u64, next: u64) -> Self {
+        Self { first: argument, count: Count::Two, values: [value, next] }
+    }
+
+    /// The changes: argument and new value.
+    pub fn changes(self) -> impl Iterator<Item = (u8, u64)> {
+        let count = match self.count {
+            Count::One => 1,
+            Count::Two => 2,
+        };
+        (self.first..).zip(self.values).take(count)
+    }
 }
 
 /// Why a request does not simply have a value.
@@ -40,3 +67,15 @@ impl From<Errno> for Stop {
 pub type Reply = Result<u64, Stop>;
 
 const _: () = assert!(size_of::<Stop>() <= 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn one_argument_changes_or_two() {
+        assert_eq!(Cursor::one(3, 7).changes().collect::<Vec<_>>(), [(3, 7)]);
+        assert_eq!(Cursor::two(0, 7, 8).changes().collect::<Vec<_>>(), [(0, 7), (1, 8)]);
+    }
+}

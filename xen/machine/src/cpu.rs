@@ -53,6 +53,11 @@ pub fn relax() {
     arch::relax();
 }
 
+/// Does nothing until `ticks` of the time stamp counter have passed. For the machine's last seconds: nobody else's work is done.
+pub fn pass(ticks: u64) {
+    arch::pass(ticks);
+}
+
 /// Takes what interrupts are pending, then goes on with interrupts off.
 pub fn interrupt_window() {
     arch::interrupt_window();

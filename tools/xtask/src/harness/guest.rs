@@ -1,6 +1,6 @@
 //! One run of a bare-metal PVH guest as the control domain, directly on the hypervisor.
 //!
-//! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`), the end of its
+//! The guest's ELF file is the only boot module; under Bochs, GRUB brings it from an image made for the run. Its verdict is read from its console (`console::cases`), the end of its
 //! domain from the hypervisor's. Called by `cargo xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
@@ -8,20 +8,22 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::boot::{self, Program};
 use super::dom0::View;
-use super::request::Hypervisor;
+use super::request::{Emulator, Hypervisor};
 use super::run_dir::RunDir;
 use crate::artifacts;
 use crate::console::cases::Cases;
 use crate::console::crash::{Detector, DomainEnd, Sign};
 use crate::exit::Verdict;
+use crate::iso::{self, Entry};
 use crate::paths::Paths;
-use crate::provision::{packages, qemu, qemu_patch};
+use crate::provision::{grub, packages};
 use crate::qemu::command::{Boot, BootModule, Machine};
-use crate::qemu::machine::{self, End, Flow, Link, Observer};
+use crate::qemu::machine::{self, End, Flow, Launch, Link, Observer};
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
@@ -29,18 +31,24 @@ pub(crate) struct GuestRequest {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
+    /// Which emulator runs
+    #[arg(long, value_enum, default_value = "qemu")]
+    pub(crate) emulator: Emulator,
     /// The guest's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) args: String,
     /// Words added to the hypervisor's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) xen_args: String,
-    /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp,-monitor for xen]
+    /// CPU model of QEMU [default: EPYC-v4,+pku for oxen, EPYC,-rdtscp,-monitor for xen]
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
-    /// Number of physical CPUs, and of the guest's
+    /// Number of physical CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) smp: u32,
+    /// Number of the guest's CPUs [default: that of the physical ones]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) vcpus: Option<u32>,
     /// RAM of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) mem: u32,
@@ -75,8 +83,10 @@ pub(crate) struct GuestOutcome {
 const DOMAIN_END: Duration = Duration::from_secs(20);
 /// After a panic's first line: time for the rest of the epitaph.
 const EPITAPH: Duration = Duration::from_secs(2);
-/// After the hypervisor said that the domain has ended: time for QEMU to end by itself.
+/// After the hypervisor said that the domain has ended and the machine halts: time for the rest of its words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// After the hypervisor said that it ends the machine: time for QEMU to end by itself.
+const MACHINE_END: Duration = Duration::from_secs(30);
 
 /// Boots one guest.
 ///
@@ -91,10 +101,10 @@ pub(crate) fn run(
 ) -> Result<GuestOutcome> {
     let elf = elf.canonicalize().with_context(|| format!("cannot find {}", elf.display()))?;
     let run_dir = RunDir::new(paths, &view.name)?;
-    let machine = machine_of(paths, elf, request, qemu_args)?;
-    let mut watch = GuestWatch::new(view, run_dir.create_log()?);
+    let launch = launch_of(paths, elf, request, qemu_args, &run_dir)?;
+    let mut watch = GuestWatch::new(view, run_dir.create_log()?, request.hypervisor);
     let limit = Duration::from_secs(request.timeout);
-    let end = machine::run(&machine, Some(limit), false, &mut watch)?;
+    let end = machine::run(&launch, Some(limit), false, &mut watch)?;
     Ok(GuestOutcome {
         verdict: watch.verdict(&end),
         said: watch.cases.any(),
@@ -103,30 +113,60 @@ pub(crate) fn run(
     })
 }
 
-/// The machine. Debian's Xen takes a PVH control domain only where there is an IOMMU.
-fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[String]) -> Result<Machine> {
-    let (image, qemu, cpu, words, device) = match request.hypervisor {
+/// The process to start. Debian's Xen takes a PVH control domain only where there is an IOMMU, which Bochs has not.
+fn launch_of(
+    paths: &Paths,
+    elf: PathBuf,
+    request: &GuestRequest,
+    qemu_args: &[String],
+    run_dir: &RunDir,
+) -> Result<Launch> {
+    let (image, cpu, words, device) = match request.hypervisor {
         Hypervisor::Oxen => {
             let mut image = artifacts::hypervisor(paths)?;
             if request.pvh {
                 image = artifacts::pvh_variant(paths, &image)?;
             }
-            (image, qemu::stock(paths)?, "EPYC-v4", "", None)
+            // The model is of processors without protection keys; later ones have them.
+            (image, "EPYC-v4,+pku", "", None)
         }
         Hypervisor::Xen => (
             packages::xen_hypervisor(paths)?,
-            qemu_patch::for_real_xen(paths)?,
             "EPYC,-rdtscp,-monitor",
-            " dom0=pvh iommu=no-sharept bootscrub=0",
+            // Loading vector registers at their first use goes wrong here: QEMU's XSAVE raises no #NM.
+            " dom0=pvh iommu=no-sharept bootscrub=0 spec-ctrl=eager-fpu",
             Some(["-device", "amd-iommu"]),
         ),
     };
     let line = format!(
         "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{words} dom0_mem={0}M,max:{0}M \
-         dom0_max_vcpus={1} {2}",
-        request.dom0_mem, request.smp, request.xen_args
+         dom0_max_vcpus={1}-{1} {2}",
+        request.dom0_mem,
+        request.vcpus.unwrap_or(request.smp),
+        request.xen_args
     );
-    Ok(Machine {
+    let line = line.trim_end();
+    let qemu = match boot::program(paths, request.emulator, request.hypervisor)? {
+        Program::Bochs(bochs) => {
+            ensure!(
+                request.hypervisor == Hypervisor::Oxen,
+                "Xen wants an IOMMU for a PVH control domain, and Bochs has none"
+            );
+            grub::ensure(paths)?;
+            let entry = Entry {
+                title: "guest".to_owned(),
+                protocol: boot::protocol(request.hypervisor),
+                hypervisor_args: line.to_owned(),
+                dom0_args: request.args.clone(),
+            };
+            let iso = run_dir.path("boot.iso");
+            let files = iso::Files { hypervisor: &image, kernel: &elf, initramfs: None };
+            iso::make(&iso, &files, &[entry], 0)?;
+            return bochs.launch(run_dir, &iso, request.smp, request.mem);
+        }
+        Program::Qemu(qemu) => qemu,
+    };
+    Machine {
         qemu,
         board: "q35",
         cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
@@ -135,11 +175,12 @@ fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[
         icount: request.icount,
         boot: Boot::Kernel {
             image,
-            args: line.trim_end().to_owned(),
+            args: line.to_owned(),
             modules: vec![BootModule { path: elf, args: request.args.clone() }],
         },
         extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
-    })
+    }
+    .launch()
 }
 
 /// Follows the console.
@@ -150,12 +191,15 @@ struct GuestWatch {
     detector: Detector,
     panic: bool,
     domain_end: Option<DomainEnd>,
+    /// The hypervisor has said that it ends the machine, too.
+    machine_ends: bool,
+    hypervisor: Hypervisor,
     ending: bool,
     timed_out: bool,
 }
 
 impl GuestWatch {
-    fn new(view: View, log: File) -> Self {
+    fn new(view: View, log: File, hypervisor: Hypervisor) -> Self {
         Self {
             view,
             log,
@@ -163,6 +207,8 @@ impl GuestWatch {
             detector: Detector::default(),
             panic: false,
             domain_end: None,
+            machine_ends: false,
+            hypervisor,
             ending: false,
             timed_out: false,
         }
@@ -182,7 +228,10 @@ impl GuestWatch {
         match end {
             End::Interrupted => return Verdict::Interrupted("before the end".to_owned()),
             End::Exited { status, messages } if !status.success() => {
-                return Verdict::Broken(format!("QEMU ended ({status}): {messages}"));
+                return Verdict::Broken(format!("the emulator ended ({status}): {messages}"));
+            }
+            End::Stopped if self.machine_ends => {
+                return Verdict::Broken("the domain has ended, but the machine has not".to_owned());
             }
             End::Exited { .. } | End::Stopped => {}
         }
@@ -210,7 +259,8 @@ impl Observer for GuestWatch {
                 }
                 Sign::Dom0(end) => {
                     self.domain_end = Some(end);
-                    link.set_deadline(LAST_WORDS);
+                    self.machine_ends = ends_machine(self.hypervisor, end);
+                    link.set_deadline(if self.machine_ends { MACHINE_END } else { LAST_WORDS });
                 }
                 Sign::KernelPanic => continue,
             }
@@ -225,17 +275,45 @@ impl Observer for GuestWatch {
     }
 }
 
+/// Whether QEMU must end with the control domain. A crash halts the machine, because it is always booted with `noreboot`;
+/// Debian's Xen also halts where Oxen powers off.
+fn ends_machine(hypervisor: Hypervisor, end: DomainEnd) -> bool {
+    match (hypervisor, end) {
+        (Hypervisor::Oxen, DomainEnd::PowerOff) | (_, DomainEnd::Reboot) => true,
+        (Hypervisor::Xen, DomainEnd::PowerOff) | (_, DomainEnd::Crash) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
 
     fn verdict(text: &str) -> Verdict {
+        verdict_of(text, Hypervisor::Xen, &End::Stopped)
+    }
+
+    fn verdict_of(text: &str, hypervisor: Hypervisor, end: &End) -> Verdict {
         let view = View { name: String::new(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
-        let mut watch = GuestWatch::new(view, tempfile::tempfile().unwrap());
+        let mut watch = GuestWatch::new(view, tempfile::tempfile().unwrap(), hypervisor);
         let (mut link, _input) = Link::for_test();
         watch.console(text.as_bytes(), &mut link);
         assert_eq!(watch.deadline(&mut link), Flow::Stop);
-        watch.verdict(&End::Stopped)
+        watch.verdict(end)
+    }
+
+    #[test]
+    fn the_machine_must_end_with_its_control_domain() {
+        let exited = End::Exited { status: std::process::ExitStatus::from_raw(0), messages: String::new() };
+        let off = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 halted: powering off the machine\n";
+        let reboot = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 shutdown: rebooting machine\n";
+        let crash = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\n";
+        for text in [off, reboot] {
+            assert_eq!(verdict_of(text, Hypervisor::Oxen, &exited), Verdict::Status(0));
+            assert!(matches!(verdict_of(text, Hypervisor::Oxen, &End::Stopped), Verdict::Broken(_)));
+        }
+        assert_eq!(verdict_of(off, Hypervisor::Xen, &End::Stopped), Verdict::Status(0), "Xen halts");
+        assert_eq!(verdict_of(crash, Hypervisor::Oxen, &End::Stopped), Verdict::Status(0));
     }
 
     #[test]

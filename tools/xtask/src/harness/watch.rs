@@ -135,10 +135,10 @@ impl Watch {
             End::Stopped if self.quit => format!("ended by Ctrl-A X; {reached}"),
             End::Stopped => format!("the machine was stopped; {reached}"),
             End::Exited { status, messages } if messages.is_empty() => {
-                format!("QEMU ended ({status}) before dom0 reported a status; {reached}")
+                format!("the emulator ended ({status}) before dom0 reported a status; {reached}")
             }
             End::Exited { status, messages } => {
-                format!("QEMU ended ({status}): {messages}; {reached}")
+                format!("the emulator ended ({status}): {messages}; {reached}")
             }
         })
     }

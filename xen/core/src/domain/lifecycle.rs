@@ -1,4 +1,5 @@
-//! Whether a domain runs: pause counts, shutdown, the steps of dying.
+//! Whether a domain runs: pause counts, shutdown, the steps of dying. All of it in one order for all CPUs, like the reasons of
+//! a vCPU not to run (see `vcpu`).
 
 use super::shutdown::Watchdogs;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -66,49 +67,49 @@ impl Lifecycle {
     /// Whether its vCPUs may not run.
     #[inline]
     pub fn is_stopped(&self) -> bool {
-        self.system_pauses.load(Ordering::Acquire) != 0
-            || self.toolstack_pauses.load(Ordering::Acquire) != 0
-            || self.shutdown.load(Ordering::Acquire) != RUNNING
-            || self.stage.load(Ordering::Acquire) != Stage::Alive as u8
+        self.system_pauses.load(Ordering::SeqCst) != 0
+            || self.toolstack_pauses.load(Ordering::SeqCst) != 0
+            || self.shutdown.load(Ordering::SeqCst) != RUNNING
+            || self.stage.load(Ordering::SeqCst) != Stage::Alive as u8
     }
 
     /// Pauses for the system.
     pub fn pause_by_system(&self) {
-        self.system_pauses.fetch_add(1, Ordering::AcqRel);
+        self.system_pauses.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Undoes one pause of the system.
     pub fn unpause_by_system(&self) {
-        self.system_pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
+        self.system_pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).ok();
     }
 
     /// Pauses for the toolstack; false when it has paused too often (Xen allows 255).
     #[must_use]
     pub fn pause_by_toolstack(&self) -> bool {
         let change = |count: u32| (count < 255).then_some(count.saturating_add(1));
-        self.toolstack_pauses.try_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+        self.toolstack_pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
     }
 
     /// Undoes one pause of the toolstack; false if there was none.
     #[must_use]
     pub fn unpause_by_toolstack(&self) -> bool {
-        self.toolstack_pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).is_ok()
+        self.toolstack_pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
     }
 
     /// Whether the toolstack has paused it.
     pub fn is_paused_by_toolstack(&self) -> bool {
-        self.toolstack_pauses.load(Ordering::Acquire) != 0
+        self.toolstack_pauses.load(Ordering::SeqCst) != 0
     }
 
     /// Shuts down with a reason. False if it was shut down already: the first reason stays.
     #[must_use]
     pub fn shut_down(&self, reason: ShutdownReason) -> bool {
-        self.shutdown.compare_exchange(RUNNING, u32::from(reason), Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.shutdown.compare_exchange(RUNNING, u32::from(reason), Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// The reason of the shutdown, if it is shut down.
     pub fn shutdown_reason(&self) -> Option<ShutdownReason> {
-        u8::try_from(self.shutdown.load(Ordering::Acquire)).ok()
+        u8::try_from(self.shutdown.load(Ordering::SeqCst)).ok()
     }
 
     /// Announces the reason of the next shutdown; the first announcement stays, and is what any later shutdown reports.
@@ -121,12 +122,12 @@ impl Lifecycle {
     /// Undoes a shutdown (resume after suspend).
     pub fn clear_shutdown(&self) {
         self.announced.store(RUNNING, Ordering::Release);
-        self.shutdown.store(RUNNING, Ordering::Release);
+        self.shutdown.store(RUNNING, Ordering::SeqCst);
     }
 
     /// How far the end has come.
     pub fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Acquire) {
+        match self.stage.load(Ordering::SeqCst) {
             0 => Stage::Alive,
             1 => Stage::Dying,
             _ => Stage::Dead,

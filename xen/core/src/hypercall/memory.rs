@@ -77,7 +77,7 @@ fn from_start(start: u64) -> Result<(), Errno> {
 /// Goes on later with element `done`.
 pub(super) fn restart(operation: MemoryOp, done: u64) -> Stop {
     let value = u64::from(operation.number()) | done << MEMOP_EXTENT_SHIFT;
-    Stop::Restart(Some(Cursor { argument: 0, value }))
+    Stop::Restart(Some(Cursor::one(0, value)))
 }
 
 /// Whether others must run before the next element. The first element of a call is always done, so that every call gets

@@ -12,6 +12,7 @@ use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
 use machine::{CpuId, DomId, cpu};
+use public_abi::Errno;
 pub use queue::{CpuQueue, Waiting};
 
 /// How long a vCPU runs while others wait, in microseconds.
@@ -41,9 +42,18 @@ pub struct Unit {
     virtual_time: AtomicU64,
     run_time: AtomicU64,
     affinity: AtomicU64,
+    /// The one CPU that it may run on for now, or [`NOWHERE`].
+    override_cpu: AtomicU16,
     soft_affinity: AtomicU64,
     weight: AtomicU16,
 }
+
+/// No CPU has this number.
+const NOWHERE: u16 = u16::MAX;
+
+/// The vCPU is bound to a CPU already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overridden;
 
 impl Unit {
     /// Never run, on CPU 0, allowed everywhere.
@@ -54,6 +64,7 @@ impl Unit {
             virtual_time: AtomicU64::new(0),
             run_time: AtomicU64::new(0),
             affinity: AtomicU64::new(u64::MAX),
+            override_cpu: AtomicU16::new(NOWHERE),
             soft_affinity: AtomicU64::new(u64::MAX),
             weight: AtomicU16::new(DEFAULT_WEIGHT),
         }
@@ -68,7 +79,7 @@ impl Unit {
     /// Where it is.
     #[inline]
     pub fn place(&self) -> Place {
-        match self.place.load(Ordering::Acquire) {
+        match self.place.load(Ordering::SeqCst) {
             0 => Place::Off,
             1 => Place::Queued,
             _ => Place::Running,
@@ -87,12 +98,36 @@ impl Unit {
 
     /// CPUs that it may run on, one bit each.
     pub fn affinity(&self) -> u64 {
-        self.affinity.load(Ordering::Acquire)
+        match self.override_cpu.load(Ordering::Acquire) {
+            NOWHERE => self.affinity.load(Ordering::Acquire),
+            cpu => bit(CpuId(cpu)),
+        }
     }
 
     /// Sets where it may run; takes effect when it is placed next.
-    pub fn set_affinity(&self, cpus: u64) {
+    ///
+    /// # Errors
+    /// [`Overridden`]: it is bound to a CPU for now.
+    pub fn set_affinity(&self, cpus: u64) -> Result<(), Overridden> {
+        if self.override_cpu.load(Ordering::Acquire) != NOWHERE {
+            return Err(Overridden);
+        }
         self.affinity.store(cpus, Ordering::Release);
+        Ok(())
+    }
+
+    /// Binds it to one CPU, whatever its affinity says; takes effect when it is placed next.
+    ///
+    /// # Errors
+    /// [`Overridden`], if it is bound already.
+    pub fn override_affinity(&self, cpu: CpuId) -> Result<(), Overridden> {
+        let result = self.override_cpu.compare_exchange(NOWHERE, cpu.0, Ordering::AcqRel, Ordering::Acquire);
+        result.map(drop).map_err(|_| Overridden)
+    }
+
+    /// Ends [`Unit::override_affinity`]; `None` if there is nothing to end.
+    pub fn end_override(&self) -> Option<()> {
+        (self.override_cpu.swap(NOWHERE, Ordering::AcqRel) != NOWHERE).then_some(())
     }
 
     /// CPUs that it would rather run on.
@@ -115,12 +150,15 @@ impl Unit {
         self.weight.store(weight.max(1), Ordering::Release);
     }
 
-    fn may_run_on(&self, cpu: CpuId) -> bool {
+    /// Whether it may run on a CPU.
+    pub fn may_run_on(&self, cpu: CpuId) -> bool {
         self.affinity() & bit(cpu) != 0
     }
 
+    /// Sets the place, before anything that comes after this in the program is read: whoever then ends a reason not to run
+    /// sees the new place, or is seen.
     fn set_place(&self, place: Place) {
-        self.place.store(place as u8, Ordering::Release);
+        self.place.swap(place as u8, Ordering::SeqCst);
     }
 
     /// Charges `ticks` of running.
@@ -203,7 +241,7 @@ pub fn resume(host: &Host, domain: &Domain, vcpu: &Vcpu) {
         return;
     }
     let (off, queued) = (Place::Off as u8, Place::Queued as u8);
-    if vcpu.sched.place.compare_exchange(off, queued, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+    if vcpu.sched.place.compare_exchange(off, queued, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
         enqueue(host, vcpu);
     }
 }
@@ -260,10 +298,14 @@ pub fn kick(_host: &Host, vcpu: &Vcpu) {
 }
 
 /// Sets where a vCPU may run, and sees that it moves.
-pub fn set_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) {
-    vcpu.sched.set_affinity(cpus);
+///
+/// # Errors
+/// `EBUSY` while it is bound to one CPU (SCHEDOP_pin_override).
+pub fn set_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) -> Result<(), Errno> {
+    vcpu.sched.set_affinity(cpus).map_err(|Overridden| Errno::EBUSY)?;
     host.request_switch(vcpu.sched.cpu());
     kick(host, vcpu);
+    Ok(())
 }
 
 /// The vCPU to run next on this CPU, now marked as running here; takes one from another CPU if none waits here.

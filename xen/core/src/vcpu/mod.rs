@@ -1,7 +1,9 @@
 //! A virtual processor: its registers, why it does not run, its time and its interrupts.
 //!
 //! The physical CPU that runs a vCPU holds `hardware` for the whole time slice; everybody else only tries to take it (and
-//! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own.
+//! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own. What
+//! decides whether a vCPU runs is read and written in one order that all CPUs agree on (`SeqCst`, here, in `sched` and in
+//! `domain::lifecycle`): a vCPU that goes to sleep and the one that wakes it must not both miss the other.
 
 pub mod run;
 
@@ -79,32 +81,32 @@ impl Vcpu {
     /// Why it does not want to run.
     #[inline]
     pub fn wait(&self) -> Wait {
-        Wait::from_bits_retain(self.wait.load(Ordering::Acquire))
+        Wait::from_bits_retain(self.wait.load(Ordering::SeqCst))
     }
 
     /// Adds reasons to wait; gives those before.
     pub fn add_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_retain(self.wait.fetch_or(reasons.bits(), Ordering::AcqRel))
+        Wait::from_bits_retain(self.wait.fetch_or(reasons.bits(), Ordering::SeqCst))
     }
 
     /// Takes reasons to wait away; gives those before.
     pub fn clear_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_retain(self.wait.fetch_and(!reasons.bits(), Ordering::AcqRel))
+        Wait::from_bits_retain(self.wait.fetch_and(!reasons.bits(), Ordering::SeqCst))
     }
 
     /// Whether it wants to run, as far as it alone decides.
     #[inline]
     pub fn is_runnable(&self) -> bool {
-        self.wait.load(Ordering::Acquire) == 0 && self.pauses.load(Ordering::Acquire) == 0
+        self.wait.load(Ordering::SeqCst) == 0 && self.pauses.load(Ordering::SeqCst) == 0
     }
 
     /// Pauses this vCPU alone; counts.
     pub fn pause(&self) {
-        self.pauses.fetch_add(1, Ordering::AcqRel);
+        self.pauses.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Undoes one pause.
     pub fn unpause(&self) {
-        self.pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
+        self.pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).ok();
     }
 }

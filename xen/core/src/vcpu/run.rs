@@ -9,10 +9,11 @@ use crate::fault::Handled;
 use crate::guest_mem::LinearMemory;
 use crate::host::Host;
 use crate::hypercall::{self, Caller};
-use crate::outcome::{Reply, Stop};
+use crate::outcome::{Cursor, Reply, Stop};
 use crate::p2m::NeedsFlush;
 use crate::timer::TimerKind;
-use crate::{domain, fault, sched, time, timer, x86};
+use crate::x86::interrupts::InterruptFlag;
+use crate::{domain, event, fault, sched, time, timer, x86};
 use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
@@ -165,7 +166,8 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware)
     }
     let number = hardware.register(Register::Rax);
     let memory = LinearMemory::new(domain, hardware);
-    let caller = Caller { host, domain, vcpu, memory };
+    let interrupts = InterruptFlag::of(hardware.vmcb());
+    let caller = Caller { host, domain, vcpu, memory, interrupts };
     let wide = hardware.is_64_bit();
     let order = if wide { ARGUMENTS } else { ARGUMENTS_32 };
     let registers = order.map(|register| hardware.register(register));
@@ -178,8 +180,10 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware)
     };
     if let Err(Stop::Restart(cursor)) = reply {
         hardware.vmcb_mut().rip = rip;
-        if let Some((register, cursor)) = cursor.and_then(|c| Some((*order.get(usize::from(c.argument))?, c))) {
-            hardware.set_register(register, cursor.value);
+        for (argument, value) in cursor.into_iter().flat_map(Cursor::changes) {
+            if let Some(register) = order.get(usize::from(argument)) {
+                hardware.set_register(*register, value);
+            }
         }
         return reply;
     }
@@ -208,9 +212,11 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exi
         Ok(_) | Err(Stop::Error(_) | Stop::Restart(_)) => Next::Resume,
         Err(Stop::Yield(_)) => Next::Leave,
         Err(Stop::Block(_)) => {
+            // A poll that an interrupt has ended must not end this, too.
+            event::poll::stop(domain, vcpu);
             vcpu.add_wait(Wait::BLOCKED);
             // Whoever made something pending before the flag was set saw a running vCPU and did not wake it: look again.
-            if x86::interrupts::is_pending(domain, vcpu) {
+            if x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb())) {
                 vcpu.clear_wait(Wait::BLOCKED);
                 return Next::Resume;
             }

@@ -194,10 +194,34 @@ fn source(domain: &Domain, vcpu: &Vcpu) -> Source {
     }
 }
 
-/// Whether something waits that would end HLT with interrupts on. The run loop asks after it has marked a vCPU as blocked,
-/// so that what came in between is not lost.
-pub fn is_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
-    vcpu.x86.startup.is_urgent() || !matches!(source(domain, vcpu), Source::Nothing | Source::LapicBlocked)
+/// RFLAGS.IF of a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InterruptFlag {
+    /// It takes maskable interrupts.
+    Set,
+    /// It does not.
+    Clear,
+}
+
+impl InterruptFlag {
+    /// As the guest's registers have it.
+    #[inline]
+    pub const fn of(vmcb: &Vmcb) -> Self {
+        if vmcb.rflags & rflags::IF == 0 { Self::Clear } else { Self::Set }
+    }
+}
+
+/// Whether something waits that ends HLT and the like: a start-up message, an NMI, or, if the guest takes them, an
+/// interrupt. Who marks a vCPU as blocked asks after that, so that what came in between is not lost.
+pub fn is_pending(domain: &Domain, vcpu: &Vcpu, flag: InterruptFlag) -> bool {
+    if vcpu.x86.startup.wants_start() {
+        return true;
+    }
+    match source(domain, vcpu) {
+        Source::Nmi => true,
+        Source::Callback(_) | Source::Lapic(_) => flag == InterruptFlag::Set,
+        Source::Nothing | Source::LapicBlocked => false,
+    }
 }
 
 /// Makes the VMCB ready for entry. The last step before `run`, with the vCPU loaded.
@@ -206,7 +230,7 @@ pub fn is_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
 /// [`Stop::Crash`] or another end of the domain after a triple fault; [`Stop::Yield`] if the vCPU must not run after all.
 #[inline]
 pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Result<(), Stop> {
-    if vcpu.x86.startup.is_urgent() {
+    if vcpu.x86.startup.wants_start() {
         start(host, domain, vcpu, hardware);
     }
     vcpu.x86.forget_code_before(domain.p2m.epoch());

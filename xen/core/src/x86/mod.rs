@@ -19,7 +19,7 @@ pub mod ports;
 pub mod save;
 mod startup;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod vioapic;
 pub mod vlapic;
 pub mod walk;
@@ -32,8 +32,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cpuid::{CpuPolicy, TimeLeaves};
 use instruction::Remembered;
 use machine::boxed::OutOfMemory;
-use machine::frame::Pin;
 use machine::lock::{Lock, ReadGuard, Shared, rank};
+use machine::memory::PinnedWord;
 use machine::platform;
 use msr::StoredMsrs;
 use ports::DomainPorts;
@@ -132,7 +132,7 @@ pub struct VcpuX86 {
     /// The p2m's epoch when `remembered` was last looked through.
     code_epoch: AtomicU64,
     /// Where it executed the last intercepted instructions.
-    remembered: Lock<Remembered<Pin>, { rank::VCPU_AREAS }>,
+    remembered: Lock<Remembered<PinnedWord>, { rank::VCPU_AREAS }>,
 }
 
 impl VcpuX86 {

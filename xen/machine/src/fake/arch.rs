@@ -88,6 +88,10 @@ pub fn relax() {
     std::thread::yield_now();
 }
 
+pub fn pass(ticks: u64) {
+    with_current(|machine, _| machine.advance(ticks));
+}
+
 pub fn interrupt_window() {
     with_current(|machine, cpu| machine.cpu(cpu).take_interrupt());
 }
@@ -161,6 +165,11 @@ pub fn console_port() -> Option<u16> {
 }
 
 pub fn set_no_reboot() {}
+
+/// Twenty bytes, as many as the linker's.
+pub fn build_id() -> &'static [u8] {
+    b"the fake machine: 20"
+}
 
 /// There are no interrupt lines here: tests note work themselves.
 pub fn mask_interrupts(_controller: Maddr) {}
@@ -278,4 +287,15 @@ pub fn port_write(port: u16, size: u8, value: u32) {
     super::allocation::exempt(|| {
         with_current(|machine, _| machine.desk().port_writes.push((port, size, value)));
     });
+}
+
+/// What the test has placed there as firmware data.
+pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
+    let mut bytes = [0; 4];
+    read_firmware(maddr, bytes.get_mut(..usize::from(size))?).then(|| u32::from_le_bytes(bytes))
+}
+
+pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
+    with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    true
 }
