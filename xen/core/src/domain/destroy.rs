@@ -25,7 +25,7 @@ impl<'a> Paused<'a> {
     /// itself, and the caller must hold no lock that a vCPU of it may be waiting for.
     pub fn new(host: &'a Host, domain: &'a Domain) -> Self {
         domain.lifecycle.pause_by_system();
-        sched::wait_until_off(domain);
+        sched::wait_until_off(host, domain);
         Self { host, domain }
     }
 }
@@ -59,7 +59,7 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
 /// because the other sides must hear of it; memory last, because the former may live in it.
 fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
     domain.lifecycle.advance(Stage::Dying);
-    sched::wait_until_off(domain);
+    sched::wait_until_off(host, domain);
     grant::relinquish(host, domain)?;
     event::channel::relinquish(host, domain)?;
     memory::relinquish(host, domain)?;

@@ -22,7 +22,7 @@ pub struct CpuQueue {
     reserved: usize,
     /// Weighted time of the vCPU that runs, if one does.
     running: Option<u64>,
-    /// The largest weighted time at which a vCPU began to run: newcomers enter near it.
+    /// The largest weighted time at which a vCPU began or went on to run: newcomers enter near it.
     clock: u64,
 }
 
@@ -60,6 +60,20 @@ impl CpuQueue {
         had.max(self.clock.saturating_sub(slice))
     }
 
+    /// The largest weighted time at which a vCPU began or went on to run.
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// What a weighted time of another CPU, whose clock is at `from`, is here: as much ahead of the clock, but `ahead` at the
+    /// most, or as much behind it, but `behind` at the most.
+    pub fn translate(&self, time: u64, from: u64, ahead: u64, behind: u64) -> u64 {
+        match time.checked_sub(from) {
+            Some(late) => self.clock.saturating_add(late.min(behind)),
+            None => self.clock.saturating_sub(from.saturating_sub(time).min(ahead)),
+        }
+    }
+
     /// Whether a vCPU that enters with `time` should interrupt the one that runs: if none runs, or that one has had more
     /// by at least `margin`.
     pub fn should_preempt(&self, time: u64, margin: u64) -> bool {
@@ -83,6 +97,13 @@ impl CpuQueue {
         Some(self.waiting.remove(index))
     }
 
+    /// Removes a vCPU wherever it stands. False if it was not here.
+    pub fn remove(&mut self, domain: DomId, vcpu: u32) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.domain != domain || waiting.vcpu != vcpu);
+        self.waiting.len() != before
+    }
+
     /// Removes all vCPUs of a domain that is no more: they would take the room of others until their turn came.
     pub fn forget(&mut self, domain: DomId) {
         self.waiting.retain(|waiting| waiting.domain != domain);
@@ -97,6 +118,12 @@ impl CpuQueue {
     /// Notes that none runs.
     pub fn set_idle(&mut self) {
         self.running = None;
+    }
+
+    /// Whose vCPUs wait.
+    #[cfg(test)]
+    pub fn members(&self) -> impl Iterator<Item = DomId> + '_ {
+        self.waiting.iter().map(|waiting| waiting.domain)
     }
 
     /// How many wait, and how many there is room for.
@@ -151,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn times_of_other_cpus_are_translated_within_limits() {
+        let mut queue = queue();
+        queue.set_running(1000);
+        // Their clock is far ahead, or far behind: what counts is the distance.
+        for from in [1_000_000, 500] {
+            assert_eq!(queue.translate(from, from, 100, 300), 1000);
+            assert_eq!(queue.translate(from - 30, from, 100, 300), 970);
+            assert_eq!(queue.translate(from - 400, from, 100, 300), 900);
+            assert_eq!(queue.translate(from + 200, from, 100, 300), 1200);
+            assert_eq!(queue.translate(from + 4000, from, 100, 300), 1300);
+        }
+    }
+
+    #[test]
     fn preemption_needs_a_margin() {
         let mut queue = queue();
         assert!(queue.should_preempt(u64::MAX, 10), "an idle CPU is always interrupted");
@@ -196,8 +237,10 @@ mod tests {
         queue.reserve(1).unwrap();
         queue.add(entry(1, 0));
         queue.add(entry(2, 0));
+        assert!(queue.remove(DomId(1), 1));
+        assert!(!queue.remove(DomId(1), 1));
         queue.forget(DomId(2));
-        assert_eq!(queue.len(), 3);
+        assert_eq!(queue.len(), 2);
         queue.forget(DomId(1));
         queue.release(3);
         assert_eq!(queue.len(), 0);

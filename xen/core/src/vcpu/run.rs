@@ -69,19 +69,19 @@ fn do_work(host: &Host, me: CpuId) {
 fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     let Some(domain) = host.domains.get(domain_id) else { return };
     let Some(vcpu) = domain.vcpu(index) else { return };
-    let Some(mut hardware) = vcpu.hardware.try_lock() else {
-        // Somebody reads its registers this moment: try again after the others.
+    sched::begin(host, me, vcpu);
+    let Some(mut hardware) = vcpu.hardware.try_lock().filter(|_| vcpu.sched.may_run_on(me)) else {
+        // Somebody reads its registers this moment, or has sent it elsewhere: try again after the others.
         return sched::put(host, me, &domain, vcpu, 0);
     };
-    sched::begin(host, me, vcpu);
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
-    let start = cpu::timestamp();
+    let mut start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     time::refresh_vcpu(host, &domain, vcpu);
     time::runstate_changed(&domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
-    while may_go_on(host, me, &domain, vcpu, start) {
+    while may_go_on(host, me, &domain, vcpu, &mut start) {
         if x86::interrupts::prepare(host, &domain, vcpu, &mut hardware).is_err() {
             break;
         }
@@ -118,9 +118,9 @@ fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
     }
 }
 
-/// Whether the vCPU may enter the guest (again).
+/// Whether the vCPU may enter the guest (again). If that begins a new slice, `start` is its beginning.
 #[inline]
-fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -> bool {
+fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
     if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
         return false;
     }
@@ -128,9 +128,12 @@ fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -
         return true;
     }
     let now = cpu::timestamp();
-    if sched::should_switch(host, me, vcpu, now.saturating_sub(start)) {
+    let ran = now.saturating_sub(*start);
+    if sched::should_switch(host, me, vcpu, ran) {
         return false;
     }
+    sched::go_on(host, me, vcpu, ran);
+    *start = now;
     timer::set_slice_end(host, me, Some(now.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     true
 }
