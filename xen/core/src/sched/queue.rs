@@ -22,7 +22,7 @@ pub struct CpuQueue {
     reserved: usize,
     /// Weighted time of the vCPU that runs, if one does.
     running: Option<u64>,
-    /// The largest weighted time at which a vCPU began to run: newcomers enter near it.
+    /// The largest weighted time at which a vCPU began or went on to run: newcomers enter near it.
     clock: u64,
 }
 
@@ -55,24 +55,23 @@ impl CpuQueue {
         self.waiting.push(waiting);
     }
 
-    /// The largest weighted time at which a vCPU began to run here. Times of different CPUs are compared by their distance
-    /// from it.
-    pub const fn clock(&self) -> u64 {
-        self.clock
-    }
-
-    /// The weighted time here of a vCPU that has `had` so much on a CPU whose clock is `clock`.
-    pub const fn rebase(&self, had: u64, clock: u64) -> u64 {
-        if had >= clock {
-            self.clock.saturating_add(had.saturating_sub(clock))
-        } else {
-            self.clock.saturating_sub(clock.saturating_sub(had))
-        }
-    }
-
     /// The weighted time at which a vCPU that had `had` enters: at most one `slice` ahead of the others.
     pub fn entry_time(&self, had: u64, slice: u64) -> u64 {
         had.max(self.clock.saturating_sub(slice))
+    }
+
+    /// The largest weighted time at which a vCPU began or went on to run.
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// What a weighted time of another CPU, whose clock is at `from`, is here: as much ahead of the clock, but `ahead` at the
+    /// most, or as much behind it, but `behind` at the most.
+    pub fn translate(&self, time: u64, from: u64, ahead: u64, behind: u64) -> u64 {
+        match time.checked_sub(from) {
+            Some(late) => self.clock.saturating_add(late.min(behind)),
+            None => self.clock.saturating_sub(from.saturating_sub(time).min(ahead)),
+        }
     }
 
     /// Whether a vCPU that enters with `time` should interrupt the one that runs: if none runs, or that one has had more
@@ -98,7 +97,14 @@ impl CpuQueue {
         Some(self.waiting.remove(index))
     }
 
-    /// Removes all vCPUs of a domain that is gone.
+    /// Removes a vCPU wherever it stands. False if it was not here.
+    pub fn remove(&mut self, domain: DomId, vcpu: u32) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.domain != domain || waiting.vcpu != vcpu);
+        self.waiting.len() != before
+    }
+
+    /// Removes all vCPUs of a domain that is no more: they would take the room of others until their turn came.
     pub fn forget(&mut self, domain: DomId) {
         self.waiting.retain(|waiting| waiting.domain != domain);
     }
@@ -114,10 +120,16 @@ impl CpuQueue {
         self.running = None;
     }
 
-    /// For how many there is room.
+    /// Whose vCPUs wait.
     #[cfg(test)]
-    pub(super) const fn reserved(&self) -> usize {
-        self.reserved
+    pub fn members(&self) -> impl Iterator<Item = DomId> + '_ {
+        self.waiting.iter().map(|waiting| waiting.domain)
+    }
+
+    /// How many wait, and how many there is room for.
+    #[cfg(test)]
+    pub fn numbers(&self) -> (usize, usize) {
+        (self.waiting.len(), self.reserved)
     }
 
     /// How many wait.
@@ -166,14 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn a_vcpu_keeps_its_distance_when_it_changes_the_cpu() {
-        let (mut busy, mut fresh) = (queue(), queue());
-        busy.set_running(1_000_000);
-        fresh.set_running(100);
-        assert_eq!(fresh.rebase(1_000_030, busy.clock()), 130, "what others had elsewhere is no debt here");
-        assert_eq!(fresh.rebase(999_990, busy.clock()), 90);
-        assert_eq!(fresh.rebase(0, busy.clock()), 0);
-        assert_eq!(busy.rebase(130, fresh.clock()), 1_000_030, "and no credit");
+    fn times_of_other_cpus_are_translated_within_limits() {
+        let mut queue = queue();
+        queue.set_running(1000);
+        // Their clock is far ahead, or far behind: what counts is the distance.
+        for from in [1_000_000, 500] {
+            assert_eq!(queue.translate(from, from, 100, 300), 1000);
+            assert_eq!(queue.translate(from - 30, from, 100, 300), 970);
+            assert_eq!(queue.translate(from - 400, from, 100, 300), 900);
+            assert_eq!(queue.translate(from + 200, from, 100, 300), 1200);
+            assert_eq!(queue.translate(from + 4000, from, 100, 300), 1300);
+        }
     }
 
     #[test]
@@ -221,10 +236,13 @@ mod tests {
         queue.add(entry(0, 0));
         queue.reserve(1).unwrap();
         queue.add(entry(1, 0));
-        queue.add(Waiting { domain: DomId(2), ..entry(0, 0) });
+        queue.add(entry(2, 0));
+        assert!(queue.remove(DomId(1), 1));
+        assert!(!queue.remove(DomId(1), 1));
+        queue.forget(DomId(2));
+        assert_eq!(queue.len(), 2);
         queue.forget(DomId(1));
-        queue.release(2);
-        assert_eq!(queue.take_first().map(|waiting| waiting.domain), Some(DomId(2)));
+        queue.release(3);
         assert_eq!(queue.len(), 0);
     }
 }

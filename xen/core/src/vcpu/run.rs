@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
 use machine::exit::Exit;
-use machine::{CpuId, log};
+use machine::{CpuId, DomId, log};
 use public_abi::vcpu::Runstate;
 
 type Hardware = machine::vcpu::Vcpu;
@@ -44,7 +44,7 @@ pub fn cpu_loop(host: &Host, me: CpuId) -> ! {
 pub fn turn(host: &Host, me: CpuId) {
     do_work(host, me);
     match sched::pick(host, me) {
-        Some((domain, vcpu)) => run_slice(host, me, &domain, vcpu),
+        Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
         None => sched::idle(host, me),
     }
 }
@@ -66,10 +66,13 @@ fn do_work(host: &Host, me: CpuId) {
 }
 
 /// Runs one vCPU until it waits, is stopped, or another's turn comes.
-fn run_slice(host: &Host, me: CpuId, domain: &Domain, index: u32) {
+fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
+    let Some(domain) = host.domains.get(domain) else { return };
+    let domain: &Domain = &domain;
     let Some(vcpu) = domain.vcpu(index) else { return };
-    let Some(mut hardware) = vcpu.hardware.try_lock() else {
-        // Somebody reads its registers this moment: try again after the others.
+    sched::begin(host, me, vcpu);
+    let Some(mut hardware) = vcpu.hardware.try_lock().filter(|_| vcpu.sched.may_run_on(me)) else {
+        // Somebody reads its registers this moment, or has sent it elsewhere: try again after the others.
         return sched::put(host, me, domain, vcpu, 0);
     };
     if vcpu.x86.is_halted() && stays_halted(domain, vcpu, &hardware) {
@@ -78,14 +81,14 @@ fn run_slice(host: &Host, me: CpuId, domain: &Domain, index: u32) {
         return sched::put(host, me, domain, vcpu, 0);
     }
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
-    let start = cpu::timestamp();
+    let mut start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     x86::vlapic::timer::watch(host, vcpu);
     time::refresh_vcpu(host, domain, vcpu);
     time::runstate_changed(domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
-    while may_go_on(host, me, domain, vcpu, start) {
+    while may_go_on(host, me, domain, vcpu, &mut start) {
         if x86::interrupts::prepare(host, domain, vcpu, &mut hardware).is_err() {
             break;
         }
@@ -135,9 +138,9 @@ fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
     }
 }
 
-/// Whether the vCPU may enter the guest (again).
+/// Whether the vCPU may enter the guest (again). If that begins a new slice, `start` is its beginning.
 #[inline]
-fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -> bool {
+fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
     if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
         return false;
     }
@@ -145,9 +148,12 @@ fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -
         return true;
     }
     let now = cpu::timestamp();
-    if sched::should_switch(host, me, vcpu, now.saturating_sub(start)) {
+    let ran = now.saturating_sub(*start);
+    if sched::should_switch(host, me, vcpu, ran) {
         return false;
     }
+    sched::go_on(host, me, vcpu, ran);
+    *start = now;
     timer::set_slice_end(host, me, Some(now.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     true
 }
