@@ -142,3 +142,10 @@ pub fn marker_end() {
     // SAFETY: a NOP.
     unsafe { asm!("nop dword ptr [rax + 0x4b4d0002]", options(nomem, nostack, preserves_flags)) };
 }
+
+/// Tells an instruction-counting emulator that another operation is measured from now on (`nopl 0x4b4d0003(%rax)`).
+#[inline]
+pub fn marker_row() {
+    // SAFETY: a NOP.
+    unsafe { asm!("nop dword ptr [rax + 0x4b4d0003]", options(nomem, nostack, preserves_flags)) };
+}

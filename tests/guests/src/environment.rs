@@ -8,7 +8,7 @@ use public_abi::version::VersionOp;
 use public_abi::x86::cpuid::{
     FIRST_LEAF, HvmFeatures, LEAF_HVM, LEAF_STEP, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX,
 };
-use public_abi::x86::{HvmMemmapEntry, HvmStartInfo, SIF_INITDOMAIN};
+use public_abi::x86::{HvmMemmapEntry, HvmModlistEntry, HvmStartInfo, SIF_INITDOMAIN};
 use rt::memory;
 
 use crate::call;
@@ -65,6 +65,17 @@ pub fn memory_map(mut each: impl FnMut(u64, u64, u32)) -> u32 {
         each(memory::read(entry), memory::read(entry + 8), memory::read(entry + 16));
     }
     count
+}
+
+/// Address and size of a boot module.
+#[must_use]
+pub fn module(index: u32) -> Option<(u64, u64)> {
+    if index >= field_32(core::mem::offset_of!(HvmStartInfo, nr_modules)) {
+        return None;
+    }
+    let list = field_64(core::mem::offset_of!(HvmStartInfo, modlist_paddr));
+    let entry = list + u64::from(index) * size_of::<HvmModlistEntry>() as u64;
+    Some((memory::read(entry), memory::read(entry + 8)))
 }
 
 /// The first word of the command line that is `key=number`.

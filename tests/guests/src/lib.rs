@@ -7,6 +7,8 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]
+pub mod builder;
+#[cfg(target_os = "none")]
 pub mod call;
 #[cfg(target_os = "none")]
 pub mod check;

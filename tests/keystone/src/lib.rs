@@ -8,13 +8,16 @@
 //! instructions) → `control` (the control domain's kernel) → `trap` (the toolstack's way down), `store` (a xenstored) →
 //! `guest`, `calls` (guest code) → `snapshot` (everything there is, for "as before").
 
+pub mod audit;
 pub mod calls;
 pub mod control;
 pub mod guest;
 pub mod kernel;
 pub mod processor;
+pub mod random;
 pub mod snapshot;
 pub mod store;
+pub mod templates;
 pub mod toolstack;
 pub mod trap;
 pub mod world;

@@ -69,6 +69,24 @@ impl Snapshot {
         }
     }
 
+    /// The same moment with so many bytes on the heap.
+    #[must_use]
+    pub fn with_heap_bytes(self, heap_bytes: i64) -> Self {
+        Self { heap_bytes, ..self }
+    }
+
+    /// What there is that is not the control domain's: free pages, frames by kind and owner, domains, vCPUs that wait.
+    pub fn others(&self) -> String {
+        let frames: Vec<_> = self.frames.iter().filter(|((_, owner, _), _)| *owner != 0).collect();
+        let domains: Vec<_> = self.domains.iter().filter(|domain| domain.id != 0).collect();
+        format!("frames {frames:?}, domains {domains:?}, claimed {}, queues {:?}", self.claimed_pages, self.queues)
+    }
+
+    /// Bytes on the heap since the host has booted.
+    pub fn heap_bytes(&self) -> i64 {
+        self.heap_bytes
+    }
+
     /// What is different in another one, a line for each finding; empty if nothing is.
     pub fn difference(&self, other: &Self) -> String {
         let mut text = String::new();

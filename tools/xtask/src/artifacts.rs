@@ -32,6 +32,13 @@ const XL: Program =
 const GUESTS: Program =
     Program { package: "guests", profile: "bare", target: "x86_64-unknown-none", what: "building the test guests" };
 
+const HVCOUNT: Program = Program {
+    package: "hvcount",
+    profile: "release",
+    target: "x86_64-unknown-linux-gnu",
+    what: "building the instruction counter",
+};
+
 /// Builds the hypervisor and gives its path in `target/oxen`. One run of this tool builds it once.
 pub(crate) fn hypervisor(paths: &Paths) -> Result<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -66,6 +73,27 @@ fn build_xl(paths: &Paths) -> Result<PathBuf> {
         bail!("the package xl gives no program named xl");
     };
     publish(paths, program, "xl")
+}
+
+/// Builds QEMU's plugin that counts instructions.
+pub(crate) fn hvcount(paths: &Paths) -> Result<PathBuf> {
+    let built = cargo_build(paths, &HVCOUNT)?;
+    let [plugin] = built.as_slice() else {
+        bail!("the package hvcount must give one library, but gave {}", built.len());
+    };
+    publish(paths, plugin, "libhvcount.so")
+}
+
+/// The tiny control domain that makes one guest. One run of this tool builds it once.
+pub(crate) fn launcher(paths: &Paths) -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(launcher) = BUILT.get() {
+        return Ok(launcher.clone());
+    }
+    let guests = test_guests(paths)?;
+    let launcher = guests.into_iter().find(|(name, _)| name == "launcher").map(|(_, path)| path);
+    let launcher = launcher.context("the package guests has no program named launcher")?;
+    Ok(BUILT.get_or_init(|| launcher).clone())
 }
 
 /// Builds all test guests; gives their names and files. One run of this tool builds them once.
@@ -223,12 +251,19 @@ fn rustup_target(paths: &Paths, verb: &str, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// The paths of programs in cargo's JSON messages.
+/// The paths of programs and dynamic libraries in cargo's JSON messages.
 fn executables(messages: &str) -> Vec<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .filter_map(|message| {
+            // Procedural macros are dynamic libraries, too, but no product.
+            let kinds = message.get("target")?.get("crate_types").and_then(Value::as_array);
+            let is_library = kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"));
+            let files = message.get("filenames").and_then(Value::as_array).filter(|_| is_library);
+            let library = || files?.iter().filter_map(Value::as_str).find(|name| name.ends_with(".so"));
+            message.get("executable").and_then(Value::as_str).or_else(library).map(PathBuf::from)
+        })
         .collect()
 }
 
@@ -273,10 +308,14 @@ mod tests {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#,
             "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["proc-macro"]},"filenames":["/t/libmacro.so"]}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/libx.so"]}"#,
+            "\n",
             r#"{"reason":"compiler-artifact","target":{"name":"oxen"},"executable":"/t/x/oxen"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(executables(messages), [PathBuf::from("/t/x/oxen")]);
+        assert_eq!(executables(messages), ["/t/libx.so", "/t/x/oxen"].map(PathBuf::from));
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Run as `cargo xtask COMMAND`. The order of the data: a command (`commands`) makes sure that programs and packages are
 //! there (`provision`), builds our own (`artifacts`), makes an image (`initramfs`), boots it (`qemu`), follows its
-//! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row.
+//! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row,
+//! and `bench` reads numbers from them.
 
 mod artifacts;
+mod bench;
+mod bochs;
 mod changeset;
 mod commands;
 mod console;
@@ -45,6 +48,8 @@ enum Command {
     Iso(Box<commands::iso::IsoArgs>),
     /// Boot everything once: hypervisor, dom0, a guest and its console, power-off
     Demo(commands::demo::DemoArgs),
+    /// Measure Oxen and Debian's Xen side by side, in instructions and in pages
+    Bench(commands::bench::BenchArgs),
     /// Check formatting, clippy for every target, and the house rules
     Lint,
     /// Run the tests
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),
         Command::Demo(args) => commands::demo::run(&paths, args),
+        Command::Bench(args) => commands::bench::run(&paths, args),
         Command::Lint => commands::lint::run(&paths),
         Command::Test(args) => Ok(commands::test::run(&paths, args)),
     });

@@ -49,7 +49,7 @@ pub enum Stop {
     Error(Errno),
     /// It is not finished, but others must run: execute the instruction again, with the cursor's register changed.
     Restart(Option<Cursor>),
-    /// It is finished with this value, and the vCPU waits until an event wakes it.
+    /// It is finished with this value, and the vCPU waits in HLT until there is an interrupt that it takes.
     Block(u64),
     /// It is finished with this value, and another vCPU may run first.
     Yield(u64),

@@ -42,6 +42,14 @@ pub fn has_work() -> bool {
     arch::has_work()
 }
 
+/// Whether something that takes long should stop here and go on later: takes what interrupts are pending, since nothing is
+/// noted while they are off, and says whether there is work. Their handlers take no lock, so any may be held.
+#[inline]
+pub fn must_yield() -> bool {
+    arch::interrupt_window();
+    arch::has_work()
+}
+
 /// Interrupts a CPU so that it leaves a guest or its idle loop and finds [`Work::KICK`].
 pub fn kick(cpu: CpuId) {
     arch::kick(cpu);

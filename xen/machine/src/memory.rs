@@ -22,19 +22,43 @@ pub fn read(pin: &Pin, offset: usize, out: &mut [u8]) -> bool {
     if !fits(offset, out.len()) {
         return false;
     }
-    let base = page(pin.mfn()).wrapping_add(offset);
-    let words = if base.addr().is_multiple_of(8) { out.len() / 8 } else { 0 };
-    for word in 0..words {
-        // SAFETY: inside the page by the check above, aligned by the test above; the page is mapped for the hypervisor's
-        // whole life, and a racing guest write can only make the value one or the other.
-        let value = unsafe { base.cast::<u64>().wrapping_add(word).read_volatile() };
-        out[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
+    let mut from = page(pin.mfn()).wrapping_add(offset);
+    // Words if the place is aligned for them, else halves of words, else bytes; what is left of a word goes byte by byte.
+    let mut rest = out;
+    if from.addr().is_multiple_of(8) {
+        rest = read_units::<8>(&mut from, rest, |place| {
+            // SAFETY: `read_units` stays inside of `rest`, and with it of the page by the check above; aligned by the test
+            // above. The page is mapped for the hypervisor's whole life, and a racing guest write can only make the value
+            // one or the other.
+            unsafe { place.cast::<u64>().read_volatile() }.to_le_bytes()
+        });
     }
-    for (byte, place) in out.iter_mut().enumerate().skip(words * 8) {
-        // SAFETY: inside the page by the check above.
-        *place = unsafe { base.wrapping_add(byte).read_volatile() };
+    if from.addr().is_multiple_of(4) {
+        rest = read_units::<4>(&mut from, rest, |place| {
+            // SAFETY: as above.
+            unsafe { place.cast::<u32>().read_volatile() }.to_le_bytes()
+        });
     }
+    read_units::<1>(&mut from, rest, |place| {
+        // SAFETY: as above; bytes need no alignment.
+        [unsafe { place.read_volatile() }]
+    });
     true
+}
+
+/// Fills as much of `out` as `N` bytes at a time can, from `from` on. Gives what is left.
+#[inline]
+fn read_units<'o, const N: usize>(
+    from: &mut *mut u8,
+    out: &'o mut [u8],
+    read: impl Fn(*mut u8) -> [u8; N],
+) -> &'o mut [u8] {
+    let (units, rest) = out.as_chunks_mut::<N>();
+    for unit in units {
+        *unit = read(*from);
+        *from = from.wrapping_add(N);
+    }
+    rest
 }
 
 /// Copies to a page, starting `offset` bytes into it. False (and nothing copied) if that would cross the page's end.
@@ -70,12 +94,46 @@ pub fn fill(pin: &Pin, offset: usize, length: usize, value: u8) -> bool {
     true
 }
 
+#[inline]
 fn fits(offset: usize, length: usize) -> bool {
     offset.checked_add(length).is_some_and(|end| end <= PAGE_SIZE)
 }
 
+#[inline]
 fn page(mfn: Mfn) -> *mut u8 {
     arch::page_address(mfn)
+}
+
+/// An aligned word of 8 bytes in a page of RAM that stays where it is. Found once and read often: a read is one load.
+/// It holds a [`Pin`] of the page without the room for one.
+#[derive(Debug)]
+pub struct PinnedWord(core::ptr::NonNull<AtomicU64>);
+
+// SAFETY: what it points to is mapped on all processors and is only ever loaded, atomically.
+unsafe impl Send for PinnedWord {}
+// SAFETY: as above.
+unsafe impl Sync for PinnedWord {}
+
+impl PinnedWord {
+    /// The word `offset` bytes into the page; `None` if it is not aligned or crosses the page's end.
+    pub fn new(pin: Pin, offset: usize) -> Option<Self> {
+        let word = core::ptr::NonNull::from_ref(atomic::<u64>(&pin, offset)?);
+        pin.into_entry();
+        Some(Self(word))
+    }
+
+    /// Reads it.
+    #[inline]
+    pub fn load(&self) -> u64 {
+        // SAFETY: `atomic` made the pointer from a valid reference, and the pin's reference has kept the page since.
+        unsafe { self.0.as_ref() }.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Drop for PinnedWord {
+    fn drop(&mut self) {
+        drop(Pin::from_entry(arch::page_of(self.0.as_ptr().cast())));
+    }
 }
 
 /// Integers that have an atomic form of the same size and place.

@@ -2,6 +2,9 @@
 //!
 //! The core composes attribute bits, but never an address: it names a child table or a target that this module has checked
 //! against the frame table. So a wrong decision of the core can harm guests, never the hypervisor.
+//!
+//! Which entries point to tables is this module's own knowledge, too: it marks them with a bit that hardware ignores and that
+//! nobody else can set. So going down a tree needs no look at the frame table.
 
 use crate::arch;
 use crate::frame::{self, Fill, Kind};
@@ -11,13 +14,51 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Entries in a table.
 pub const ENTRIES: usize = 512;
 
-/// What the entries of a format look like, as far as safety depends on it.
+/// What the entries of a format look like, as far as safety depends on it. A tree keeps to one format.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
     /// The bits of which at least one is set in an entry that hardware follows.
-    pub present: u64,
+    present: u64,
     /// The bits that hold an address.
-    pub address: u64,
+    address: u64,
+    /// The mark of an entry that points to a table.
+    table: u64,
+}
+
+impl Format {
+    /// AMD's nested page tables (APM volume 2, 5.3.3): bits 58:52 are software's.
+    pub const NPT: Self = Self { present: 1, address: 0x000f_ffff_ffff_f000, table: 1 << 58 };
+    /// Intel's extended page tables (SDM volume 3C, tables 29-1 to 29-6): bits 63:52 of an entry that points to a table are
+    /// ignored.
+    pub const EPT: Self = Self { present: 0b111, address: 0x000f_ffff_ffff_f000, table: 1 << 58 };
+    /// Arm's stage 2 (Arm ARM DDI 0487, D8.3.1): bits 58:51 of a table descriptor are ignored.
+    pub const STAGE_2: Self = Self { present: 1, address: 0x0000_ffff_ffff_f000, table: 1 << 52 };
+
+    /// Whether hardware follows an entry with these bits.
+    #[inline]
+    pub const fn is_present(&self, bits: u64) -> bool {
+        bits & self.present != 0
+    }
+
+    /// Whether an entry with these bits points to a table.
+    #[inline]
+    pub const fn is_table(&self, bits: u64) -> bool {
+        bits & self.table != 0
+    }
+
+    /// The bits that this module alone decides.
+    const fn own(&self) -> u64 {
+        self.address | self.table
+    }
+}
+
+/// What an entry is on the way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// It points to this table.
+    Table(TableRef<'a>),
+    /// It does not: its bits.
+    Other(u64),
 }
 
 /// A table page. Not `Copy`: whoever holds it owns the page, until it is put into an entry or freed.
@@ -65,6 +106,7 @@ impl Table {
 }
 
 impl<'a> TableRef<'a> {
+    #[inline]
     fn entry(self, index: usize) -> &'a AtomicU64 {
         let place = arch::page_address(self.0).cast::<AtomicU64>().wrapping_add(index % ENTRIES);
         // SAFETY: the page is a table's (`Table::allocate`), alive for 'a, and reached by atomics and the walker only.
@@ -77,20 +119,31 @@ impl<'a> TableRef<'a> {
         self.entry(index).load(Ordering::Relaxed)
     }
 
-    /// The table that an entry points to; the caller knows from the level and the bits that it is one.
+    /// Looks at an entry, once.
     #[inline]
-    pub fn child(self, index: usize, format: &Format) -> Option<Self> {
-        let entry = self.get(index);
-        let mfn = Mfn::new((entry & format.address) >> crate::PAGE_SHIFT);
-        let is_table = entry & format.present != 0 && frame::state(mfn).is_some_and(|state| state.kind == Kind::Table);
-        is_table.then_some(Self(mfn, core::marker::PhantomData))
+    pub fn step(self, index: usize, format: &Format) -> Step<'a> {
+        let bits = self.get(index);
+        if !format.is_table(bits) {
+            return Step::Other(bits);
+        }
+        // Only `set_table` sets the mark, together with the address of a table that the tree owns from then on.
+        Step::Table(Self(Mfn::new((bits & format.address) >> crate::PAGE_SHIFT), core::marker::PhantomData))
     }
 
-    /// Stores an entry that hardware does not follow; `bits` may be anything that leaves the present bits clear, and
-    /// present bits in it are dropped. Gives the old bits.
+    /// The table that an entry points to.
+    #[inline]
+    pub fn child(self, index: usize, format: &Format) -> Option<Self> {
+        match self.step(index, format) {
+            Step::Table(child) => Some(child),
+            Step::Other(_) => None,
+        }
+    }
+
+    /// Stores an entry that hardware does not follow; present bits in `bits`, and the mark of a table, are dropped. Gives the
+    /// old bits.
     #[inline]
     pub fn set_absent(self, index: usize, bits: u64, format: &Format) -> u64 {
-        self.entry(index).swap(bits & !format.present, Ordering::AcqRel)
+        self.entry(index).swap(bits & !(format.present | format.table), Ordering::AcqRel)
     }
 
     /// Stores a leaf of `1 << order` pages. `attributes` are all bits but the address. Gives the old bits.
@@ -107,7 +160,7 @@ impl<'a> TableRef<'a> {
         format: &Format,
     ) -> Result<u64, WrongTarget> {
         let mfn = check_target(target, order)?;
-        let bits = attributes & !format.address | mfn.address().number() & format.address;
+        let bits = attributes & !format.own() | mfn.address().number() & format.address;
         Ok(self.entry(index).swap(bits, Ordering::AcqRel))
     }
 
@@ -116,15 +169,15 @@ impl<'a> TableRef<'a> {
     /// the old bits.
     #[inline]
     pub fn change(self, index: usize, clear: u64, set: u64, format: &Format) -> u64 {
-        let (clear, set) = (clear & !format.address, set & !format.address);
+        let (clear, set) = (clear & !format.own(), set & !format.own());
         self.entry(index).update(Ordering::AcqRel, Ordering::Acquire, |bits| {
-            if bits & format.present == 0 { bits } else { bits & !clear | set }
+            if format.is_present(bits) { bits & !clear | set } else { bits }
         })
     }
 
     /// Stores a pointer to `child`, which the tree owns from now on. Gives the old bits.
     pub fn set_table(self, index: usize, child: Table, attributes: u64, format: &Format) -> u64 {
-        let bits = attributes & !format.address | child.0.address().number() & format.address;
+        let bits = attributes & !format.address | child.0.address().number() & format.address | format.table;
         self.entry(index).swap(bits, Ordering::AcqRel)
     }
 

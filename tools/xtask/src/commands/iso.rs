@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::harness::request::Request;
 use crate::harness::{boot, dom0};
-use crate::iso::{self, Entry};
+use crate::iso::{self, Entry, Protocol};
 use crate::paths::Paths;
 use crate::progress;
 use crate::provision::grub;
@@ -32,6 +32,7 @@ pub(crate) fn run(paths: &Paths, args: &IsoArgs) -> Result<ExitCode> {
         let request = Request { smp: Some(vcpus), ..args.request.clone() };
         Entry {
             title: format!("Oxen, dom0 with {vcpus} vCPU{}", if vcpus == 1 { "" } else { "s" }),
+            protocol: Protocol::Multiboot2,
             hypervisor_args: boot::hypervisor_line(&request),
             dom0_args: boot::dom0_line(&request),
         }

@@ -1,5 +1,6 @@
 //! The commands, one file each. A command reads its arguments, calls the parts, and says how it ended.
 
+pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod demo;
 pub(crate) mod dom0;

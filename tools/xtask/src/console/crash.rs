@@ -21,7 +21,7 @@ pub(crate) enum DomainEnd {
 pub(crate) enum Sign {
     /// The hypervisor stopped.
     HypervisorPanic,
-    /// The hypervisor could not build dom0, or does not run on this machine; with its reason.
+    /// The hypervisor did not come up, for this reason.
     NoBoot(String),
     /// The hypervisor says how dom0 ended.
     Dom0(DomainEnd),
@@ -61,8 +61,8 @@ fn classify(line: &str) -> Option<Sign> {
         if words.starts_with("Panic on CPU") {
             return Some(Sign::HypervisorPanic);
         }
-        if let Some(reason) = words.strip_prefix("Oxen cannot go on: ") {
-            return Some(Sign::NoBoot(reason.to_owned()));
+        if let Some(reason) = words.strip_prefix("Oxen cannot ") {
+            return Some(Sign::NoBoot(format!("Oxen cannot {reason}")));
         }
         let end = words.strip_prefix("Hardware Dom0 ")?;
         return if end.starts_with("crashed") || end.starts_with("shutdown: watchdog") {
@@ -100,7 +100,10 @@ mod tests {
             detector.feed(b"(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\r\n"),
             [Sign::Dom0(DomainEnd::Crash)]
         );
-        assert_eq!(detector.feed(b"(XEN) Oxen cannot go on: no SVM\r\n"), [Sign::NoBoot("no SVM".into())]);
+        assert_eq!(
+            detector.feed(b"(XEN) Oxen cannot go on: no module was loaded\n"),
+            [Sign::NoBoot("Oxen cannot go on: no module was loaded".into())]
+        );
         assert_eq!(detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"), [Sign::KernelPanic]);
     }
 

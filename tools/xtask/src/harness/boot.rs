@@ -2,14 +2,19 @@
 //!
 //! Between [`super::dom0`], which has gathered the files, and `crate::qemu`, which runs the machine.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
 
 use super::dom0::Prepared;
-use super::request::{Hypervisor, Request};
-use crate::iso::{self, Entry};
+use super::request::{Emulator, Hypervisor, Request};
+use crate::bochs::{self, Bochs};
+use crate::iso::{self, Entry, Protocol};
 use crate::paths::Paths;
-use crate::provision::grub;
+use crate::provision::qemu::{self, Qemu};
+use crate::provision::{grub, qemu_patch};
 use crate::qemu::command::{Boot, BootModule, Machine, split_words};
+use crate::qemu::machine::Launch;
 
 /// The hypervisor's command line.
 pub(crate) fn hypervisor_line(request: &Request) -> String {
@@ -34,15 +39,39 @@ pub(crate) fn dom0_line(request: &Request) -> String {
     line.trim_end().to_owned()
 }
 
-/// The machine with all command lines.
-pub(super) fn machine_of(paths: &Paths, request: &Request, prepared: &Prepared) -> Result<Machine> {
-    let host = &prepared.host;
+/// An emulator that is there to be run.
+pub(super) enum Program {
+    /// QEMU.
+    Qemu(Qemu),
+    /// Bochs.
+    Bochs(Bochs),
+}
+
+/// Provides the emulator under which a hypervisor runs.
+pub(super) fn program(paths: &Paths, emulator: Emulator, hypervisor: Hypervisor) -> Result<Program> {
+    Ok(match (emulator, hypervisor) {
+        (Emulator::Qemu, Hypervisor::Oxen) => Program::Qemu(qemu::stock(paths)?),
+        (Emulator::Qemu, Hypervisor::Xen) => Program::Qemu(qemu_patch::for_real_xen(paths)?),
+        (Emulator::Bochs, _) => Program::Bochs(bochs::provide(paths)?),
+    })
+}
+
+/// The process to start, with all command lines.
+pub(super) fn launch_of(paths: &Paths, request: &Request, prepared: &Prepared) -> Result<Launch> {
+    let qemu = match &prepared.host.emulator {
+        Program::Bochs(bochs) => {
+            ensure!(request.script.is_some(), "Bochs has no input: give it a --script");
+            let image = image(paths, request, prepared)?;
+            return bochs.launch(&prepared.run_dir, &image, request.cpus(), request.mem);
+        }
+        Program::Qemu(qemu) => qemu,
+    };
     let (board, cpu) = match request.hypervisor {
         Hypervisor::Oxen => ("q35", "EPYC-v4"),
-        Hypervisor::Xen => ("pc", host.qemu.xen_cpu),
+        Hypervisor::Xen => ("pc", qemu.xen_cpu),
     };
-    Ok(Machine {
-        qemu: host.qemu.clone(),
+    Machine {
+        qemu: qemu.clone(),
         board,
         cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
         cpus: request.cpus(),
@@ -50,21 +79,14 @@ pub(super) fn machine_of(paths: &Paths, request: &Request, prepared: &Prepared) 
         icount: request.icount,
         boot: boot_of(paths, request, prepared)?,
         extra: split_words(&request.qemu_args).context("--qemu-args")?,
-    })
+    }
+    .launch()
 }
 
-/// How the machine starts: by QEMU's own loader, or by GRUB from an image made for this run.
+/// How QEMU starts: by its own loader, or by GRUB from an image made for this run.
 fn boot_of(paths: &Paths, request: &Request, prepared: &Prepared) -> Result<Boot> {
     if request.grub {
-        grub::ensure(paths)?;
-        let entry = Entry {
-            title: "dom0".to_owned(),
-            hypervisor_args: hypervisor_line(request),
-            dom0_args: dom0_line(request),
-        };
-        let image = prepared.run_dir.path("boot.iso");
-        iso::make(&image, &prepared.files(), &[entry], 0)?;
-        return Ok(Boot::Iso(image));
+        return Ok(Boot::Iso(image(paths, request, prepared)?));
     }
     Ok(Boot::Kernel {
         image: prepared.host.hypervisor.clone(),
@@ -74,4 +96,26 @@ fn boot_of(paths: &Paths, request: &Request, prepared: &Prepared) -> Result<Boot
             BootModule { path: prepared.initramfs.clone(), args: String::new() },
         ],
     })
+}
+
+/// An image for this run alone.
+fn image(paths: &Paths, request: &Request, prepared: &Prepared) -> Result<PathBuf> {
+    grub::ensure(paths)?;
+    let entry = Entry {
+        title: "dom0".to_owned(),
+        protocol: protocol(request.hypervisor),
+        hypervisor_args: hypervisor_line(request),
+        dom0_args: dom0_line(request),
+    };
+    let image = prepared.run_dir.path("boot.iso");
+    iso::make(&image, &prepared.files(), &[entry], 0)?;
+    Ok(image)
+}
+
+/// How GRUB starts a hypervisor.
+pub(super) fn protocol(hypervisor: Hypervisor) -> Protocol {
+    match hypervisor {
+        Hypervisor::Oxen => Protocol::Multiboot2,
+        Hypervisor::Xen => Protocol::Multiboot1,
+    }
 }

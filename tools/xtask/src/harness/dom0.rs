@@ -23,7 +23,6 @@ use crate::paths::Paths;
 use crate::progress;
 use crate::provision::kernel_elf;
 use crate::provision::packages::{self, KernelFiles};
-use crate::provision::{qemu, qemu_patch};
 use crate::qemu::machine;
 use crate::qemu::terminal::{self, RawMode};
 
@@ -61,7 +60,11 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// The files as an ISO image wants them.
     pub(crate) fn files(&self) -> iso::Files<'_> {
-        iso::Files { hypervisor: &self.host.hypervisor, kernel: &self.host.kernel.image, initramfs: &self.initramfs }
+        iso::Files {
+            hypervisor: &self.host.hypervisor,
+            kernel: &self.host.kernel.image,
+            initramfs: Some(&self.initramfs),
+        }
     }
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn run(paths: &Paths, request: &Request, mut view: View<'_>) -> Resul
     check_targets(request)?;
     let marker = format!("@oxen:{:016x}", RandomState::new().hash_one(0));
     let prepared = prepare(paths, request, &marker, &view.name)?;
-    let machine = boot::machine_of(paths, request, &prepared)?;
+    let launch = boot::launch_of(paths, request, &prepared)?;
     let interactive = request.script.is_none();
     (view.news)(News::Booting { log: prepared.run_dir.log_path() });
     let raw = if interactive { RawMode::enter()? } else { None };
@@ -94,7 +97,7 @@ pub(crate) fn run(paths: &Paths, request: &Request, mut view: View<'_>) -> Resul
         raw.is_some(),
         Sinks { log: prepared.run_dir.create_log()?, screen: view.screen, news: view.news },
     );
-    let end = machine::run(&machine, request.limit(), interactive, &mut watch)?;
+    let end = machine::run(&launch, request.limit(), interactive, &mut watch)?;
     drop(raw);
     let power_off_failed = watch.power_off_failed();
     let verdict = watch.verdict(&end);
@@ -104,7 +107,7 @@ pub(crate) fn run(paths: &Paths, request: &Request, mut view: View<'_>) -> Resul
 
 /// The host files of one run.
 pub(super) struct HostFiles {
-    pub(super) qemu: qemu::Qemu,
+    pub(super) emulator: boot::Program,
     pub(super) hypervisor: PathBuf,
     pub(super) kernel: KernelFiles,
     guest_kernel: PathBuf,
@@ -115,15 +118,16 @@ pub(super) struct HostFiles {
 
 /// Builds or fetches everything the run needs.
 fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
-    let (hypervisor, qemu) = match request.hypervisor {
-        Hypervisor::Oxen => (artifacts::hypervisor(paths)?, qemu::stock(paths)?),
-        Hypervisor::Xen => (packages::xen_hypervisor(paths)?, qemu_patch::for_real_xen(paths)?),
+    let hypervisor = match request.hypervisor {
+        Hypervisor::Oxen => artifacts::hypervisor(paths)?,
+        Hypervisor::Xen => packages::xen_hypervisor(paths)?,
     };
+    let emulator = boot::program(paths, request.emulator, request.hypervisor)?;
     let oxen_xl = match request.tools {
         Tools::Oxen => Some(artifacts::xl(paths)?),
         Tools::Debian => artifacts::existing_xl(paths),
     };
-    let kernel = match &request.kernel {
+    let mut kernel = match &request.kernel {
         Some(image) => packages::kernel_files(&existing(image)?),
         None => packages::kernel(paths)?,
     };
@@ -133,17 +137,16 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
             kernel.image.display()
         ));
     }
-    let kernel = match request.kernel_elf {
-        true => KernelFiles { image: kernel_elf::unpacked(paths, &kernel.image)?, ..kernel },
-        false => kernel,
-    };
+    if request.dom0_elf {
+        kernel.image = kernel_elf::unpacked(paths, &kernel.image)?;
+    }
     let guest_kernel = match &request.domu_kernel {
         Some(image) => existing(image)?,
         None => packages::kernel(paths)?.image,
     };
     let guest_elf = request.domu_elf.then(|| kernel_elf::unpacked(paths, &guest_kernel)).transpose()?;
     Ok(HostFiles {
-        qemu,
+        emulator,
         hypervisor,
         kernel,
         guest_kernel,

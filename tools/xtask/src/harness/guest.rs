@@ -1,27 +1,31 @@
-//! One run of a bare-metal PVH guest as the control domain, directly on the hypervisor.
+//! One run of a bare-metal PVH guest, directly on the hypervisor: as the control domain, or as a guest that another tiny
+//! control domain makes (`launcher` of `tests/guests`).
 //!
-//! The guest's ELF file is the only boot module. Its verdict is read from its console (`console::cases`), the end of its
-//! domain from the hypervisor's. Called by `cargo xtask guest` and by layer 2 of the tests.
+//! The guest's ELF file is the only boot module, or the launcher's one module; under Bochs, GRUB brings them from an image made
+//! for the run. Its verdict is read from its console (`console::cases`), the end of its domain from the hypervisor's: the
+//! launcher ends as its guest did. Called by `cargo xtask guest` and by layer 2 of the tests.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use super::boot::{self, Program};
 use super::dom0::View;
-use super::request::Hypervisor;
+use super::request::{Emulator, Hypervisor};
 use super::run_dir::RunDir;
 use crate::artifacts;
 use crate::console::cases::Cases;
 use crate::console::crash::{Detector, DomainEnd, Sign};
 use crate::exit::Verdict;
+use crate::iso::{self, Entry};
 use crate::paths::Paths;
-use crate::provision::{packages, qemu, qemu_patch};
+use crate::provision::{grub, packages};
 use crate::qemu::command::{Boot, BootModule, Machine};
-use crate::qemu::machine::{self, End, Flow, Link, Observer};
+use crate::qemu::machine::{self, End, Flow, Launch, Link, Observer};
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
@@ -29,7 +33,10 @@ pub(crate) struct GuestRequest {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
-    /// The guest's command line
+    /// Which emulator runs
+    #[arg(long, value_enum, default_value = "qemu")]
+    pub(crate) emulator: Emulator,
+    /// The control domain's command line
     #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
     pub(crate) args: String,
     /// Words added to the hypervisor's command line
@@ -41,13 +48,16 @@ pub(crate) struct GuestRequest {
     /// Number of physical CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) smp: u32,
+    /// Run it as a guest with this many MiB, made by a tiny control domain, instead of as the control domain
+    #[arg(long, value_name = "MIB", num_args = 0..=1, default_missing_value = "64")]
+    pub(crate) as_guest: Option<u32>,
     /// Number of the guest's CPUs [default: that of the physical ones]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) vcpus: Option<u32>,
     /// RAM of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) mem: u32,
-    /// RAM of the guest in MiB
+    /// RAM of the control domain in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub(crate) dom0_mem: u32,
     /// Count time in instructions
@@ -96,10 +106,10 @@ pub(crate) fn run(
 ) -> Result<GuestOutcome> {
     let elf = elf.canonicalize().with_context(|| format!("cannot find {}", elf.display()))?;
     let run_dir = RunDir::new(paths, &view.name)?;
-    let machine = machine_of(paths, elf, request, qemu_args)?;
+    let launch = launch_of(paths, elf, request, qemu_args, &run_dir)?;
     let mut watch = GuestWatch::new(view, run_dir.create_log()?, request.hypervisor);
     let limit = Duration::from_secs(request.timeout);
-    let end = machine::run(&machine, Some(limit), false, &mut watch)?;
+    let end = machine::run(&launch, Some(limit), false, &mut watch)?;
     Ok(GuestOutcome {
         verdict: watch.verdict(&end),
         said: watch.cases.any(),
@@ -108,47 +118,83 @@ pub(crate) fn run(
     })
 }
 
-/// The machine. Debian's Xen takes a PVH control domain only where there is an IOMMU.
-fn machine_of(paths: &Paths, elf: PathBuf, request: &GuestRequest, qemu_args: &[String]) -> Result<Machine> {
-    let (image, qemu, cpu, words, device) = match request.hypervisor {
+/// The process to start. Debian's Xen takes a PVH control domain only where there is an IOMMU, which Bochs has not.
+fn launch_of(
+    paths: &Paths,
+    elf: PathBuf,
+    request: &GuestRequest,
+    qemu_args: &[String],
+    run_dir: &RunDir,
+) -> Result<Launch> {
+    let (image, cpu, words, device) = match request.hypervisor {
         Hypervisor::Oxen => {
             let mut image = artifacts::hypervisor(paths)?;
             if request.pvh {
                 image = artifacts::pvh_variant(paths, &image)?;
             }
             // The model is of processors without protection keys; later ones have them.
-            (image, qemu::stock(paths)?, "EPYC-v4,+pku", "", None)
+            (image, "EPYC-v4,+pku", "", None)
         }
         Hypervisor::Xen => (
             packages::xen_hypervisor(paths)?,
-            qemu_patch::for_real_xen(paths)?,
             "EPYC,-rdtscp,-monitor",
             // Loading vector registers at their first use goes wrong here: QEMU's XSAVE raises no #NM.
             " dom0=pvh iommu=no-sharept bootscrub=0 spec-ctrl=eager-fpu",
             Some(["-device", "amd-iommu"]),
         ),
     };
+    let vcpus = request.vcpus.unwrap_or(request.smp);
     let line = format!(
         "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot{words} dom0_mem={0}M,max:{0}M \
          dom0_max_vcpus={1}-{1} {2}",
         request.dom0_mem,
-        request.vcpus.unwrap_or(request.smp),
+        if request.as_guest.is_some() { 1 } else { vcpus },
         request.xen_args
     );
-    Ok(Machine {
+    let line = line.trim_end();
+    let modules = match request.as_guest {
+        None => vec![BootModule { path: elf, args: request.args.clone() }],
+        Some(mebibytes) => vec![
+            BootModule {
+                path: artifacts::launcher(paths)?,
+                args: format!("vcpus={vcpus} memory={mebibytes} {}", request.args).trim_end().to_owned(),
+            },
+            BootModule { path: elf, args: String::new() },
+        ],
+    };
+    let qemu = match boot::program(paths, request.emulator, request.hypervisor)? {
+        Program::Bochs(bochs) => {
+            ensure!(
+                request.hypervisor == Hypervisor::Oxen,
+                "Xen wants an IOMMU for a PVH control domain, and Bochs has none"
+            );
+            grub::ensure(paths)?;
+            let [first, rest @ ..] = modules.as_slice() else { bail!("there is nothing to boot") };
+            let entry = Entry {
+                title: "guest".to_owned(),
+                protocol: boot::protocol(request.hypervisor),
+                hypervisor_args: line.to_owned(),
+                dom0_args: first.args.clone(),
+            };
+            let iso = run_dir.path("boot.iso");
+            let second = rest.first().map(|module| module.path.as_path());
+            let files = iso::Files { hypervisor: &image, kernel: &first.path, initramfs: second };
+            iso::make(&iso, &files, &[entry], 0)?;
+            return bochs.launch(run_dir, &iso, request.smp, request.mem);
+        }
+        Program::Qemu(qemu) => qemu,
+    };
+    Machine {
         qemu,
         board: "q35",
         cpu: request.cpu.clone().unwrap_or_else(|| cpu.to_owned()),
         cpus: request.smp,
         memory_mib: request.mem,
         icount: request.icount,
-        boot: Boot::Kernel {
-            image,
-            args: line.trim_end().to_owned(),
-            modules: vec![BootModule { path: elf, args: request.args.clone() }],
-        },
+        boot: Boot::Kernel { image, args: line.to_owned(), modules },
         extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
-    })
+    }
+    .launch()
 }
 
 /// Follows the console.
@@ -189,7 +235,7 @@ impl<'a> GuestWatch<'a> {
             return Verdict::HypervisorPanic;
         }
         if let Some(reason) = &self.no_boot {
-            return Verdict::Broken(format!("the hypervisor did not boot: {reason}"));
+            return Verdict::Broken(reason.clone());
         }
         // A guest may be made to end by crashing, once it has said its verdict.
         if self.domain_end == Some(DomainEnd::Crash) && !self.cases.any() {
@@ -201,7 +247,7 @@ impl<'a> GuestWatch<'a> {
         match end {
             End::Interrupted => return Verdict::Interrupted("before the end".to_owned()),
             End::Exited { status, messages } if !status.success() => {
-                return Verdict::Broken(format!("QEMU ended ({status}): {messages}"));
+                return Verdict::Broken(format!("the emulator ended ({status}): {messages}"));
             }
             End::Stopped if self.machine_ends => {
                 return Verdict::Broken("the domain has ended, but the machine has not".to_owned());
@@ -230,14 +276,14 @@ impl Observer for GuestWatch<'_> {
                     self.panic = true;
                     link.set_deadline(EPITAPH);
                 }
+                Sign::NoBoot(reason) => {
+                    self.no_boot.get_or_insert(reason);
+                    link.set_deadline(LAST_WORDS);
+                }
                 Sign::Dom0(end) => {
                     self.domain_end = Some(end);
                     self.machine_ends = ends_machine(self.hypervisor, end);
                     link.set_deadline(if self.machine_ends { MACHINE_END } else { LAST_WORDS });
-                }
-                Sign::NoBoot(reason) => {
-                    self.no_boot = Some(reason);
-                    link.set_deadline(EPITAPH);
                 }
                 Sign::KernelPanic => continue,
             }
@@ -302,6 +348,7 @@ mod tests {
         assert_eq!(verdict(crashed), Verdict::Dom0Crash);
         assert_eq!(verdict(&format!("GUEST-TEST a PASS\n{crashed}")), Verdict::Status(0));
         assert_eq!(verdict("(XEN) Panic on CPU 0:\n"), Verdict::HypervisorPanic);
+        assert_eq!(verdict("(XEN) Oxen cannot start: no\n"), Verdict::Broken("Oxen cannot start: no".into()));
         assert_eq!(
             verdict("hello\n(XEN) Hardware Dom0 halted: halting machine\n"),
             Verdict::Status(0),

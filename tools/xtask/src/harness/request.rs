@@ -19,6 +19,15 @@ pub(crate) enum Hypervisor {
     Xen,
 }
 
+/// Which emulator the machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Emulator {
+    /// QEMU, with its code generator.
+    Qemu,
+    /// Bochs: slow, without input, always exact, and with what QEMU's AMD model lacks (NRIPS).
+    Bochs,
+}
+
 /// `HOST=DOM0` or `DOM0=HOST`: two paths around the first equals sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathPair {
@@ -56,12 +65,12 @@ pub(crate) struct Request {
     /// dom0's kernel instead of Debian's
     #[arg(long, value_name = "VMLINUZ")]
     pub(crate) kernel: Option<PathBuf>,
-    /// Unpack dom0's kernel beforehand: the hypervisor boots it seconds sooner
-    #[arg(long)]
-    pub(crate) kernel_elf: bool,
     /// The guest kernel at /guest/vmlinuz instead of Debian's
     #[arg(long, value_name = "VMLINUZ")]
     pub(crate) domu_kernel: Option<PathBuf>,
+    /// Unpack dom0's kernel beforehand, so that it boots faster
+    #[arg(long)]
+    pub(crate) dom0_elf: bool,
     /// Unpack the guest kernel beforehand: it is at /guest/vmlinux, too, and /guest/pvh.cfg is created seconds faster
     #[arg(long)]
     pub(crate) domu_elf: bool,
@@ -71,6 +80,9 @@ pub(crate) struct Request {
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,
+    /// Which emulator runs
+    #[arg(long, value_enum, default_value = "qemu")]
+    pub(crate) emulator: Emulator,
     /// CPU model of QEMU [default: EPYC-v4 for oxen, EPYC,-rdtscp,-xsave for xen]
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,

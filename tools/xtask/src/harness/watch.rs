@@ -153,10 +153,10 @@ impl<'a> Watch<'a> {
             End::Stopped if self.quit => format!("ended by Ctrl-A X; {reached}"),
             End::Stopped => format!("the machine was stopped; {reached}"),
             End::Exited { status, messages } if messages.is_empty() => {
-                format!("QEMU ended ({status}) before dom0 reported a status; {reached}")
+                format!("the emulator ended ({status}) before dom0 reported a status; {reached}")
             }
             End::Exited { status, messages } => {
-                format!("QEMU ended ({status}): {messages}; {reached}")
+                format!("the emulator ended ({status}): {messages}; {reached}")
             }
         })
     }
@@ -191,7 +191,9 @@ impl<'a> Watch<'a> {
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
-                Sign::NoBoot(reason) => self.failure = Some(format!("the hypervisor did not boot: {reason}")),
+                Sign::NoBoot(reason) => {
+                    self.failure.get_or_insert(reason);
+                }
                 Sign::Dom0(DomainEnd::Crash) => self.crash = true,
                 Sign::Dom0(DomainEnd::PowerOff | DomainEnd::Reboot) => continue,
                 Sign::KernelPanic => {

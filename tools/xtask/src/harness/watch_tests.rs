@@ -32,7 +32,7 @@ fn a_status_is_the_verdict() {
 fn a_panic_outweighs_a_status() {
     assert_eq!(verdict("@m status 0 ;\n(XEN) Panic on CPU 1:\n"), Verdict::HypervisorPanic);
     let no_boot = verdict("(XEN) Oxen cannot go on: no nested paging\n");
-    assert_eq!(no_boot, Verdict::Broken("the hypervisor did not boot: no nested paging".into()));
+    assert_eq!(no_boot, Verdict::Broken("Oxen cannot go on: no nested paging".into()));
     assert_eq!(no_boot.code(), 122);
     assert_eq!(verdict("(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\n"), Verdict::Dom0Crash);
 }

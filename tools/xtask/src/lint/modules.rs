@@ -12,7 +12,11 @@ fn is_root(file: &str) -> bool {
     let parts: Vec<&str> = file.split('/').collect();
     matches!(
         parts.as_slice(),
-        [.., "src", "main.rs" | "lib.rs"] | [.., "build.rs"] | [.., "src", "bin", _] | [.., "tests" | "examples", _]
+        [.., "src", "main.rs" | "lib.rs"]
+            | [.., "build.rs"]
+            | [.., "src", "bin", _]
+            | [.., "src", "bin", _, "main.rs"]
+            | [.., "tests" | "examples", _]
     )
 }
 
@@ -68,6 +72,8 @@ mod tests {
             ("a/src/two/mod.rs", ""),
             ("a/src/three_tests.rs", ""),
             ("a/src/bin/tool.rs", ""),
+            ("a/src/bin/large/main.rs", "mod part;\n"),
+            ("a/src/bin/large/part.rs", ""),
             ("a/tests/all.rs", "mod common;\n"),
             ("a/tests/common/mod.rs", ""),
             ("a/build.rs", ""),

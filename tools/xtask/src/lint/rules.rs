@@ -11,7 +11,8 @@ const REASON: &str = "//! Longer than 500 lines because";
 const LONGEST_FUNCTION: usize = 100;
 
 /// Where unsafe code may be.
-const UNSAFE_HOMES: [&str; 4] = ["xen/machine/", "rt/", "tools/libxc/src/linux/raw.rs", "xen/src/main.rs"];
+const UNSAFE_HOMES: [&str; 5] =
+    ["xen/machine/", "rt/", "tools/libxc/src/linux/raw.rs", "tools/hvcount/src/qemu.rs", "xen/src/main.rs"];
 
 /// All rules.
 pub(super) fn all(file: &str, text: &str) -> Vec<Found> {

@@ -31,6 +31,11 @@ pub(crate) fn xen_userland(paths: &Paths) -> Result<PathBuf> {
     })
 }
 
+/// Bochs with its BIOS and all its libraries.
+pub(crate) fn bochs(paths: &Paths) -> Result<PathBuf> {
+    ensure(paths, "bochs-1", "the emulator Bochs", || library_closure(&["bochs", "bochsbios", "vgabios"]))
+}
+
 /// Debian's Xen 4.17, uncompressed, ready for QEMU's `-kernel`.
 pub(crate) fn xen_hypervisor(paths: &Paths) -> Result<PathBuf> {
     let root = ensure(paths, "xen-hypervisor-1", "Debian's Xen 4.17", || {

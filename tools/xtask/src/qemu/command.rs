@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use super::machine::Launch;
 use crate::provision::qemu::Qemu;
 
 /// A boot module: a file, and the words that follow its name in the module's command line.
@@ -57,6 +58,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// The process to start.
+    ///
+    /// # Errors
+    /// As [`Machine::arguments`].
+    pub(crate) fn launch(&self) -> Result<Launch> {
+        let Qemu { program, env, .. } = self.qemu.clone();
+        Ok(Launch { program, arguments: self.arguments()?, env, folder: None })
+    }
+
     /// All arguments after the program's name. The serial port is on standard input and output.
     ///
     /// # Errors

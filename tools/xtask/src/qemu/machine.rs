@@ -1,11 +1,14 @@
-//! Runs one QEMU process and feeds an observer with what happens.
+//! Runs one emulator process and feeds an observer with what happens.
 //!
-//! One loop waits for console bytes, keys, signals and a deadline, all of which arrive in one channel. However the loop
-//! ends, the process is killed by its id and waited for; should xtask itself be killed, the kernel kills QEMU (parent
-//! death signal, set by util-linux's setpriv). The observers are in `crate::harness`.
+//! The process is QEMU ([`super::command`]) or Bochs (`crate::bochs`), with the machine's serial port on its standard input
+//! and output. One loop waits for console bytes, keys, signals and a deadline, all of which arrive in one channel. However
+//! the loop ends, the process is killed by its id and waited for; should xtask itself be killed, the kernel kills the
+//! emulator (parent death signal, set by util-linux's setpriv). The observers are in `crate::harness`.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,8 +20,20 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::command::Machine;
 use crate::paths::find_program;
+
+/// An emulator's command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments.
+    pub(crate) arguments: Vec<OsString>,
+    /// Variables added to its environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// Where it runs, if not where xtask does.
+    pub(crate) folder: Option<PathBuf>,
+}
 
 /// What an observer wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +99,7 @@ impl Link {
 /// Why the loop ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// QEMU ended by itself.
+    /// The emulator ended by itself.
     Exited {
         /// Its exit status.
         status: ExitStatus,
@@ -151,15 +166,15 @@ impl Drop for SignalsWatched {
 /// Runs the machine to its end. `keys`: whether standard input is passed to the observer.
 ///
 /// # Errors
-/// QEMU cannot be started.
-pub(crate) fn run(machine: &Machine, limit: Option<Duration>, keys: bool, observer: &mut dyn Observer) -> Result<End> {
-    let mut child = Guard(spawn(machine)?);
+/// The emulator cannot be started.
+pub(crate) fn run(launch: &Launch, limit: Option<Duration>, keys: bool, observer: &mut dyn Observer) -> Result<End> {
+    let mut child = Guard(spawn(launch)?);
     let (events, inbox) = channel();
     let (input, to_machine) = channel();
     let mut link = Link { input, deadline: limit.map(|limit| Instant::now() + limit) };
-    let stdout = child.0.stdout.take().context("QEMU has no output")?;
-    let stdin = child.0.stdin.take().context("QEMU has no input")?;
-    let mut stderr = child.0.stderr.take().context("QEMU has no error output")?;
+    let stdout = child.0.stdout.take().context("the emulator has no output")?;
+    let stdin = child.0.stdin.take().context("the emulator has no input")?;
+    let mut stderr = child.0.stderr.take().context("the emulator has no error output")?;
     pump(stdout, events.clone(), Event::Console, Event::ConsoleClosed);
     thread::spawn(move || feed(stdin, &to_machine));
     let messages = thread::spawn(move || {
@@ -188,13 +203,13 @@ pub(crate) fn run(machine: &Machine, limit: Option<Duration>, keys: bool, observ
     match end {
         Some(end) => Ok(end),
         None => Ok(End::Exited {
-            status: child.0.wait().context("cannot wait for QEMU")?,
+            status: child.0.wait().context("cannot wait for the emulator")?,
             messages: messages.join().unwrap_or_default(),
         }),
     }
 }
 
-/// The end of QEMU's messages without those that every AMD model causes under TCG.
+/// The end of the emulator's messages without those that every AMD model causes under QEMU's TCG.
 fn messages_that_matter(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text
@@ -227,9 +242,9 @@ fn watch(inbox: &Receiver<Event>, link: &mut Link, observer: &mut dyn Observer) 
     }
 }
 
-/// Starts QEMU in a process group of its own, so that Ctrl-C reaches only us.
-fn spawn(machine: &Machine) -> Result<Child> {
-    let program = &machine.qemu.program;
+/// Starts the emulator in a process group of its own, so that Ctrl-C reaches only us.
+fn spawn(launch: &Launch) -> Result<Child> {
+    let program = &launch.program;
     let mut command = match find_program("setpriv") {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
@@ -238,9 +253,12 @@ fn spawn(machine: &Machine) -> Result<Child> {
         }
         None => Command::new(program),
     };
+    if let Some(folder) = &launch.folder {
+        command.current_dir(folder);
+    }
     command
-        .args(machine.arguments()?)
-        .envs(machine.qemu.env.iter().map(|(key, value)| (key, value)))
+        .args(&launch.arguments)
+        .envs(launch.env.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

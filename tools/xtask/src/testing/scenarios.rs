@@ -43,7 +43,7 @@ impl Overrides {
 const SCENARIOS: &str = "tests/scenarios";
 const INTEROP: &str = "tests/interop";
 /// What machines that are shared have beside their scripts' options: kernels that need no unpacking.
-const SHARED_OPTIONS: &str = "--kernel-elf --domu-elf";
+const SHARED_OPTIONS: &str = "--dom0-elf --domu-elf";
 
 /// One script with one set of options.
 #[derive(Clone, Debug)]

@@ -30,6 +30,8 @@ pub struct Lifecycle {
     /// Pauses by the toolstack.
     toolstack_pauses: AtomicU32,
     shutdown: AtomicU32,
+    /// Nothing of it runs any more since it was shut down, and those who want to know have been told.
+    is_at_rest: AtomicBool,
     /// The reason that the guest announced for its next shutdown (SCHEDOP_shutdown_code).
     announced: AtomicU32,
     /// The guest's watchdog timers.
@@ -57,6 +59,7 @@ impl Lifecycle {
             system_pauses: AtomicU32::new(0),
             toolstack_pauses: AtomicU32::new(1),
             shutdown: AtomicU32::new(RUNNING),
+            is_at_rest: AtomicBool::new(false),
             announced: AtomicU32::new(RUNNING),
             watchdogs: Watchdogs::new(),
             stage: AtomicU8::new(Stage::Alive as u8),
@@ -107,9 +110,20 @@ impl Lifecycle {
         self.shutdown.compare_exchange(RUNNING, u32::from(reason), Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// The reason of the shutdown, if it is shut down.
+    /// The reason of the shutdown, if it is shut down and nothing of it runs any more: its memory stays as it is.
     pub fn shutdown_reason(&self) -> Option<ShutdownReason> {
+        self.is_at_rest.load(Ordering::SeqCst).then(|| self.wanted_shutdown()).flatten()
+    }
+
+    /// The reason of the shutdown, if it is shut down, even if a CPU is still in the guest.
+    pub fn wanted_shutdown(&self) -> Option<ShutdownReason> {
         u8::try_from(self.shutdown.load(Ordering::SeqCst)).ok()
+    }
+
+    /// Notes that a domain that is shut down has come to rest; true for the first who does.
+    #[must_use]
+    pub fn come_to_rest(&self) -> bool {
+        !self.is_at_rest.swap(true, Ordering::SeqCst)
     }
 
     /// Announces the reason of the next shutdown; the first announcement stays, and is what any later shutdown reports.
@@ -122,6 +136,7 @@ impl Lifecycle {
     /// Undoes a shutdown (resume after suspend).
     pub fn clear_shutdown(&self) {
         self.announced.store(RUNNING, Ordering::Release);
+        self.is_at_rest.store(false, Ordering::SeqCst);
         self.shutdown.store(RUNNING, Ordering::SeqCst);
     }
 
@@ -184,6 +199,12 @@ mod tests {
         let life = Lifecycle::new();
         assert!(life.shut_down(3));
         assert!(!life.shut_down(0));
+        assert_eq!(life.wanted_shutdown(), Some(3));
+        assert_eq!(life.shutdown_reason(), None, "something of it may still run");
+        assert!(life.come_to_rest());
+        assert!(!life.come_to_rest(), "once");
         assert_eq!(life.shutdown_reason(), Some(3));
+        life.clear_shutdown();
+        assert_eq!((life.shutdown_reason(), life.wanted_shutdown()), (None, None));
     }
 }

@@ -57,6 +57,16 @@ pub fn shutdown(host: &Host, domain: &Domain, reason: u8) {
     if domain.is_control() {
         end_machine(host, reason);
     }
+    tell_when_at_rest(host, domain);
+}
+
+/// Tells those who want to know that a domain that was shut down has come to rest, once none of its vCPUs is on a CPU: from
+/// then on its memory stays as it is. Whoever shuts a domain down asks, and each vCPU that leaves its CPU.
+pub fn tell_when_at_rest(host: &Host, domain: &Domain) {
+    let Some(reason) = domain.lifecycle.wanted_shutdown() else { return };
+    if domain.vcpus().iter().any(|vcpu| vcpu.sched.is_running()) || !domain.lifecycle.come_to_rest() {
+        return;
+    }
     let is_suspension = reason == number(ShutdownReason::Suspend);
     match domain.events.suspend_port().filter(|_| is_suspension) {
         // The guest may have closed the port since; then nobody waits for it either.

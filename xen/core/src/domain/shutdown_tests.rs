@@ -18,7 +18,7 @@ fn end(reason: ShutdownReason, after_crash: AfterCrash) -> (String, String) {
         end = (stopped.downcast_ref::<&str>().unwrap().to_string(), machine.console());
         // Another vCPU of it that comes here meanwhile stops like any other domain's: the first reason counts.
         shutdown(&host, domain, number(ShutdownReason::Reboot));
-        assert_eq!(domain.lifecycle.shutdown_reason(), Some(number(reason)));
+        assert_eq!(domain.lifecycle.wanted_shutdown(), Some(number(reason)));
     });
     end
 }

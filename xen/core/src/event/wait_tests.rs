@@ -111,6 +111,22 @@ fn with_interrupts_off_what_is_pending_ends_no_waiting() {
 }
 
 #[test]
+fn a_guest_that_chose_no_callback_is_not_woken() {
+    with_callers(1, 1, |_, host| {
+        let control = domain(host, 0);
+        let vcpu = control.vcpu(0).unwrap();
+        vcpu.clear_wait(Wait::DOWN);
+        let port = control.events.table().bind(super::State::Ipi, 0).unwrap();
+        vcpu.add_wait(Wait::BLOCKED);
+        assert_eq!(channel::send(host, &control, port), Ok(()));
+        assert!(super::upcall_pending(&control, vcpu), "it can look");
+        assert!(!vcpu.is_runnable(), "HLT ends by interrupts only, and this was none");
+        upcall::set_callback(host, &control, 2 << 56 | 0xf3);
+        assert!(vcpu.is_runnable(), "what was pending is told once there is a way");
+    });
+}
+
+#[test]
 fn a_poll_that_something_else_has_ended_does_not_end_the_next_waiting() {
     with_callers(1, 1, |_, host| {
         let control = domain(host, 0);

@@ -104,11 +104,9 @@ impl Mode {
 }
 
 /// Reads an 8-byte entry. Tables are aligned, so it lies in one page.
+#[inline]
 fn read_entry(map: &Reader<'_>, at: u64) -> Result<u64, Errno> {
-    let at = Gpa::new(at);
-    let mut bytes = [0; 8];
-    map.read(at, &mut bytes).map_err(|_| Errno::EFAULT)?;
-    let entry = u64::from_le_bytes(bytes);
+    let entry = map.word(Gpa::new(at)).map_err(|_| Errno::EFAULT)?;
     if entry & PRESENT == 0 { Err(Errno::EFAULT) } else { Ok(entry) }
 }
 

@@ -35,7 +35,7 @@ fn write(caller: &Caller<'_>, count: u32, buffer: GuestPtr<()>) -> Reply {
     let mut left = u64::from(count);
     let mut chunk = [0; CHUNK];
     while left > 0 {
-        if left != u64::from(count) && cpu::has_work() {
+        if left != u64::from(count) && cpu::must_yield() {
             return Err(Stop::Restart(Some(Cursor::two(COUNT_ARGUMENT, left, address))));
         }
         let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);

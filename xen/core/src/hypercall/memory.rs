@@ -84,7 +84,7 @@ pub(super) fn restart(operation: MemoryOp, done: u64) -> Stop {
 /// on.
 #[inline]
 pub(super) fn must_pause(start: u64, next: u64) -> bool {
-    next != start && cpu::has_work()
+    next != start && cpu::must_yield()
 }
 
 /// Populates, gives back, or adds extents. Whatever goes wrong, the answer is how many extents are done.

@@ -23,7 +23,7 @@ pub mod platform;
 pub mod sched;
 pub mod sysctl;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod vcpu;
 mod vcpu_initialise;
 pub mod version;

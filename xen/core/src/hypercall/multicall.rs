@@ -18,7 +18,7 @@ pub fn call(caller: &Caller<'_>, list: GuestPtr<MulticallEntry>, count: u32) -> 
     for index in 0..u64::from(count) {
         let left = u64::from(count).saturating_sub(index);
         let entry = list.element(index).ok_or(Errno::EFAULT)?;
-        if index != 0 && cpu::has_work() {
+        if index != 0 && cpu::must_yield() {
             return Err(restart(entry, left));
         }
         let request = caller.memory.read(entry)?;

@@ -41,7 +41,7 @@ pub fn relinquish(host: &Host, domain: &Domain) -> Reply {
         if is_done {
             return Ok(0);
         }
-        if frames >= CHUNK || cpu::has_work() {
+        if frames >= CHUNK || cpu::must_yield() {
             return Err(Stop::Restart(None));
         }
     }

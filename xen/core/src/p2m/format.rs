@@ -19,17 +19,9 @@ pub trait Format {
     /// Bits that hardware sets in a leaf and that must survive a split.
     const TRACKED: u64;
 
-    /// Whether an entry of a level points to a table.
-    fn is_table(bits: u64, level: u32) -> bool;
-
     /// The bits of an entry. Its order tells the level.
     fn encode(entry: &Entry) -> u64;
 
     /// What the bits of an entry of `1 << order` frames mean; they do not point to a table.
     fn decode(bits: u64, order: u32) -> Entry;
-
-    /// Whether hardware follows the entry.
-    fn is_present(bits: u64) -> bool {
-        bits & Self::HARDWARE.present != 0
-    }
 }

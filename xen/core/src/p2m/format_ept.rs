@@ -26,14 +26,9 @@ const ACCESS_SHIFTS: [u32; 4] = [11, 57, 59, 62];
 pub struct Ept;
 
 impl Format for Ept {
-    const HARDWARE: machine::table::Format =
-        machine::table::Format { present: READ | WRITE | EXECUTE, address: ADDRESS };
+    const HARDWARE: machine::table::Format = machine::table::Format::EPT;
     const TABLE: u64 = READ | WRITE | EXECUTE;
     const TRACKED: u64 = ACCESSED | DIRTY;
-
-    fn is_table(bits: u64, level: u32) -> bool {
-        level > 0 && Self::is_present(bits) && bits & LARGE == 0
-    }
 
     fn encode(entry: &Entry) -> u64 {
         let code = entry.access.code();

@@ -27,14 +27,9 @@ const ACCESS_HIGH_SHIFT: u32 = 57;
 pub struct Npt;
 
 impl Format for Npt {
-    const HARDWARE: machine::table::Format = machine::table::Format { present: PRESENT, address: ADDRESS };
+    const HARDWARE: machine::table::Format = machine::table::Format::NPT;
     const TABLE: u64 = PRESENT | WRITABLE | USER;
     const TRACKED: u64 = ACCESSED | DIRTY;
-
-    #[inline]
-    fn is_table(bits: u64, level: u32) -> bool {
-        level > 0 && bits & (PRESENT | LARGE) == PRESENT
-    }
 
     #[inline]
     fn encode(entry: &Entry) -> u64 {

@@ -32,13 +32,9 @@ const ACCESS_SHIFT: u32 = 59;
 pub struct Stage2;
 
 impl Format for Stage2 {
-    const HARDWARE: machine::table::Format = machine::table::Format { present: VALID, address: ADDRESS };
+    const HARDWARE: machine::table::Format = machine::table::Format::STAGE_2;
     const TABLE: u64 = VALID | TABLE_OR_PAGE;
     const TRACKED: u64 = 0;
-
-    fn is_table(bits: u64, level: u32) -> bool {
-        level > 0 && bits & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE
-    }
 
     fn encode(entry: &Entry) -> u64 {
         let kind = entry.kind.number();

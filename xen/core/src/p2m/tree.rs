@@ -6,7 +6,7 @@ use super::entry::Entry;
 use super::format::{Format, GFN_BITS, LEVELS};
 use core::marker::PhantomData;
 use machine::Gfn;
-use machine::table::{ENTRIES, Table, TableRef};
+use machine::table::{ENTRIES, Step, Table, TableRef};
 
 /// The tree. Its root is absent only after the domain's memory was taken apart.
 #[derive(Debug)]
@@ -55,12 +55,11 @@ impl<F: Format> Tree<F> {
         let (mut table, mut level) = (root.borrow(), LEVELS - 1);
         loop {
             let place = index(gfn, level);
-            let bits = table.get(place);
-            if !F::is_table(bits, level) {
-                return Some(Located { table, place, bits, level });
+            match table.step(place, &F::HARDWARE) {
+                Step::Other(bits) => return Some(Located { table, place, bits, level }),
+                // Nothing hangs below a page; a tree that is broken there ends here.
+                Step::Table(child) => (table, level) = (child, level.checked_sub(1)?),
             }
-            table = table.child(place, &F::HARDWARE)?;
-            level -= 1;
         }
     }
 
@@ -97,20 +96,17 @@ fn entry_start(table_start: Gfn, place: usize, level: u32) -> Gfn {
 fn next_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, from: Gfn) -> Option<(Gfn, Entry)> {
     let first = if from > start { index(from, level) } else { 0 };
     for place in first..ENTRIES {
-        let bits = table.get(place);
-        if bits == 0 {
-            continue;
-        }
         let at = entry_start(start, place, level);
-        if !F::is_table(bits, level) {
-            return Some((at, F::decode(bits, level * 9)));
-        }
-        // Only the first table can hold frames before `from`.
-        let found = table
-            .child(place, &F::HARDWARE)
-            .and_then(|child| next_below::<F>(child, level.saturating_sub(1), at, from.max(at)));
-        if found.is_some() {
-            return found;
+        match table.step(place, &F::HARDWARE) {
+            Step::Other(0) => {}
+            Step::Other(bits) => return Some((at, F::decode(bits, level * 9))),
+            // Only the first table can hold frames before `from`.
+            Step::Table(child) => {
+                let found = next_below::<F>(child, level.saturating_sub(1), at, from.max(at));
+                if found.is_some() {
+                    return found;
+                }
+            }
         }
     }
     None
@@ -119,14 +115,11 @@ fn next_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, from: Gfn)
 #[cfg(any(test, debug_assertions))]
 fn each_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, visit: &mut impl FnMut(Gfn, u64, u32)) {
     for place in 0..ENTRIES {
-        let bits = table.get(place);
-        if bits == 0 {
-            continue;
-        }
         let at = entry_start(start, place, level);
-        match table.child(place, &F::HARDWARE).filter(|_| F::is_table(bits, level)) {
-            Some(child) => each_below::<F>(child, level.saturating_sub(1), at, visit),
-            None => visit(at, bits, level),
+        match table.step(place, &F::HARDWARE) {
+            Step::Other(0) => {}
+            Step::Other(bits) => visit(at, bits, level),
+            Step::Table(child) => each_below::<F>(child, level.saturating_sub(1), at, visit),
         }
     }
 }

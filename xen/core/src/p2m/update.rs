@@ -97,7 +97,7 @@ impl<F: Format> Tree<F> {
         let table = descend::<F>(root.borrow(), gfn, level, spares, &mut self.tables)?;
         let place = index(gfn, level);
         let bits = table.get(place);
-        if F::is_table(bits, level) {
+        if F::HARDWARE.is_table(bits) {
             agree(&Entry::hole(new.order))?;
             let taken = replace_table::<F>(table, place, new, target)?;
             self.tables = self.tables.saturating_sub(1);
@@ -188,7 +188,7 @@ fn descend<'a, F: Format>(
     while at > level {
         let place = index(gfn, at);
         let bits = table.get(place);
-        if !F::is_table(bits, at) {
+        if !F::HARDWARE.is_table(bits) {
             let fresh = spares.take().ok_or(ChangeError::NoRoom)?;
             match fill::<F>(fresh, bits, at) {
                 Ok(fresh) => {
@@ -227,7 +227,7 @@ fn fill<F: Format>(fresh: Table, bits: u64, level: u32) -> Result<Table, (Table,
             }
             return Err((fresh, error));
         }
-        if F::is_present(bits) {
+        if F::HARDWARE.is_present(bits) {
             table.change(place, 0, bits & F::TRACKED, &F::HARDWARE);
         }
     }
@@ -238,9 +238,7 @@ fn free_below<F: Format>(table: Table, level: u32) {
     if level > 0 {
         let entries = table.borrow();
         for place in 0..ENTRIES {
-            if F::is_table(entries.get(place), level)
-                && let Some(child) = entries.take_table(place, 0, &F::HARDWARE)
-            {
+            if let Some(child) = entries.take_table(place, 0, &F::HARDWARE) {
                 free_below::<F>(child, level.saturating_sub(1));
             }
         }

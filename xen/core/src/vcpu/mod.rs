@@ -2,7 +2,7 @@
 //!
 //! The physical CPU that runs a vCPU holds `hardware` for the whole time slice; everybody else only tries to take it (and
 //! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own. What
-//! decides whether a vCPU runs is read and written in one order that all CPUs agree on (`SeqCst`, here, in `sched` and in
+//! decides whether a vCPU runs is read and written in one order that all CPUs agree on (`SeqCst`, in `sched::state` and in
 //! `domain::lifecycle`): a vCPU that goes to sleep and the one that wakes it must not both miss the other.
 
 pub mod run;
@@ -11,7 +11,7 @@ use crate::event::VcpuEvents;
 use crate::sched::Unit;
 use crate::timer::VcpuTimers;
 use crate::x86::VcpuX86;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::DomId;
 use machine::boxed::OutOfMemory;
 use machine::lock::{Lock, rank};
@@ -39,13 +39,9 @@ pub struct Vcpu {
     pub index: u32,
     /// Registers and control block. Only ever `try_lock`ed.
     pub hardware: Lock<machine::vcpu::Vcpu, { rank::VCPU }>,
-    /// Why it does not want to run.
-    wait: AtomicU32,
-    /// Pauses of this vCPU alone.
-    pauses: AtomicU32,
     /// Whether its registers were ever set (VCPUOP_initialise, sethvmcontext, a start-up IPI).
     pub is_initialised: AtomicBool,
-    /// Where it runs and how much it has run.
+    /// Whether it wants to run, where it runs and how much it has run.
     pub sched: Unit,
     /// Its vcpu_info, runstate area and upcall vector.
     pub events: VcpuEvents,
@@ -67,8 +63,6 @@ impl Vcpu {
             domain,
             index,
             hardware: Lock::new(machine::vcpu::Vcpu::try_new(root)?),
-            wait: AtomicU32::new(Wait::DOWN.bits()),
-            pauses: AtomicU32::new(0),
             is_initialised: AtomicBool::new(false),
             sched: Unit::new(),
             events: VcpuEvents::new(),
@@ -81,32 +75,32 @@ impl Vcpu {
     /// Why it does not want to run.
     #[inline]
     pub fn wait(&self) -> Wait {
-        Wait::from_bits_retain(self.wait.load(Ordering::SeqCst))
+        Wait::from_bits_retain(self.sched.state.reasons())
     }
 
     /// Adds reasons to wait; gives those before.
     pub fn add_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_retain(self.wait.fetch_or(reasons.bits(), Ordering::SeqCst))
+        Wait::from_bits_retain(self.sched.state.add(reasons.bits()))
     }
 
     /// Takes reasons to wait away; gives those before.
     pub fn clear_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_retain(self.wait.fetch_and(!reasons.bits(), Ordering::SeqCst))
+        Wait::from_bits_retain(self.sched.state.clear(reasons.bits()))
     }
 
     /// Whether it wants to run, as far as it alone decides.
     #[inline]
     pub fn is_runnable(&self) -> bool {
-        self.wait.load(Ordering::SeqCst) == 0 && self.pauses.load(Ordering::SeqCst) == 0
+        self.sched.state.wants_to_run()
     }
 
     /// Pauses this vCPU alone; counts.
     pub fn pause(&self) {
-        self.pauses.fetch_add(1, Ordering::SeqCst);
+        self.sched.state.pause();
     }
 
     /// Undoes one pause.
     pub fn unpause(&self) {
-        self.pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).ok();
+        self.sched.state.unpause();
     }
 }

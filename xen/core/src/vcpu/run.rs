@@ -66,23 +66,30 @@ fn do_work(host: &Host, me: CpuId) {
 }
 
 /// Runs one vCPU until it waits, is stopped, or another's turn comes.
-fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
-    let Some(domain) = host.domains.get(domain_id) else { return };
+fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
+    let Some(domain) = host.domains.get(domain) else { return };
+    let domain: &Domain = &domain;
     let Some(vcpu) = domain.vcpu(index) else { return };
-    let Some(mut hardware) = vcpu.hardware.try_lock() else {
-        // Somebody reads its registers this moment: try again after the others.
-        return sched::put(host, me, &domain, vcpu, 0);
-    };
     sched::begin(host, me, vcpu);
+    let Some(mut hardware) = vcpu.hardware.try_lock().filter(|_| vcpu.sched.may_run_on(me)) else {
+        // Somebody reads its registers this moment, or has sent it elsewhere: try again after the others.
+        return sched::put(host, me, domain, vcpu, 0);
+    };
+    if vcpu.x86.is_halted() && stays_halted(domain, vcpu, &hardware) {
+        drop(hardware);
+        time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
+        return sched::put(host, me, domain, vcpu, 0);
+    }
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
-    let start = cpu::timestamp();
+    let mut start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
-    time::refresh_vcpu(host, &domain, vcpu);
-    time::runstate_changed(&domain, vcpu, Runstate::Running, host.clock.now());
+    x86::vlapic::timer::watch(host, vcpu);
+    time::refresh_vcpu(host, domain, vcpu);
+    time::runstate_changed(domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
-    while may_go_on(host, me, &domain, vcpu, start) {
-        if x86::interrupts::prepare(host, &domain, vcpu, &mut hardware).is_err() {
+    while may_go_on(host, me, domain, vcpu, &mut start) {
+        if x86::interrupts::prepare(host, domain, vcpu, &mut hardware).is_err() {
             break;
         }
         if domain.p2m.enter(me, &mut epoch) == NeedsFlush::Yes {
@@ -90,8 +97,8 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
         }
         let exit = hardware.run();
         domain.p2m.leave(me);
-        let reply = handle(host, &domain, vcpu, &mut hardware, exit);
-        if apply(host, &domain, vcpu, &mut hardware, exit, reply) == Next::Leave {
+        let reply = handle(host, domain, vcpu, &mut hardware, exit);
+        if apply(host, domain, vcpu, &mut hardware, exit, reply) == Next::Leave {
             break;
         }
         do_work(host, me);
@@ -101,8 +108,21 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
     vcpu.x86.forget_code();
     timer::set_slice_end(host, me, None);
-    time::runstate_changed(&domain, vcpu, state_off_cpu(&domain, vcpu), host.clock.now());
-    sched::put(host, me, &domain, vcpu, cpu::timestamp().saturating_sub(start));
+    time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
+    sched::put(host, me, domain, vcpu, cpu::timestamp().saturating_sub(start));
+}
+
+/// Whether a vCPU in HLT, whose turn it is, has been woken for nothing: by an interrupt that its task priority holds back, for
+/// example. It then waits on: a processor leaves HLT for an interrupt that it takes, and for nothing else.
+fn stays_halted(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware) -> bool {
+    vcpu.add_wait(Wait::BLOCKED);
+    // Whoever made something pending before the flag was set saw a vCPU that waits for nothing, and did not wake it.
+    let has_ended = x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb()));
+    if has_ended {
+        vcpu.clear_wait(Wait::BLOCKED);
+        vcpu.x86.set_halted(false);
+    }
+    !has_ended
 }
 
 /// SHUTDOWN_crash (public/sched.h).
@@ -118,9 +138,9 @@ fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
     }
 }
 
-/// Whether the vCPU may enter the guest (again).
+/// Whether the vCPU may enter the guest (again). If that begins a new slice, `start` is its beginning.
 #[inline]
-fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -> bool {
+fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
     if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
         return false;
     }
@@ -128,9 +148,12 @@ fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -
         return true;
     }
     let now = cpu::timestamp();
-    if sched::should_switch(host, me, vcpu, now.saturating_sub(start)) {
+    let ran = now.saturating_sub(*start);
+    if sched::should_switch(host, me, vcpu, ran) {
         return false;
     }
+    sched::go_on(host, me, vcpu, ran);
+    *start = now;
     timer::set_slice_end(host, me, Some(now.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     true
 }
@@ -214,13 +237,8 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exi
         Err(Stop::Block(_)) => {
             // A poll that an interrupt has ended must not end this, too.
             event::poll::stop(domain, vcpu);
-            vcpu.add_wait(Wait::BLOCKED);
-            // Whoever made something pending before the flag was set saw a running vCPU and did not wake it: look again.
-            if x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb())) {
-                vcpu.clear_wait(Wait::BLOCKED);
-                return Next::Resume;
-            }
-            Next::Leave
+            vcpu.x86.set_halted(true);
+            if stays_halted(domain, vcpu, hardware) { Next::Leave } else { Next::Resume }
         }
         Err(Stop::Crash(reason)) => {
             let rip = hardware.vmcb().rip;
@@ -236,5 +254,33 @@ pub fn timer_expired(host: &Host, domain: &Domain, vcpu: &Vcpu, kind: TimerKind)
     match kind {
         TimerKind::Lapic => x86::vlapic::timer::expired(host, domain, vcpu),
         other => time::timers::expired(host, domain, vcpu, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Role;
+    use crate::x86::testing::with_guest;
+    use machine::codec::registers::rflags;
+
+    #[test]
+    fn a_halt_ends_by_what_the_guest_takes_and_by_nothing_else() {
+        with_guest(Role::Guest, &[0xf4], |_, host, domain, vcpu, hardware| {
+            hardware.vmcb_mut().rflags |= rflags::IF;
+            vcpu.x86.lapic.set_task_priority(0x50);
+            // Software-enabled, as a guest's kernel does first.
+            x86::vlapic::registers::mmio_write(host, domain, vcpu, hardware, 0xfee0_00f0, 4, 0x1ff);
+            let halted = apply(host, domain, vcpu, hardware, Exit::Halt, Err(Stop::Block(0)));
+            assert_eq!((halted, vcpu.x86.is_halted(), vcpu.is_runnable()), (Next::Leave, true, false));
+            // Something that the task priority holds back wakes the vCPU, but it does not leave HLT.
+            x86::vlapic::post_vector(host, domain, vcpu, 0x41);
+            assert!(vcpu.is_runnable());
+            assert!(stays_halted(domain, vcpu, hardware));
+            assert_eq!((vcpu.x86.is_halted(), vcpu.is_runnable()), (true, false));
+            x86::vlapic::post_vector(host, domain, vcpu, 0x61);
+            assert!(!stays_halted(domain, vcpu, hardware));
+            assert_eq!((vcpu.x86.is_halted(), vcpu.is_runnable()), (false, true));
+        });
     }
 }

@@ -9,12 +9,14 @@ use crate::p2m::Access;
 use core::sync::atomic::Ordering;
 use machine::Gfn;
 use machine::frame::Pin;
+use machine::memory::PinnedWord;
 
 /// A domain's RAM, page by page.
 pub struct DomainMemory<'a>(pub &'a Domain);
 
 impl PhysicalMemory for DomainMemory<'_> {
     type Page = Pin;
+    type Word = PinnedWord;
 
     #[inline]
     fn page(&self, gfn: Gfn) -> Option<Pin> {
@@ -28,9 +30,13 @@ impl PhysicalMemory for DomainMemory<'_> {
         Some(page)
     }
 
+    fn word(page: Pin, offset: usize) -> Option<PinnedWord> {
+        PinnedWord::new(page, offset)
+    }
+
     #[inline]
-    fn read_word(page: &Pin, offset: usize) -> Option<u64> {
-        machine::memory::atomic::<u64>(page, offset).map(|word| word.load(Ordering::Relaxed))
+    fn load(word: &PinnedWord) -> u64 {
+        word.load()
     }
 
     fn write(page: &Pin, offset: usize, bytes: &[u8]) -> bool {

@@ -15,106 +15,109 @@
 use super::encoding::{self, Instruction, MAX_LENGTH, Match, Verdict};
 use super::mmio::decode::{self, CodeSize, Operation, Seen};
 use super::walk::{PhysicalMemory, Space, Step, walk, walk_and_keep};
-use machine::codec::registers::{efer, rflags};
+use heapless::Vec;
+use machine::codec::registers::{cr0, efer, rflags};
 use machine::codec::vmcb::{Vmcb, event};
 
-/// Words of code that are remembered: instructions that end within the second aligned word of 8 bytes.
-const WORDS: usize = 2;
 /// Bytes of a word.
 const WORD: usize = 8;
-
-/// Levels that are remembered; five-level paging is not offered to guests.
+/// Words of code that are remembered: instructions that end within the second aligned word of 8 bytes.
+const CODE_WORDS: usize = 2;
+/// Levels of a walk that are remembered; five-level paging is not offered to guests.
 const KEPT_LEVELS: usize = 4;
+/// Words that a recognition rests on.
+const WATCHED: usize = KEPT_LEVELS + CODE_WORDS;
 
-/// An entry of a walk, without the number of its page, which is pinned beside it.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    entry: u64,
-    offset: u16,
-    is_short: bool,
+/// A word of guest memory, and what some of its bits were.
+#[derive(Debug)]
+struct Watch<W> {
+    word: W,
+    value: u64,
+    mask: u64,
 }
 
-impl From<Step> for Kept {
-    fn from(step: Step) -> Self {
-        Self { entry: step.entry, offset: (step.offset & 0xfff) as u16, is_short: step.is_short }
-    }
-}
-
-impl Kept {
-    /// Whether the entry, read again, is what it was.
-    #[inline]
-    fn still_is<M: PhysicalMemory>(&self, page: &M::Page) -> bool {
-        let offset = usize::from(self.offset);
-        if !self.is_short {
-            return M::read_word(page, offset) == Some(self.entry);
+impl<W> Watch<W> {
+    /// Watches an entry of a page table.
+    fn entry<M: PhysicalMemory<Word = W>>(page: M::Page, step: &Step) -> Option<Self> {
+        let word = M::word(page, step.offset & !(WORD - 1))?;
+        if !step.is_short {
+            return Some(Self { word, value: step.entry, mask: u64::MAX });
         }
-        let mut bytes = [0; 4];
-        M::read(page, offset, &mut bytes) && u64::from(u32::from_le_bytes(bytes)) == self.entry
+        let shift = if step.offset & 4 == 0 { 0 } else { 32 };
+        Some(Self { word, value: step.entry << shift, mask: 0xffff_ffff << shift })
+    }
+
+    /// Whether the word, read again, is what it was.
+    #[inline]
+    fn holds<M: PhysicalMemory<Word = W>>(&self) -> bool {
+        (M::load(&self.word) ^ self.value) & self.mask == 0
     }
 }
 
-/// What an instruction is looked up by.
+/// What an instruction is looked up by: all registers that say where it is, and which bytes it may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Key {
+    rip: u64,
     root: u64,
-    mode: u64,
-    linear: u64,
-    code: CodeSize,
+    cr0: u64,
+    cr4: u64,
+    efer: u64,
+    code_base: u64,
+    code_attributes: u16,
     /// For the slot of many instructions: which.
     wanted: Option<Instruction>,
 }
 
 impl Key {
     #[inline]
-    fn of(space: &Space, vmcb: &Vmcb, wanted: Option<Instruction>) -> Self {
-        Self { root: space.root, mode: space.mode(), linear: linear(vmcb), code: code_size(vmcb), wanted }
+    fn of(vmcb: &Vmcb, wanted: Option<Instruction>) -> Self {
+        Self {
+            rip: vmcb.rip,
+            root: vmcb.cr3,
+            cr0: vmcb.cr0 & (cr0::PG | cr0::WP),
+            cr4: vmcb.cr4,
+            efer: vmcb.efer,
+            code_base: vmcb.cs.base,
+            code_attributes: vmcb.cs.attributes,
+            wanted,
+        }
     }
 }
 
 /// A place where an instruction was recognised, with all that the recognition rested on.
 #[derive(Debug)]
-struct Place<P, F> {
+struct Place<W, F> {
     key: Key,
     epoch: u64,
-    /// The entries of the walk: page, place, content.
-    steps: [Option<(P, Kept)>; KEPT_LEVELS],
-    page: P,
-    /// Where the first aligned word lies that the instruction touches.
-    offset: u16,
-    /// The words, and which of their bits are the instruction's.
-    words: [(u64, u64); WORDS],
+    /// The entries of the walk, and the code itself.
+    watches: Vec<Watch<W>, WATCHED>,
     length: u8,
     found: F,
 }
 
-impl<P, F> Place<P, F> {
+impl<W, F> Place<W, F> {
     /// Whether a new walk and a new look at the bytes would give the same answer.
     #[inline]
-    fn holds<M: PhysicalMemory<Page = P>>(&self, memory: &M, key: &Key) -> bool {
-        self.key == *key
-            && self.epoch == memory.epoch()
-            && self.steps.iter().flatten().all(|(page, kept)| kept.still_is::<M>(page))
-            && self.words.iter().zip((usize::from(self.offset)..).step_by(WORD)).all(|((word, mask), at)| {
-                *mask == 0 || M::read_word(&self.page, at).is_some_and(|now| (now ^ word) & mask == 0)
-            })
+    fn holds<M: PhysicalMemory<Word = W>>(&self, memory: &M, key: &Key) -> bool {
+        self.key == *key && self.epoch == memory.epoch() && self.watches.iter().all(Watch::holds::<M>)
     }
 }
 
 /// What a vCPU remembers: its last hypercall, its last access to device memory, and its last other instruction.
 #[derive(Debug)]
-pub struct Remembered<P> {
-    hypercall: Option<Place<P, Match>>,
-    other: Option<Place<P, Match>>,
-    access: Option<Place<P, Operation>>,
+pub struct Remembered<W> {
+    hypercall: Option<Place<W, Match>>,
+    other: Option<Place<W, Match>>,
+    access: Option<Place<W, Operation>>,
 }
 
-impl<P> Default for Remembered<P> {
+impl<W> Default for Remembered<W> {
     fn default() -> Self {
         Self { hypercall: None, other: None, access: None }
     }
 }
 
-impl<P> Remembered<P> {
+impl<W> Remembered<W> {
     /// Gives all pages back.
     pub fn forget(&mut self) {
         *self = Self::default();
@@ -175,26 +178,34 @@ pub fn fetch<M: PhysicalMemory>(memory: &M, space: &Space, linear: u64, out: &mu
 #[inline]
 pub fn recognise<M: PhysicalMemory>(
     memory: &M,
-    remembered: &mut Remembered<M::Page>,
+    remembered: &mut Remembered<M::Word>,
     vmcb: &Vmcb,
     wanted: Instruction,
 ) -> Option<Match> {
     let slot = if wanted == Instruction::Vmmcall { &mut remembered.hypercall } else { &mut remembered.other };
-    let space = Space::of(vmcb);
-    let key = Key::of(&space, vmcb, Some(wanted));
+    let key = Key::of(vmcb, Some(wanted));
     if let Some(place) = slot
         && place.holds(memory, &key)
     {
         return Some(place.found);
     }
-    *slot = None;
-    let is_64_bit = key.code == CodeSize::Bits64;
-    let decode = |bytes: &[u8]| match encoding::recognise(bytes, is_64_bit, wanted) {
+    recognise_anew(memory, vmcb, key, slot, wanted)
+}
+
+#[cold]
+fn recognise_anew<M: PhysicalMemory>(
+    memory: &M,
+    vmcb: &Vmcb,
+    key: Key,
+    slot: &mut Option<Place<M::Word, Match>>,
+    wanted: Instruction,
+) -> Option<Match> {
+    let decode = |bytes: &[u8]| match encoding::recognise(bytes, is_64_bit(vmcb), wanted) {
         Verdict::Is(found) => Seen::Is(found.length, found),
         Verdict::IsNot => Seen::IsNot,
         Verdict::Incomplete => Seen::Incomplete,
     };
-    match look(memory, &space, key, slot, decode) {
+    match look(memory, vmcb, key, slot, decode) {
         Found::Is(_, found) => Some(found),
         Found::Gone | Found::Unknown(_) => None,
     }
@@ -215,42 +226,40 @@ pub enum Found<F> {
 #[inline]
 pub fn recognise_access<M: PhysicalMemory>(
     memory: &M,
-    remembered: &mut Remembered<M::Page>,
+    remembered: &mut Remembered<M::Word>,
     vmcb: &Vmcb,
 ) -> Found<Operation> {
     let slot = &mut remembered.access;
-    let space = Space::of(vmcb);
-    let key = Key::of(&space, vmcb, None);
+    let key = Key::of(vmcb, None);
     if let Some(place) = slot
         && place.holds(memory, &key)
     {
         return Found::Is(place.length, place.found);
     }
-    *slot = None;
-    look(memory, &space, key, slot, |bytes| decode::decode(bytes, key.code))
+    look(memory, vmcb, key, slot, |bytes| decode::decode(bytes, code_size(vmcb)))
 }
 
 /// Looks at the bytes, and remembers them if they are few and in one page.
 #[cold]
 fn look<M: PhysicalMemory, F: Copy>(
     memory: &M,
-    space: &Space,
+    vmcb: &Vmcb,
     key: Key,
-    slot: &mut Option<Place<M::Page, F>>,
+    slot: &mut Option<Place<M::Word, F>>,
     decode: impl Fn(&[u8]) -> Seen<F>,
 ) -> Found<F> {
+    *slot = None;
+    let (space, linear) = (Space::of(vmcb), linear(vmcb));
     // The epoch is read before any page is looked up: a change in between makes the place stale, not wrong.
     let epoch = memory.epoch();
-    let mut steps = [const { None }; KEPT_LEVELS];
-    let mut places = steps.iter_mut();
-    let mut has_room = true;
-    let walked = walk_and_keep(memory, space, key.linear, |page, step| match places.next() {
-        Some(place) => *place = Some((page, Kept::from(step))),
-        None => has_room = false,
+    let mut watches = Vec::new();
+    let mut is_whole = true;
+    let walked = walk_and_keep(memory, &space, linear, |page, step| {
+        is_whole &= Watch::entry::<M>(page, &step).is_some_and(|watch| watches.push(watch).is_ok());
     });
-    let Some((page, offset)) = walked.ok().and_then(|walked| {
-        let page = memory.page(walked.gpa.frame())?;
-        Some((page, walked.gpa.offset()))
+    let Some((page, frame, offset)) = walked.ok().and_then(|walked| {
+        let frame = walked.gpa.frame();
+        Some((memory.page(frame)?, frame, walked.gpa.offset()))
     }) else {
         return Found::Gone;
     };
@@ -262,7 +271,7 @@ fn look<M: PhysicalMemory, F: Copy>(
     }
     let mut seen = decode(first);
     if matches!(seen, Seen::Incomplete) {
-        let count = fetch(memory, space, key.linear, &mut bytes);
+        let count = fetch(memory, &space, linear, &mut bytes);
         seen = decode(bytes.get(..count).unwrap_or_default());
     }
     let (length, found) = match seen {
@@ -271,23 +280,28 @@ fn look<M: PhysicalMemory, F: Copy>(
         Seen::Incomplete => return Found::Gone,
     };
     let count = usize::from(length);
-    if count <= in_page
-        && has_room
-        && let Some(words) = words_of(bytes.get(..count).unwrap_or_default(), offset % WORD)
-    {
-        let offset = (offset & 0xff8) as u16;
-        *slot = Some(Place { key, epoch, steps, page, offset, words, length, found });
+    if count <= in_page && is_whole {
+        let code = words_of(bytes.get(..count).unwrap_or_default(), offset % WORD);
+        let mut at = offset & !(WORD - 1);
+        for (value, mask) in code.into_iter().flatten().filter(|(_, mask)| *mask != 0) {
+            let word = memory.page(frame).and_then(|page| M::word(page, at));
+            is_whole &= word.is_some_and(|word| watches.push(Watch { word, value, mask }).is_ok());
+            at = at.saturating_add(WORD);
+        }
+        if is_whole && code.is_some() {
+            *slot = Some(Place { key, epoch, watches, length, found });
+        }
     }
     Found::Is(length, found)
 }
 
 /// Code that begins `skip` bytes into a word, as words with masks; `None` if it is too long.
-fn words_of(code: &[u8], skip: usize) -> Option<[(u64, u64); WORDS]> {
-    let (mut bytes, mut mask) = ([0; WORDS * WORD], [0; WORDS * WORD]);
+fn words_of(code: &[u8], skip: usize) -> Option<[(u64, u64); CODE_WORDS]> {
+    let (mut bytes, mut mask) = ([0; CODE_WORDS * WORD], [0; CODE_WORDS * WORD]);
     let end = skip.checked_add(code.len())?;
     bytes.get_mut(skip..end)?.copy_from_slice(code);
     mask.get_mut(skip..end)?.fill(0xff);
-    let mut words = [(0, 0); WORDS];
+    let mut words = [(0, 0); CODE_WORDS];
     let pairs = bytes.as_chunks::<WORD>().0.iter().zip(mask.as_chunks::<WORD>().0);
     for (place, (word, mask)) in words.iter_mut().zip(pairs) {
         *place = (u64::from_le_bytes(*word), u64::from_le_bytes(*mask));

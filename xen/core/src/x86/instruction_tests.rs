@@ -23,11 +23,11 @@ fn memory_with(code: &[u8]) -> (TestMemory, Vmcb) {
     (memory, changed(long_mode(ROOT), |vmcb| vmcb.rip = LINEAR))
 }
 
-fn length(memory: &TestMemory, remembered: &mut Remembered<PageOf>, vmcb: &Vmcb) -> Option<u8> {
+fn length(memory: &TestMemory, remembered: &mut Remembered<WordOf>, vmcb: &Vmcb) -> Option<u8> {
     recognise(memory, remembered, vmcb, Instruction::Cpuid).map(|found| found.length)
 }
 
-type PageOf = <TestMemory as PhysicalMemory>::Page;
+type WordOf = <TestMemory as PhysicalMemory>::Word;
 
 #[test]
 fn a_second_look_costs_no_look_up() {

@@ -117,7 +117,7 @@ pub fn repeat_upcall(host: &Host, domain: &Domain, vcpu: &Vcpu) {
 
 /// Drives the I/O APIC's pin that stands for the event-channel callback, if the guest wants it by a pin: active while vCPU 0
 /// has events pending.
-fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
+pub fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     let Some(vioapic) = &domain.x86.vioapic else { return };
     if vcpu.index != 0 {
         return;

@@ -33,8 +33,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cpuid::{CpuPolicy, TimeLeaves};
 use instruction::Remembered;
 use machine::boxed::OutOfMemory;
-use machine::frame::Pin;
 use machine::lock::{Lock, ReadGuard, Shared, rank};
+use machine::memory::PinnedWord;
 use machine::platform;
 use msr::StoredMsrs;
 use ports::DomainPorts;
@@ -130,10 +130,13 @@ pub struct VcpuX86 {
     pub startup: Startup,
     /// MSRs that are only stored.
     pub stored: Lock<StoredMsrs, { rank::DEVICE }>,
+    /// It has executed HLT, and nothing that ends it has come. Read and written by the CPU that runs the vCPU, or by who sets
+    /// all its registers.
+    is_halted: AtomicBool,
     /// The p2m's epoch when `remembered` was last looked through.
     code_epoch: AtomicU64,
     /// Where it executed the last intercepted instructions.
-    remembered: Lock<Remembered<Pin>, { rank::VCPU_AREAS }>,
+    remembered: Lock<Remembered<PinnedWord>, { rank::VCPU_AREAS }>,
 }
 
 impl VcpuX86 {
@@ -146,9 +149,21 @@ impl VcpuX86 {
             lapic: Vlapic::new(cpuid::apic_id(index), index == 0),
             startup: Startup::new(),
             stored: Lock::new(StoredMsrs::RESET),
+            is_halted: AtomicBool::new(false),
             code_epoch: AtomicU64::new(0),
             remembered: Lock::new(Remembered::default()),
         })
+    }
+
+    /// Whether it is in HLT.
+    #[inline]
+    pub fn is_halted(&self) -> bool {
+        self.is_halted.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is in HLT, or is not.
+    pub fn set_halted(&self, is_halted: bool) {
+        self.is_halted.store(is_halted, Ordering::Relaxed);
     }
 
     /// Gives up code pages that were remembered before this epoch of the p2m: the domain may not have them any more.

@@ -13,14 +13,18 @@ use machine::codec::vmcb::Vmcb;
 pub trait PhysicalMemory {
     /// A page that stays where it is while this value lives.
     type Page;
+    /// A word of such a page, to be read again and again.
+    type Word;
     /// The page with this number, if it is RAM.
     fn page(&self, gfn: machine::Gfn) -> Option<Self::Page>;
     /// A page that the guest may write, and that the hypervisor is about to write for it.
     fn page_for_writing(&self, gfn: machine::Gfn) -> Option<Self::Page>;
     /// Copies from a page; false if that would cross its end.
     fn read(page: &Self::Page, offset: usize, out: &mut [u8]) -> bool;
-    /// An aligned word of 8 bytes of a page, in one load.
-    fn read_word(page: &Self::Page, offset: usize) -> Option<u64>;
+    /// An aligned word of 8 bytes of a page.
+    fn word(page: Self::Page, offset: usize) -> Option<Self::Word>;
+    /// What it holds now, in one load.
+    fn load(word: &Self::Word) -> u64;
     /// Copies to a page that was asked for for writing; false if that would cross its end.
     fn write(page: &Self::Page, offset: usize, bytes: &[u8]) -> bool;
     /// Sets bits of one byte of a page that was asked for for writing, without disturbing others.

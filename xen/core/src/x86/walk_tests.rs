@@ -39,6 +39,7 @@ impl TestMemory {
 
 impl PhysicalMemory for TestMemory {
     type Page = Content;
+    type Word = (Content, usize);
     fn page(&self, gfn: Gfn) -> Option<Content> {
         self.lookups.set(self.lookups.get() + 1);
         self.pages.borrow().get(&gfn.number()).cloned()
@@ -49,9 +50,13 @@ impl PhysicalMemory for TestMemory {
         out.copy_from_slice(bytes);
         true
     }
-    fn read_word(page: &Content, offset: usize) -> Option<u64> {
+    fn word(page: Content, offset: usize) -> Option<Self::Word> {
+        (offset.is_multiple_of(8) && offset < 4096).then_some((page, offset))
+    }
+    fn load((page, offset): &Self::Word) -> u64 {
         let mut bytes = [0; 8];
-        (offset.is_multiple_of(8) && Self::read(page, offset, &mut bytes)).then(|| u64::from_le_bytes(bytes))
+        assert!(Self::read(page, *offset, &mut bytes));
+        u64::from_le_bytes(bytes)
     }
     fn page_for_writing(&self, gfn: Gfn) -> Option<Content> {
         self.page(gfn)

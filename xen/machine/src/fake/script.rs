@@ -72,6 +72,9 @@ mod npf {
 /// not wait for the guest to leave must be found out.
 const INTERRUPT_LATENCY: u32 = 16;
 
+/// What one entry takes on a stepped machine.
+const TICKS_OF_AN_ENTRY: u64 = 1000;
+
 /// Bytes of VMMCALL.
 const VMMCALL_BYTES: u64 = 3;
 
@@ -280,6 +283,10 @@ pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut arc
     let (machine, id) = current();
     machine.check_running();
     machine.relaxed.store(0, Ordering::Relaxed);
+    if machine.is_stepped {
+        // Nobody else makes time pass, and a guest that never leaves by itself must not keep its CPU for ever.
+        machine.advance(TICKS_OF_AN_ENTRY);
+    }
     super::allocation::exempt(|| {
         let cpu = machine.cpu(id);
         {

@@ -29,20 +29,29 @@ pub struct FrameTable {
     pool: Lock<Pool, { rank::FRAMES }>,
 }
 
+/// A page's record; `None` if it is not RAM.
+#[inline]
+fn find(regions: &[Region], mfn: Mfn) -> Option<&FrameInfo> {
+    regions.iter().find_map(|region| {
+        // A page before the region has an index that is far too large.
+        region.info.get(usize::try_from(mfn.number().wrapping_sub(region.start.number())).ok()?)
+    })
+}
+
 struct ByRegion<'a>(&'a [Region]);
 
 impl Records for ByRegion<'_> {
+    #[inline]
     fn info(&self, mfn: Mfn) -> Option<&FrameInfo> {
-        self.0.iter().find_map(|region| {
-            let index = mfn.number().checked_sub(region.start.number())?;
-            region.info.get(usize::try_from(index).ok()?)
-        })
+        find(self.0, mfn)
     }
 }
 
 impl FrameTable {
-    /// A table of `regions`, ordered by address, all pages reserved until [`FrameTable::release`].
-    pub const fn new(regions: heapless::Vec<Region, MAX_REGIONS>) -> Self {
+    /// A table of `regions`, all pages reserved until [`FrameTable::release`].
+    pub fn new(mut regions: heapless::Vec<Region, MAX_REGIONS>) -> Self {
+        // The largest first: most look-ups end there.
+        regions.sort_unstable_by_key(|region| core::cmp::Reverse(region.info.len()));
         Self { regions, pool: Lock::new(Pool::new()) }
     }
 
@@ -51,11 +60,9 @@ impl FrameTable {
     }
 
     /// A page's record; `None` if it is not RAM.
+    #[inline]
     pub fn info(&self, mfn: Mfn) -> Option<&FrameInfo> {
-        self.regions.iter().find_map(|region| {
-            let index = mfn.number().checked_sub(region.start.number())?;
-            region.info.get(usize::try_from(index).ok()?)
-        })
+        find(&self.regions, mfn)
     }
 
     /// Takes a block from the pool.
@@ -94,6 +101,7 @@ impl FrameTable {
     }
 
     /// Drops one reference of a counted page and frees the page with the last one.
+    #[inline]
     pub fn put(&self, mfn: Mfn) {
         let Some(info) = self.info(mfn) else { return };
         let old = info.update(|state| Some(State { count: state.count.checked_sub(1)?, ..state }));

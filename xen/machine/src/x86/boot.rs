@@ -232,7 +232,6 @@ fn build_frame_table(info: &BootInfo, start: u64, length: u64) {
         }
     }
     assert!(next <= start + length, "frame table larger than reserved");
-    regions.sort_unstable_by_key(|region| region.start);
     let table = FRAMES.call_once(|| FrameTable::new(regions));
     table.claim(info.image.start.frame(), info.image.length / PAGE_SIZE_U64);
     table.claim(Maddr::new(start).frame(), length / PAGE_SIZE_U64);

@@ -9,4 +9,4 @@ mod models;
 mod multicall;
 mod policies;
 mod queries;
-pub mod support;
+pub(crate) mod support;

@@ -9,7 +9,7 @@ use crate::vcpu::Vcpu;
 use crate::{CpuId, DomId, Gpa, Mfn};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const FORMAT: Format = Format { present: 1, address: 0x000f_ffff_ffff_f000 };
+const FORMAT: Format = Format::NPT;
 const RW: u64 = 0b111;
 const OWNER: DomId = DomId(3);
 const GPA: u64 = 0x5000;

@@ -6,8 +6,7 @@ use crate::frame::{self, Fill, Kind, Pin};
 use crate::table::{Format, Table, Target, WrongTarget};
 use crate::{DomId, Gpa, Mfn};
 
-/// The nested page table format of AMD: present bit, address bits.
-const FORMAT: Format = Format { present: 1, address: 0x000f_ffff_ffff_f000 };
+const FORMAT: Format = Format::NPT;
 const RW: u64 = 0b111;
 const OWNER: DomId = DomId(3);
 
@@ -54,11 +53,18 @@ fn attributes_cannot_smuggle_an_address() {
         let (entries, ram) = (table.borrow(), page());
         entries.set_leaf(0, Target::Ram(ram), 0, RW | 0x7000, &FORMAT).unwrap();
         entries.change(0, 0, 0x3f000, &FORMAT);
-        assert_eq!(entries.get(0) & FORMAT.address, ram.address().number());
+        assert_eq!(entries.get(0) & 0x000f_ffff_ffff_f000, ram.address().number());
         entries.set_absent(1, 0x5001, &FORMAT);
         assert_eq!(entries.get(1), 0x5000, "an absent entry stays absent");
         entries.change(1, 0, 1, &FORMAT);
         assert_eq!(entries.get(1), 0x5000, "and cannot be made present by a change of attributes");
+        // What marks tables is nobody's to set.
+        entries.set_leaf(2, Target::Ram(ram), 0, u64::MAX, &FORMAT).unwrap();
+        entries.change(2, 0, u64::MAX, &FORMAT);
+        entries.set_absent(3, u64::MAX, &FORMAT);
+        for index in 0..4 {
+            assert!(entries.child(index, &FORMAT).is_none(), "entry {index} is taken for a table");
+        }
     });
 }
 

@@ -1,0 +1,140 @@
+//! Boots one machine of a bench and gives its readings.
+//!
+//! Between [`super::plan`] and [`super::parse`]: fills in the harness's requests, and gathers the text. The bench guest's own
+//! verdict does not count here: a row that failed says so itself.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+use object::{Object, ObjectSegment};
+
+use super::parse::{self, Reading, Readings};
+use super::plan::{Machine, Scene};
+use crate::artifacts;
+use crate::exit::Verdict;
+use crate::harness::dom0::{self, View};
+use crate::harness::guest::{self, GuestRequest};
+use crate::harness::request::{Emulator, Hypervisor, PathPair, Request};
+use crate::paths::Paths;
+use crate::progress;
+use crate::provision::packages;
+
+/// Limits in seconds, for a slow and busy machine.
+const CONTROL_SECONDS: u64 = 600;
+const LINUX_SECONDS: u64 = 1_800;
+/// Where scripts put what they found.
+const LOG: &str = "/tests/log";
+
+/// Boots it; `qemu_args` are for QEMU and the bench guest as control domain only.
+///
+/// # Errors
+/// The machine does not come up, or does not measure anything.
+pub(crate) fn run(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Readings> {
+    let mut readings = match machine.scene {
+        Scene::Control => control(paths, machine, qemu_args)?,
+        Scene::Guest => linux(paths, machine, include_str!("guest.sh"))?,
+        Scene::Memory => linux(paths, machine, include_str!("memory.sh"))?,
+    };
+    if readings.is_empty() {
+        bail!("nothing was measured; the console's logs are in {}", paths.logs.display());
+    }
+    if machine.scene == Scene::Memory {
+        readings.insert("image-bytes".to_owned(), Reading::once(image_bytes(paths, machine.hypervisor)?));
+    }
+    Ok(readings)
+}
+
+/// The bench guest's program.
+pub(crate) fn bench_guest(paths: &Paths) -> Result<std::path::PathBuf> {
+    artifacts::test_guests(paths)?
+        .into_iter()
+        .find_map(|(name, path)| (name == "bench").then_some(path))
+        .context("the package guests gives no program named bench")
+}
+
+fn control(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Readings> {
+    let request = GuestRequest {
+        hypervisor: machine.hypervisor,
+        emulator: machine.emulator,
+        args: String::new(),
+        xen_args: String::new(),
+        cpu: None,
+        smp: 1,
+        vcpus: None,
+        as_guest: None,
+        mem: 1024,
+        dom0_mem: 256,
+        icount: machine.emulator == Emulator::Qemu,
+        pvh: false,
+        timeout: CONTROL_SECONDS,
+    };
+    let text = Capture::default();
+    let view = View { name: "bench".to_owned(), screen: Box::new(text.clone()), news: Box::new(|_| {}) };
+    let outcome = guest::run(paths, &bench_guest(paths)?, &request, qemu_args, view)?;
+    match &outcome.verdict {
+        Verdict::Status(0) => {}
+        Verdict::Failed(reason) => progress::warn(&format!("the bench guest says: {reason}")),
+        other => bail!("{}; the console's log is {}", other.describe(), outcome.log.display()),
+    }
+    Ok(parse::readings(&text.text()))
+}
+
+/// A machine with a Linux control domain that runs a script.
+fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
+    let work = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let (script_path, log) = (work.path().join("script"), work.path().join("log"));
+    std::fs::write(&script_path, script)?;
+    let mut request = Request::from_words([])?;
+    request.hypervisor = machine.hypervisor;
+    request.emulator = machine.emulator;
+    // Exact counts need the counting clock; memory does not.
+    request.icount = machine.scene == Scene::Guest && machine.emulator == Emulator::Qemu;
+    request.smp = Some(1);
+    request.dom0_elf = true;
+    request.domu_elf = true;
+    request.timeout = Some(LINUX_SECONDS);
+    request.script = Some(script_path);
+    request.put = vec![PathPair { from: bench_guest(paths)?.display().to_string(), to: "/tests/bench".to_owned() }];
+    request.get = vec![PathPair { from: LOG.to_owned(), to: log.display().to_string() }];
+    let view = View { name: "bench".to_owned(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
+    let outcome = dom0::run(paths, &request, view)?;
+    if outcome.verdict != Verdict::Status(0) {
+        progress::warn(&format!("{}; the console's log is {}", outcome.verdict.describe(), outcome.log.display()));
+    }
+    let text = if log.is_file() { std::fs::read(&log)? } else { Vec::new() };
+    Ok(parse::readings(&String::from_utf8_lossy(&text)))
+}
+
+/// Bytes of a hypervisor's image in memory: code, data, and what begins as zeroes.
+fn image_bytes(paths: &Paths, hypervisor: Hypervisor) -> Result<u64> {
+    let image = match hypervisor {
+        Hypervisor::Oxen => artifacts::hypervisor(paths)?,
+        Hypervisor::Xen => packages::xen_hypervisor(paths)?,
+    };
+    let bytes = std::fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?;
+    let file = object::File::parse(bytes.as_slice()).with_context(|| format!("{}", image.display()))?;
+    Ok(file.segments().map(|segment| segment.size()).sum())
+}
+
+/// Keeps what is written.
+#[derive(Clone, Default)]
+struct Capture(Rc<RefCell<Vec<u8>>>);
+
+impl Capture {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Tables: the rows of one emulator and scene, with both hypervisors side by side, their ratio and the goal.
+
+use super::parse::{Reading, Readings};
+use super::plan::{Machine, Scene};
+use super::rows::{self, Goal, Row};
+use crate::harness::request::{Emulator, Hypervisor};
+
+/// What the goal says of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// The largest number that is good.
+    pub(crate) limit: u64,
+    /// Whether Oxen's is.
+    pub(crate) met: bool,
+}
+
+/// A row with what was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    /// Which row.
+    pub(crate) row: &'static Row,
+    /// Oxen's; none if it was not measured or cannot be.
+    pub(crate) oxen: Option<Reading>,
+    /// Xen's.
+    pub(crate) xen: Option<Reading>,
+    /// Oxen's median divided by Xen's.
+    pub(crate) ratio: Option<f64>,
+    /// None without a goal, or where it cannot be judged.
+    pub(crate) goal: Option<Judged>,
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    /// The emulator.
+    pub(crate) emulator: Emulator,
+    /// The scene.
+    pub(crate) scene: Scene,
+    /// Its lines: every row that either hypervisor has.
+    pub(crate) lines: Vec<Line>,
+    /// Keys that were read and that no row has: a new row must be named in `rows`.
+    pub(crate) unknown: Vec<String>,
+}
+
+impl Reading {
+    fn median(self) -> Option<u64> {
+        match self {
+            Self::Value { median, .. } => Some(median),
+            Self::Failed => None,
+        }
+    }
+}
+
+/// All tables of the machines that were run, operations first. Memory does not depend on who measured it: its figures make
+/// one table, whichever machines they come from.
+pub(crate) fn tables(runs: &[(Machine, Readings)]) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for emulator in [Emulator::Qemu, Emulator::Bochs] {
+        for scene in [Scene::Control, Scene::Guest] {
+            let of = |hypervisor| gather(runs, |machine| *machine == Machine { emulator, scene, hypervisor });
+            tables.push(table(rows::OPERATIONS, emulator, scene, &of(Hypervisor::Oxen), &of(Hypervisor::Xen)));
+        }
+    }
+    let of =
+        |hypervisor| gather(runs, |machine| machine.hypervisor == hypervisor && machine.emulator == Emulator::Qemu);
+    tables.push(table(rows::MEMORY, Emulator::Qemu, Scene::Memory, &of(Hypervisor::Oxen), &of(Hypervisor::Xen)));
+    tables.retain(|table| !table.lines.is_empty());
+    tables
+}
+
+fn gather(runs: &[(Machine, Readings)], wanted: impl Fn(&Machine) -> bool) -> Readings {
+    let chosen = runs.iter().filter(|(machine, _)| wanted(machine));
+    chosen.flat_map(|(_, readings)| readings.clone()).collect()
+}
+
+fn table(list: &'static [Row], emulator: Emulator, scene: Scene, oxen: &Readings, xen: &Readings) -> Table {
+    let lines = list
+        .iter()
+        .filter(|row| oxen.contains_key(row.key) || xen.contains_key(row.key))
+        .map(|row| line(row, emulator, oxen.get(row.key).copied(), xen.get(row.key).copied()))
+        .collect();
+    let mut unknown: Vec<String> = oxen
+        .keys()
+        .chain(xen.keys())
+        .filter(|key| rows::find(rows::OPERATIONS, key).is_none() && rows::find(rows::MEMORY, key).is_none())
+        .cloned()
+        .collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    Table { emulator, scene, lines, unknown }
+}
+
+fn line(row: &'static Row, emulator: Emulator, oxen: Option<Reading>, xen: Option<Reading>) -> Line {
+    let (ours, theirs) = (oxen.and_then(Reading::median), xen.and_then(Reading::median));
+    let ratio = ours.zip(theirs).filter(|(_, theirs)| *theirs != 0).map(|(ours, theirs)| ours as f64 / theirs as f64);
+    let limit = row.goal.and_then(|goal| match goal {
+        Goal::AtMost(limit) => Some(limit),
+        Goal::ByNextRip { with, without } => Some(if emulator == Emulator::Bochs { with } else { without }),
+        Goal::PartOfXen(part) => theirs.map(|theirs| (theirs as f64 * part) as u64),
+    });
+    // An operation that fails does not meet its goal.
+    let goal = limit.zip(oxen).map(|(limit, _)| Judged { limit, met: ours.is_some_and(|ours| ours <= limit) });
+    Line { row, oxen, xen, ratio, goal }
+}
+
+/// A number for people.
+pub(crate) fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index != 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(median: u64) -> Reading {
+        Reading::Value { minimum: median, median }
+    }
+
+    fn run(emulator: Emulator, scene: Scene, hypervisor: Hypervisor, list: &[(&str, Reading)]) -> (Machine, Readings) {
+        let readings = list.iter().map(|(key, reading)| ((*key).to_owned(), *reading)).collect();
+        (Machine { emulator, scene, hypervisor }, readings)
+    }
+
+    #[test]
+    fn both_hypervisors_stand_side_by_side() {
+        let runs = [
+            run(Emulator::Qemu, Scene::Control, Hypervisor::Oxen, &[("cpuid", value(400)), ("rdmsr", value(5))]),
+            run(Emulator::Qemu, Scene::Control, Hypervisor::Xen, &[("cpuid", value(5_600))]),
+        ];
+        let tables = tables(&runs);
+        assert_eq!(tables.len(), 1);
+        let [cpuid, rdmsr] = tables[0].lines.as_slice() else { panic!("{tables:?}") };
+        assert_eq!(cpuid.ratio, Some(400.0 / 5_600.0));
+        assert_eq!(cpuid.goal, Some(Judged { limit: 500, met: true }));
+        assert_eq!((rdmsr.xen, rdmsr.ratio, rdmsr.goal), (None, None, None));
+    }
+
+    #[test]
+    fn a_goal_depends_on_the_emulator_and_on_xen() {
+        let runs = [
+            run(Emulator::Bochs, Scene::Control, Hypervisor::Oxen, &[("cpuid", value(400))]),
+            run(Emulator::Qemu, Scene::Control, Hypervisor::Oxen, &[("pvh-create-vcpu-destroy", value(30))]),
+            run(Emulator::Qemu, Scene::Control, Hypervisor::Xen, &[("pvh-create-vcpu-destroy", value(100))]),
+        ];
+        let tables = tables(&runs);
+        assert_eq!(tables[0].lines[0].goal, Some(Judged { limit: 20, met: false }));
+        assert_eq!(tables[1].lines[0].goal, Some(Judged { limit: 250, met: false }));
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_not() {
+        let only =
+            |hypervisor| run(Emulator::Qemu, Scene::Control, hypervisor, &[("pvh-create-vcpu-destroy", value(9))]);
+        assert_eq!(tables(&[only(Hypervisor::Oxen)])[0].lines[0].goal, None, "nothing of Xen's is known");
+        let failed = run(Emulator::Qemu, Scene::Guest, Hypervisor::Oxen, &[("cpuid", Reading::Failed)]);
+        assert_eq!(tables(&[failed])[0].lines[0].goal, Some(Judged { limit: 500, met: false }));
+    }
+
+    #[test]
+    fn memory_is_one_table_from_all_scenes() {
+        let runs = [
+            run(Emulator::Qemu, Scene::Control, Hypervisor::Oxen, &[("pages-domain-empty", value(12))]),
+            run(Emulator::Qemu, Scene::Memory, Hypervisor::Xen, &[("pages-created", value(300))]),
+        ];
+        let tables = tables(&runs);
+        assert_eq!(tables.len(), 1);
+        assert_eq!((tables[0].scene, tables[0].lines.len()), (Scene::Memory, 2));
+    }
+
+    #[test]
+    fn keys_without_a_row_are_told() {
+        let runs = [run(Emulator::Qemu, Scene::Control, Hypervisor::Xen, &[("cpuid", value(1)), ("new", value(1))])];
+        assert_eq!(tables(&runs)[0].unknown, ["new"]);
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(number(value), text);
+        }
+    }
+}
