@@ -58,10 +58,10 @@ fn port(table: &[u8], at: usize) -> Option<u16> {
 /// An address structure: space, width, offset, access size, address. Only whole registers in ports or memory are understood.
 fn structure(table: &[u8], at: usize) -> Option<Place> {
     let address = long(table, at.checked_add(4)?);
-    match table.get(at)? {
+    match *table.get(at)? {
         _ if address == 0 => None,
-        &MEMORY => Some(Place::Memory(Maddr::new(address))),
-        &PORTS => u16::try_from(address).ok().map(Place::Port),
+        MEMORY => Some(Place::Memory(Maddr::new(address))),
+        PORTS => u16::try_from(address).ok().map(Place::Port),
         _ => None,
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn calibrate() {
 
 /// APIC timer ticks that last as long as `ticks` of the time stamp counter.
 pub(super) fn apic_count(ticks: u64) -> u64 {
-    let count = u128::from(ticks) * u128::from(APIC_RATIO.load(Ordering::Relaxed)) >> 32;
+    let count = (u128::from(ticks) * u128::from(APIC_RATIO.load(Ordering::Relaxed))) >> 32;
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
