@@ -223,7 +223,7 @@ fn copy_to(domid: u16, target: u64, source: u64, length: u64) -> Result<(), Fail
 }
 
 fn copy(target: u64, source: u64, length: u64) {
-    let words = if (target | source) % 8 == 0 { length / 8 } else { 0 };
+    let words = if (target | source).is_multiple_of(8) { length / 8 } else { 0 };
     (0..words).for_each(|word| memory::write(target + word * 8, memory::read::<u64>(source + word * 8)));
     (words * 8..length).for_each(|at| memory::write(target + at, memory::read::<u8>(source + at)));
 }

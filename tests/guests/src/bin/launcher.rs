@@ -105,7 +105,7 @@ mod guest {
         let timeout = shared.vcpu(0).now() + 5_000_000;
         let ports = GuestPtr::from_address(call::address(&mut ports));
         call::sched(SchedOp::Poll, &mut SchedPoll { ports, nr_ports: 1, timeout, ..Default::default() });
-        let _ = shared.take_pending(port);
+        shared.pending_word(port / 64).fetch_and(!(1 << (port % 64)), SeqCst);
     }
 
     fn shutdown_reason(domid: u16) -> Option<u32> {
