@@ -52,7 +52,7 @@ cause /nosuch 3 /tmp/opt.cfg 'kernel="/nosuch"'
 tiny_config bad hello 'memory = = 1'
 cause bad.cfg:6: 1 /tmp/bad.cfg
 cause memory 3 /tmp/opt.cfg 'memory=900000'
-cause 'pool' 3 /tmp/opt.cfg 'pool="nosuch"'
+cause 'pool' 6 /tmp/opt.cfg 'pool="nosuch"'
 xl create -p /tmp/opt.cfg || die "create -p"
 fails 3 xl create /tmp/opt.cfg
 xl destroy opt || die "destroy"

@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Failure {
     message: String,
-    code: u8,
+    /// `None`: the usual one.
+    code: Option<u8>,
 }
 
 /// The exit code of almost every failure.
@@ -15,12 +16,12 @@ const FAILURE: u8 = 1;
 impl Failure {
     /// A failure with a message.
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { message: without_numbers(message.into()), code: FAILURE }
+        Failure { message: without_numbers(message.into()), code: None }
     }
 
     /// A failure that is not worth a message: the reader of the output has gone.
     pub fn silent() -> Failure {
-        Failure { message: String::new(), code: FAILURE }
+        Failure { message: String::new(), code: None }
     }
 
     /// Whether there is no message.
@@ -37,12 +38,18 @@ impl Failure {
     /// The same failure with another exit code. `xl create` has several, as Xen's has: scripts may look at them.
     #[must_use]
     pub fn with_code(self, code: u8) -> Failure {
-        Failure { code, ..self }
+        Failure { code: Some(code), ..self }
+    }
+
+    /// The same failure with another exit code, unless it has got one already.
+    #[must_use]
+    pub fn or_code(self, code: u8) -> Failure {
+        Failure { code: self.code.or(Some(code)), ..self }
     }
 
     /// The exit code, 1 to 255.
     pub fn code(&self) -> u8 {
-        self.code
+        self.code.unwrap_or(FAILURE)
     }
 }
 
@@ -91,5 +98,6 @@ mod tests {
         let failure = Failure::new("no memory").with_code(3).while_doing("creating");
         assert_eq!((failure.to_string().as_str(), failure.code()), ("creating: no memory", 3));
         assert_eq!(Failure::new("x").code(), 1);
+        assert_eq!(Failure::new("x").or_code(3).or_code(6).code(), 3);
     }
 }

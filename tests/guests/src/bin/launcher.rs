@@ -89,8 +89,9 @@ mod guest {
             if let Some(reason) = reason {
                 break reason;
             }
-            if rt::timestamp().wrapping_sub(begin) / clock::khz() > LIFE {
-                test.holds("the guest comes to an end", false);
+            let (now, khz) = (rt::timestamp(), clock::khz());
+            if now.wrapping_sub(begin) / khz > LIFE {
+                test.check("the guest comes to an end", false, format_args!("{begin} to {now} at {khz} kHz"));
                 break ShutdownReason::Watchdog.number();
             }
             wait(shared, bind.local_port);

@@ -30,7 +30,7 @@ pub(super) fn run(cli: &Cli, options: &Create) -> Outcome {
         note(format_args!("Parsing config from {}", text.file()));
     }
     let config = check(&text, options.quiet)?;
-    carry_out(cli, options, text, config).map_err(|failure| failure.with_code(FAILED))
+    carry_out(cli, options, text, config).map_err(|failure| failure.or_code(FAILED))
 }
 
 /// All that comes after a good configuration.

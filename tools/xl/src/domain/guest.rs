@@ -96,6 +96,9 @@ pub fn host_facts<T: Trap>(session: &Session<T>) -> Outcome<HostFacts> {
 /// What is assumed of a host that is not there, for `--plan` elsewhere: that of Xen with its daemons in domain 0.
 pub const ABSENT_HOST: HostFacts = HostFacts { grant_version: 2, xenstore_domid: 0, console_domid: 0 };
 
+/// The exit code when a configuration means something that the host does not have, as from Xen's xl.
+const INVALID: u8 = 6;
+
 /// The number of the CPU pool that the configuration names.
 pub fn cpu_pool<T: Trap>(session: &Session<T>, config: &DomainConfig) -> Outcome<u32> {
     let Some(wanted) = &config.pool else { return Ok(0) };
@@ -106,7 +109,7 @@ pub fn cpu_pool<T: Trap>(session: &Session<T>, config: &DomainConfig) -> Outcome
             return Ok(pool.id);
         }
     }
-    Err(Failure::new(format!("pool: there is no CPU pool named \"{wanted}\"")))
+    Err(Failure::new(format!("pool: there is no CPU pool named \"{wanted}\"")).with_code(INVALID))
 }
 
 /// The specification. `nodes` is as [`nodes_of_cpus`] gives it.

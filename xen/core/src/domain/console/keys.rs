@@ -177,7 +177,9 @@ impl core::fmt::Display for Uuid {
 
 fn memory(host: &Host) {
     let kib = |pages: u64| pages.saturating_mul(machine::PAGE_SIZE_U64 / 1024);
-    log!(Info, "Physical memory: {} KiB of RAM, {} KiB free", kib(frame::total_pages()), kib(frame::free_pages()));
+    log!(Info, "Physical memory information: {} KiB of RAM", kib(frame::total_pages()));
+    // Xen's words (common/page_alloc.c, pagealloc_info), which scripts look for. There is one heap here for all.
+    log!(Info, "    Dom heap: {}kB free", kib(frame::free_pages()));
     log!(Info, "Highest page: {:?}", frame::last_page());
     each_domain(host, |domain| {
         let pool = domain.control.lock().paging_pool_bytes;
