@@ -7,6 +7,7 @@
 use crate::arch;
 use crate::boxed::{Boxed, OutOfMemory};
 use crate::codec::registers::{Register, cr0, efer, rflags};
+use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::{Segment, Vmcb, event, intercept_1, intercept_2, v_intr};
 use crate::exit::Exit;
 use crate::units::Mfn;
@@ -41,7 +42,7 @@ pub struct Vcpu {
     vmcb: Boxed<Vmcb>,
     general: GeneralRegisters,
     lazy: LazyState,
-    tag: arch::AddressSpaceTag,
+    tag: AddressSpaceTag,
 }
 
 /// Bytes of legacy state, MXCSR's place, and its value after reset (APM volume 2, 11.4.4 and 14.1.3).
@@ -65,7 +66,7 @@ impl Vcpu {
             vmcb: Boxed::try_new(Vmcb::ZERO)?,
             general: [0; 16],
             lazy: LazyState { extended, xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] },
-            tag: arch::AddressSpaceTag::default(),
+            tag: AddressSpaceTag::default(),
         };
         vcpu.set_intercepts(root);
         vcpu.reset();
@@ -114,8 +115,10 @@ impl Vcpu {
         vmcb.nested_cr3 = root.address().number();
     }
 
-    /// Sets all guest registers to what INIT and reset leave (APM volume 2, 14.1.3): real mode at 0xfffffff0.
+    /// Sets all guest registers to what INIT and reset leave (APM volume 2, 14.1.3): real mode at 0xfffffff0, and no
+    /// translation cached.
     pub fn reset(&mut self) {
+        self.flush_translations();
         let data = Segment { selector: 0, attributes: 0x93, limit: 0xffff, base: 0 };
         let vmcb = &mut *self.vmcb;
         vmcb.cs = Segment { selector: 0xf000, attributes: 0x9b, limit: 0xffff, base: 0xffff_0000 };
@@ -239,7 +242,7 @@ impl Vcpu {
 
     /// Forgets all translations that the processor may hold for this vCPU, at its next entry.
     pub fn flush_translations(&mut self) {
-        self.tag = arch::AddressSpaceTag::default();
+        self.tag = AddressSpaceTag::default();
     }
 
     /// Runs the guest until something stops it. Interrupts that were the reason have been taken when this returns.

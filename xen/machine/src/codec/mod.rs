@@ -8,4 +8,5 @@ pub mod note;
 pub mod placement;
 pub mod registers;
 pub mod serial;
+pub mod tags;
 pub mod vmcb;

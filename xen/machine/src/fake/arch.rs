@@ -1,7 +1,7 @@
 //! The names that every architecture exports, for the fake machine.
 
-pub use super::cpu::AddressSpaceTag;
 use super::machine::{current, try_current, with_current};
+use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::Vmcb;
 use crate::cpu::Work;
 use crate::exit::Exit;

@@ -4,6 +4,7 @@
 //! guest or its idle loop. The two are kept apart: an interrupt that was taken in a window does not stop the next guest.
 
 use super::tlb::Tlb;
+use crate::codec::tags::{AddressSpaceTag, Flush, Tags};
 use crate::cpu::Work;
 use crate::units::CpuId;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,14 +14,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const NEVER: u64 = u64::MAX;
 /// Address-space tags of a CPU; few, so that tests see them used up.
 const TAGS: u32 = 8;
-
-/// Names what a CPU may have cached of a vCPU's translations. The default names nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AddressSpaceTag {
-    /// Which CPU, counted from 1, in the lower 16 bits, and how often its tags were used up; 0 for no tag.
-    generation: u64,
-    number: u32,
-}
 
 /// A CPU.
 #[derive(Debug)]
@@ -37,8 +30,7 @@ pub(super) struct Cpu {
 #[derive(Debug)]
 pub(super) struct Translation {
     pub(super) tlb: Tlb,
-    generation: u64,
-    next: u32,
+    tags: Tags,
 }
 
 impl Cpu {
@@ -49,11 +41,7 @@ impl Cpu {
             deadline: AtomicU64::new(NEVER),
             working_for: AtomicU64::new(NEVER),
             kicks: AtomicU64::new(0),
-            translation: Mutex::new(Translation {
-                tlb: Tlb::default(),
-                generation: 0x1_0000 + u64::from(id.0) + 1,
-                next: 1,
-            }),
+            translation: Mutex::new(Translation { tlb: Tlb::default(), tags: Tags::new(id) }),
         }
     }
 
@@ -103,17 +91,13 @@ impl Cpu {
 }
 
 impl Translation {
-    /// The number of a tag, renewed if the tag names nothing on this CPU.
-    pub(super) fn number(&mut self, tag: &mut AddressSpaceTag) -> u32 {
-        if tag.generation != self.generation {
-            if self.next >= TAGS {
-                self.generation += 0x1_0000;
-                self.next = 1;
-                self.tlb.flush_all();
-            }
-            *tag = AddressSpaceTag { generation: self.generation, number: self.next };
-            self.next += 1;
-        }
-        tag.number
+    /// A tag that names something on this CPU, new if `tag` does not; and what must be flushed before it is used.
+    pub(super) fn renew(&mut self, tag: AddressSpaceTag) -> (AddressSpaceTag, Flush) {
+        if self.tags.is_current(tag) { (tag, Flush::No) } else { self.tags.allocate(TAGS) }
+    }
+
+    /// A control block was refused, and nothing was flushed for it.
+    pub(super) fn end_round(&mut self) {
+        self.tags.end_round();
     }
 }

@@ -2,11 +2,12 @@
 
 use super::traps::{self, TaskState};
 use super::{apic, paging};
+use crate::codec::tags::Tags;
 use crate::frame::{self, Fill, Kind};
 use crate::units::{CpuId, DomId, Mfn, PAGE_SIZE_U64};
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, _rdtsc};
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Processors at the most.
@@ -29,15 +30,15 @@ pub(super) struct PerCpu {
     working_for: AtomicU64,
     /// Physical address of the page for VMSAVE of the hypervisor's own hidden state.
     pub(super) host_state: AtomicU64,
-    /// Address-space tags: the next free one and how often they wrapped around.
-    pub(super) next_tag: AtomicU32,
-    pub(super) tag_generation: AtomicU64,
+    /// Its address-space tags; no other processor looks at them.
+    pub(super) tags: Cell<Tags>,
     pub(super) task_state: UnsafeCell<TaskState>,
     pub(super) descriptors: UnsafeCell<[u64; 7]>,
     pub(super) online: AtomicBool,
 }
 
-// SAFETY: the two cells are written by their own processor during its start, before anything else can use them.
+// SAFETY: two of the cells are written by their own processor during its start, before anything else can use them; the tags are
+// reached by their own processor only, and not by its interrupt handlers.
 unsafe impl Sync for PerCpu {}
 
 impl PerCpu {
@@ -50,8 +51,7 @@ impl PerCpu {
             held_ranks: AtomicU64::new(0),
             working_for: AtomicU64::new(u64::MAX),
             host_state: AtomicU64::new(0),
-            next_tag: AtomicU32::new(1),
-            tag_generation: AtomicU64::new(1),
+            tags: Cell::new(Tags::new(CpuId(0))),
             task_state: UnsafeCell::new(TaskState::new()),
             descriptors: UnsafeCell::new([0; 7]),
             online: AtomicBool::new(false),
@@ -84,6 +84,7 @@ pub(super) fn adopt(cpu: CpuId) -> &'static PerCpu {
     let address = core::ptr::from_ref(me).expose_provenance() as u64;
     me.this.store(address, Ordering::Relaxed);
     me.id.store(u32::from(cpu.0), Ordering::Relaxed);
+    me.tags.set(Tags::new(cpu));
     super::svm::write_msr(crate::codec::registers::msr::GS_BASE, address);
     for (number, _) in traps::EXCEPTION_STACKS.iter().enumerate() {
         let top = make_stack(cpu, number as u64 + 1, EXCEPTION_STACK_PAGES);

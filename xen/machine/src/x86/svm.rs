@@ -3,7 +3,8 @@
 use super::cpu::{self, this};
 use super::{PermissionMaps, lazy, paging};
 use crate::codec::registers::{efer, msr};
-use crate::codec::vmcb::{Vmcb, exit};
+use crate::codec::tags::{AddressSpaceTag, Flush};
+use crate::codec::vmcb::{FLUSH_ALL, Vmcb, exit};
 use crate::exit::Exit;
 use crate::units::Mfn;
 use crate::vcpu::GeneralRegisters;
@@ -45,6 +46,7 @@ pub(super) fn check() -> Result<(), &'static str> {
     Ok(())
 }
 
+/// How many address-space tags the processors know, the hypervisor's own included.
 static TAGS: AtomicU32 = AtomicU32::new(2);
 
 /// Turns SVM on for this processor.
@@ -57,7 +59,7 @@ pub(super) fn enable() {
     this().host_state.store(state.number(), Ordering::Relaxed);
     // SAFETY: the page is this processor's own. What VMSAVE stores (FS, GS, TR, LDTR, system call MSRs) never changes.
     unsafe { asm!("vmsave rax", in("rax") state.number(), options(nostack)) };
-    TAGS.store(__cpuid(0x8000_000a).ebx, Ordering::Relaxed);
+    TAGS.store(__cpuid(0x8000_000a).ebx.max(2), Ordering::Relaxed);
 }
 
 #[repr(C, align(4096))]
@@ -105,28 +107,25 @@ pub fn permission_maps() -> PermissionMaps {
     PermissionMaps { ports: start, msrs: crate::Maddr::new(start.number() + MSR_MAP as u64) }
 }
 
-/// Names what the processor may have cached of a vCPU's translations. The default names nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AddressSpaceTag {
-    /// Which processor, and how many times its tags had wrapped around then; never 0 for a valid tag.
-    generation: u64,
-    asid: u32,
-}
-
 #[cold]
 fn new_tag(vmcb: &mut Vmcb) -> AddressSpaceTag {
     let me = this();
-    let mut asid = me.next_tag.load(Ordering::Relaxed);
-    let mut generation = me.tag_generation.load(Ordering::Relaxed);
-    if asid >= TAGS.load(Ordering::Relaxed) || generation & 0xffff == 0 {
-        // All tags are used: forget everything and begin again.
-        generation = (generation & !0xffff) + 0x1_0000 + u64::from(me.id.load(Ordering::Relaxed)) + 1;
-        me.tag_generation.store(generation, Ordering::Relaxed);
-        asid = 1;
-        vmcb.tlb_control = 1;
+    let mut tags = me.tags.get();
+    let (tag, flush) = tags.allocate(TAGS.load(Ordering::Relaxed));
+    me.tags.set(tags);
+    if flush == Flush::All {
+        vmcb.tlb_control = FLUSH_ALL;
     }
-    me.next_tag.store(asid + 1, Ordering::Relaxed);
-    AddressSpaceTag { generation, asid }
+    tag
+}
+
+/// The processor refused a control block, so it may not have flushed what that asked for.
+#[cold]
+fn forget_tags() {
+    let me = this();
+    let mut tags = me.tags.get();
+    tags.end_round();
+    me.tags.set(tags);
 }
 
 // svm_run(vmcb's physical address, general registers, this CPU's saved hidden state)
@@ -204,10 +203,10 @@ unsafe extern "C" {
 #[inline]
 pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     let me = this();
-    if tag.generation != me.tag_generation.load(Ordering::Relaxed) || tag.generation == 0 {
+    if !me.tags.get().is_current(*tag) {
         *tag = new_tag(vmcb);
     }
-    vmcb.asid = tag.asid;
+    vmcb.asid = tag.number();
     let place = paging::physical(core::ptr::from_mut(vmcb).cast_const()).number();
     // SAFETY: the VMCB is a page of its own, set up by `Vcpu`; the register array has 16 places; the third address is
     // this processor's saved state. The guest reaches only what its nested page table maps.
@@ -218,6 +217,8 @@ pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpa
     let code = vmcb.exit_code as u32;
     if code == exit::INTR {
         cpu::interrupt_window();
+    } else if code == exit::INVALID {
+        forget_tags();
     }
     Exit::decode(vmcb)
 }
