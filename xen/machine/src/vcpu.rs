@@ -49,6 +49,8 @@ pub struct Vcpu {
 const MXCSR_OFFSET: usize = 24;
 const MXCSR_RESET: u32 = 0x1f80;
 const FCW_RESET: u16 = 0x037f;
+/// DR7's enable bits, local and global, of the four breakpoints (APM volume 2, 13.1.1.4).
+const ARMED: u64 = 0xff;
 /// The PAT MSR after reset (APM volume 2, 7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
@@ -213,9 +215,13 @@ impl Vcpu {
         arch::load_debug_registers(&self.lazy.debug_address);
     }
 
-    /// Takes this vCPU's lazy state onto the CPU.
+    /// Takes this vCPU's lazy state onto the CPU. DR7 is always the guest's: breakpoints that it has armed need its own
+    /// addresses in the debug registers, not those that another vCPU has left there.
     pub fn load(&mut self) {
         arch::load_lazy(&self.lazy);
+        if self.vmcb.dr7 & ARMED != 0 {
+            self.grant_debug_registers();
+        }
     }
 
     /// Sets XCR0 of a loaded vCPU. The caller has checked the value against what the guest may use.

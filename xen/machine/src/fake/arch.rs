@@ -250,9 +250,13 @@ pub fn set_xcr0(_value: u64) {}
 
 pub fn set_tsc_aux(_value: u64) {}
 
-pub fn load_debug_registers(_values: &[u64; 4]) {}
+pub fn load_debug_registers(values: &[u64; 4]) {
+    with_current(|machine, cpu| machine.cpu(cpu).set_debug_registers(*values));
+}
 
-pub fn save_debug_registers(_values: &mut [u64; 4]) {}
+pub fn save_debug_registers(values: &mut [u64; 4]) {
+    *values = with_current(|machine, cpu| machine.cpu(cpu).debug_registers());
+}
 
 pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     super::script::run(vmcb, general, tag)

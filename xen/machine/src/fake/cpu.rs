@@ -23,6 +23,8 @@ pub(super) struct Cpu {
     deadline: AtomicU64,
     pub(super) working_for: AtomicU64,
     pub(super) kicks: AtomicU64,
+    /// DR0 to DR3, which VMRUN does not exchange.
+    debug_registers: [AtomicU64; 4],
     translation: Mutex<Translation>,
 }
 
@@ -41,6 +43,7 @@ impl Cpu {
             deadline: AtomicU64::new(NEVER),
             working_for: AtomicU64::new(NEVER),
             kicks: AtomicU64::new(0),
+            debug_registers: [const { AtomicU64::new(0) }; 4],
             translation: Mutex::new(Translation { tlb: Tlb::default(), tags: Tags::new(id) }),
         }
     }
@@ -70,6 +73,14 @@ impl Cpu {
 
     pub(super) fn has_interrupt(&self) -> bool {
         self.interrupt.load(Ordering::Acquire)
+    }
+
+    pub(super) fn debug_registers(&self) -> [u64; 4] {
+        self.debug_registers.each_ref().map(|register| register.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_debug_registers(&self, values: [u64; 4]) {
+        self.debug_registers.iter().zip(values).for_each(|(register, value)| register.store(value, Ordering::Relaxed));
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {

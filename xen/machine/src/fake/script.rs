@@ -133,6 +133,11 @@ impl Guest<'_> {
         self.exit(exit::VMMCALL, 0, 0)
     }
 
+    /// What the debug address registers hold, which armed breakpoints compare with whatever DR7's owner meant.
+    pub fn debug_registers(&self) -> [u64; 4] {
+        self.machine.cpu(self.cpu).debug_registers()
+    }
+
     /// Reads guest physical memory.
     ///
     /// # Errors

@@ -185,6 +185,35 @@ fn a_refused_entry_flushes_nothing_so_the_next_one_does() {
 }
 
 #[test]
+fn armed_breakpoints_find_their_own_addresses() {
+    let machine = FakeMachine::builder().build();
+    set_up(&machine, |vcpu, root, _| {
+        let mut other = Vcpu::try_new(root.mfn()).unwrap();
+        for (vcpu, address) in [(&mut *vcpu, 0x1000), (&mut other, 0x2000)] {
+            vcpu.load();
+            vcpu.lazy_mut().debug_address = [address, 0, 0, address + 3];
+            vcpu.grant_debug_registers();
+            vcpu.vmcb_mut().dr7 |= 1;
+            vcpu.save();
+        }
+        for address in [0x1000, 0x2000, 0x1000] {
+            let vcpu = if address == 0x1000 { &mut *vcpu } else { &mut other };
+            machine.script_vcpu(OWNER, 0, move |guest| {
+                assert_eq!(guest.debug_registers(), [address, 0, 0, address + 3]);
+                Ok(leave())
+            });
+            vcpu.load();
+            assert_eq!(vcpu.run(), leave());
+            vcpu.save();
+        }
+        // Who has armed nothing does not see what others have left.
+        let mut third = Vcpu::try_new(root.mfn()).unwrap();
+        third.load();
+        assert_eq!((third.vmcb().intercept_dr_read, third.vmcb().intercept_dr_write), (0xffff, 0xffff));
+    });
+}
+
+#[test]
 fn a_reset_forgets_translations() {
     let machine = FakeMachine::builder().build();
     set_up(&machine, |vcpu, root, _| {
