@@ -36,6 +36,20 @@ pub struct LazyState {
     pub debug_address: [u64; 4],
 }
 
+impl LazyState {
+    /// Whether there is an unmasked x87 error that waits to be raised: the status word's error summary (APM volume 1, 6.2.2).
+    /// Without an x87 part the state has none: XRSTOR then loads the initial one.
+    pub fn has_pending_error(&self) -> bool {
+        const STATUS: usize = 2;
+        const ERROR_SUMMARY: u8 = 1 << 7;
+        let is_x87_present = self.extended.get(HEADER_BLOCK).is_some_and(|StateBlock(header)| header[0] & 1 != 0);
+        is_x87_present && self.extended.first().is_some_and(|StateBlock(first)| first[STATUS] & ERROR_SUMMARY != 0)
+    }
+}
+
+/// The block with the XSAVE header: behind 512 bytes of legacy state (APM volume 4, XSAVE).
+const HEADER_BLOCK: usize = 512 / 64;
+
 /// The hardware half of a vCPU.
 #[derive(Debug)]
 pub struct Vcpu {
@@ -70,6 +84,7 @@ impl Vcpu {
             lazy: LazyState { extended, xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] },
             tag: AddressSpaceTag::default(),
         };
+        arch::check_control_block(&vcpu.vmcb);
         vcpu.set_intercepts(root);
         vcpu.reset();
         Ok(vcpu)
@@ -255,5 +270,26 @@ impl Vcpu {
     #[inline]
     pub fn run(&mut self) -> Exit {
         arch::run(&mut self.vmcb, &mut self.general, &mut self.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pending_error_makes_old_processors_restore_its_place() {
+        let mut state =
+            LazyState { extended: [StateBlock([0; 64]); 9].into(), xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] };
+        assert!(!state.has_pending_error());
+        // FSW with the error summary, in a state of which the x87 part is not in use, and then is.
+        state.extended[0].0[2] = 0x81;
+        assert!(!state.has_pending_error());
+        state.extended[8].0[0] = 0b11;
+        assert!(state.has_pending_error());
+        state.extended[0].0[2] = 0x7f;
+        assert!(!state.has_pending_error());
+        state.extended.clear();
+        assert!(!state.has_pending_error());
     }
 }

@@ -6,6 +6,7 @@ use crate::codec::vmcb::Vmcb;
 use crate::cpu::Work;
 use crate::exit::Exit;
 use crate::frame::FrameTable;
+use crate::platform::ApicIds;
 use crate::units::{CpuId, DomId, Maddr, Mfn};
 use crate::vcpu::{GeneralRegisters, LazyState};
 use core::any::Any;
@@ -186,22 +187,22 @@ pub fn host() -> Option<&'static (dyn Any + Send + Sync)> {
 }
 
 /// Starts a thread for each further CPU that the builder has foreseen. Those that were not are not there.
-pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> usize {
+pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> ApicIds {
     let (machine, _) = current();
     let found = (1u16..).zip(apic_ids).take_while(|(number, _)| machine.find_cpu(CpuId(*number)).is_some());
     if machine.is_stepped {
-        return found.count();
+        return found.map(|(_, apic_id)| apic_id).collect();
     }
     let fake = super::machine::FakeMachine::from_state(machine.clone());
-    let mut started = 0;
-    for (number, _) in found {
+    let mut started = ApicIds::new();
+    for (number, apic_id) in found {
         let fake = fake.clone();
         std::thread::spawn(move || {
             fake.on_cpu_until_stopped(number, || {
                 entry(CpuId(number));
             });
         });
-        started += 1;
+        started.push(apic_id).expect("as many as there can be");
     }
     started
 }
@@ -241,6 +242,9 @@ pub fn permission_maps() -> PermissionMaps {
     // Nobody reads them: scripts decide what exits.
     PermissionMaps { ports: Maddr::new(0), msrs: Maddr::new(0) }
 }
+
+/// The processor has no pages of its own here.
+pub fn check_control_block(_vmcb: &Vmcb) {}
 
 pub fn load_lazy(_state: &LazyState) {}
 

@@ -52,26 +52,26 @@ pub fn port_write(port: u16, size: u8, value: u32) {
 /// Reads `size` bytes (1, 2 or 4) of a device's register. `None` if it cannot be mapped. The caller knows that it is no RAM.
 pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
     let place = paging::try_device(maddr, u64::from(size))?;
-    // SAFETY: mapped by the line above, aligned by the caller; no Rust value lives in device registers.
-    Some(unsafe {
-        match size {
-            1 => u32::from(place.read_volatile()),
-            2 => u32::from(place.cast::<u16>().read_volatile()),
-            _ => place.cast::<u32>().read_volatile(),
-        }
+    Some(match size {
+        // SAFETY: mapped by the line above; no Rust value lives in device registers.
+        1 => u32::from(unsafe { place.read_volatile() }),
+        // SAFETY: as above, and aligned by the caller.
+        2 => u32::from(unsafe { place.cast::<u16>().read_volatile() }),
+        // SAFETY: as above.
+        _ => unsafe { place.cast::<u32>().read_volatile() },
     })
 }
 
 /// Writes `size` bytes (1, 2 or 4) of a device's register. False if it cannot be mapped. The caller knows that it is no RAM.
 pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
     let Some(place) = paging::try_device(maddr, u64::from(size)) else { return false };
-    // SAFETY: as in `device_read`; what the register does is the caller's wish.
-    unsafe {
-        match size {
-            1 => place.write_volatile(value as u8),
-            2 => place.cast::<u16>().write_volatile(value as u16),
-            _ => place.cast::<u32>().write_volatile(value),
-        }
+    match size {
+        // SAFETY: as in `device_read`; what the register does is the caller's wish.
+        1 => unsafe { place.write_volatile(value as u8) },
+        // SAFETY: as above.
+        2 => unsafe { place.cast::<u16>().write_volatile(value as u16) },
+        // SAFETY: as above.
+        _ => unsafe { place.cast::<u32>().write_volatile(value) },
     }
     true
 }
