@@ -5,7 +5,7 @@
 
 use crate::kernel;
 use libxc::plan::acpi::{self, Processor};
-use machine::boot_info::{BootInfo, CommandLine, Range, RangeKind};
+use machine::boot_info::{BootInfo, CommandLine, Range, RangeKind, RootPointer};
 use machine::fake::{FakeMachine, Ledger, account};
 use machine::{CpuId, DomId, Maddr, PAGE_SHIFT};
 use std::cell::{Cell, RefCell};
@@ -171,7 +171,7 @@ fn boot_info(machine: &FakeMachine, plan: &Plan, top: u64) -> BootInfo {
     for (start, length, kind) in ranges {
         info.ranges.push(Range { start: Maddr::new(start), length, kind }).expect("few ranges");
     }
-    info.rsdp = Some(Maddr::new(tables.rsdp));
+    info.root = Some(RootPointer::At(Maddr::new(tables.rsdp)));
     info.floor = Maddr::new(module);
     let module = machine.load_module(Maddr::new(module), &kernel, "the control domain");
     info.modules.push(module).expect("one module");

@@ -12,11 +12,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-/// Lets tests count and fail the allocations of small objects, too.
-#[cfg(test)]
-#[global_allocator]
-static ALLOCATOR: machine::fake::TestAllocator = machine::fake::TestAllocator;
-
 pub mod boot;
 pub mod dom0;
 pub mod domain;
@@ -31,6 +26,8 @@ pub mod outcome;
 pub mod p2m;
 pub mod power;
 pub mod sched;
+#[cfg(test)]
+mod test_allocator;
 pub mod time;
 pub mod timer;
 pub mod vcpu;

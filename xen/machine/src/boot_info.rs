@@ -118,6 +118,18 @@ impl Drop for Module {
     }
 }
 
+/// Bytes of the ACPI root pointer (ACPI specification 6.5, 5.2.5.3).
+pub const ROOT_BYTES: usize = 36;
+
+/// The ACPI root pointer as a loader gives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RootPointer {
+    /// Where firmware has it.
+    At(Maddr),
+    /// A copy; what an old one does not have is 0.
+    Copy([u8; ROOT_BYTES]),
+}
+
 /// All of it.
 #[derive(Debug)]
 pub struct BootInfo {
@@ -125,12 +137,12 @@ pub struct BootInfo {
     pub loader: heapless::String<64>,
     /// The hypervisor's command line.
     pub command_line: CommandLine,
-    /// The memory map as the firmware gave it.
+    /// The firmware's memory map, brought in order by `codec::ranges`.
     pub ranges: heapless::Vec<Range, MAX_RANGES>,
     /// Modules in the loader's order.
     pub modules: heapless::Vec<Module, MAX_MODULES>,
-    /// Where the ACPI root pointer is, if the loader said so.
-    pub rsdp: Option<Maddr>,
+    /// The ACPI root pointer, if the loader gave it.
+    pub root: Option<RootPointer>,
     /// What was wrong with the loader's data but did not stop the boot; the core prints it once there is a console.
     pub complaints: heapless::Vec<LoaderError, 8>,
     /// The lowest address that the hypervisor, its tables and the moved modules take: RAM below is free.
@@ -147,7 +159,7 @@ impl BootInfo {
             command_line: heapless::String::new(),
             ranges: heapless::Vec::new(),
             modules: heapless::Vec::new(),
-            rsdp: None,
+            root: None,
             complaints: heapless::Vec::new(),
             floor: Maddr::new(0),
             image: Range { start: Maddr::new(0), length: 0, kind: RangeKind::Reserved },

@@ -31,6 +31,8 @@ pub mod rank {
     pub const TIMER: u8 = 15;
     /// The heap of small objects.
     pub const HEAP: u8 = 18;
+    /// The hypervisor's own page tables; whoever changes them may need a page.
+    pub const OWN_TABLES: u8 = 19;
     /// The free-page pool.
     pub const FRAMES: u8 = 20;
     /// Console output; innermost, so that anyone may log.

@@ -53,8 +53,15 @@ pub fn host() -> Option<&'static (dyn Any + Send + Sync)> {
     arch::host()
 }
 
-/// Starts the processors with these APIC ids; each calls `entry` with its number, counted on from 1. Gives how many came.
-pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> usize {
+/// Processors that are used at the most.
+pub const MAX_CPUS: usize = 64;
+
+/// APIC ids of processors besides the first.
+pub type ApicIds = heapless::Vec<u32, { MAX_CPUS - 1 }>;
+
+/// Starts the processors with these APIC ids; each calls `entry` with its number, counted on from 1. Gives the APIC ids of
+/// those that came up, in the order of their numbers.
+pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> ApicIds {
     arch::start_other_cpus(apic_ids, entry)
 }
 

@@ -7,6 +7,7 @@
 use crate::arch;
 use crate::boxed::{Boxed, OutOfMemory};
 use crate::codec::registers::{Register, cr0, efer, rflags};
+use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::{Segment, Vmcb, event, intercept_1, intercept_2, v_intr};
 use crate::exit::Exit;
 use crate::units::Mfn;
@@ -35,19 +36,35 @@ pub struct LazyState {
     pub debug_address: [u64; 4],
 }
 
+impl LazyState {
+    /// Whether there is an unmasked x87 error that waits to be raised: the status word's error summary (APM volume 1, 6.2.2).
+    /// Without an x87 part the state has none: XRSTOR then loads the initial one.
+    pub fn has_pending_error(&self) -> bool {
+        const STATUS: usize = 2;
+        const ERROR_SUMMARY: u8 = 1 << 7;
+        let is_x87_present = self.extended.get(HEADER_BLOCK).is_some_and(|StateBlock(header)| header[0] & 1 != 0);
+        is_x87_present && self.extended.first().is_some_and(|StateBlock(first)| first[STATUS] & ERROR_SUMMARY != 0)
+    }
+}
+
+/// The block with the XSAVE header: behind 512 bytes of legacy state (APM volume 4, XSAVE).
+const HEADER_BLOCK: usize = 512 / 64;
+
 /// The hardware half of a vCPU.
 #[derive(Debug)]
 pub struct Vcpu {
     vmcb: Boxed<Vmcb>,
     general: GeneralRegisters,
     lazy: LazyState,
-    tag: arch::AddressSpaceTag,
+    tag: AddressSpaceTag,
 }
 
 /// Bytes of legacy state, MXCSR's place, and its value after reset (APM volume 2, 11.4.4 and 14.1.3).
 const MXCSR_OFFSET: usize = 24;
 const MXCSR_RESET: u32 = 0x1f80;
 const FCW_RESET: u16 = 0x037f;
+/// DR7's enable bits, local and global, of the four breakpoints (APM volume 2, 13.1.1.4).
+const ARMED: u64 = 0xff;
 /// The PAT MSR after reset (APM volume 2, 7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
@@ -65,8 +82,9 @@ impl Vcpu {
             vmcb: Boxed::try_new(Vmcb::ZERO)?,
             general: [0; 16],
             lazy: LazyState { extended, xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] },
-            tag: arch::AddressSpaceTag::default(),
+            tag: AddressSpaceTag::default(),
         };
+        arch::check_control_block(&vcpu.vmcb);
         vcpu.set_intercepts(root);
         vcpu.reset();
         Ok(vcpu)
@@ -114,8 +132,10 @@ impl Vcpu {
         vmcb.nested_cr3 = root.address().number();
     }
 
-    /// Sets all guest registers to what INIT and reset leave (APM volume 2, 14.1.3): real mode at 0xfffffff0.
+    /// Sets all guest registers to what INIT and reset leave (APM volume 2, 14.1.3): real mode at 0xfffffff0, and no
+    /// translation cached.
     pub fn reset(&mut self) {
+        self.flush_translations();
         let data = Segment { selector: 0, attributes: 0x93, limit: 0xffff, base: 0 };
         let vmcb = &mut *self.vmcb;
         vmcb.cs = Segment { selector: 0xf000, attributes: 0x9b, limit: 0xffff, base: 0xffff_0000 };
@@ -210,9 +230,13 @@ impl Vcpu {
         arch::load_debug_registers(&self.lazy.debug_address);
     }
 
-    /// Takes this vCPU's lazy state onto the CPU.
+    /// Takes this vCPU's lazy state onto the CPU. DR7 is always the guest's: breakpoints that it has armed need its own
+    /// addresses in the debug registers, not those that another vCPU has left there.
     pub fn load(&mut self) {
         arch::load_lazy(&self.lazy);
+        if self.vmcb.dr7 & ARMED != 0 {
+            self.grant_debug_registers();
+        }
     }
 
     /// Sets XCR0 of a loaded vCPU. The caller has checked the value against what the guest may use.
@@ -239,12 +263,33 @@ impl Vcpu {
 
     /// Forgets all translations that the processor may hold for this vCPU, at its next entry.
     pub fn flush_translations(&mut self) {
-        self.tag = arch::AddressSpaceTag::default();
+        self.tag = AddressSpaceTag::default();
     }
 
     /// Runs the guest until something stops it. Interrupts that were the reason have been taken when this returns.
     #[inline]
     pub fn run(&mut self) -> Exit {
         arch::run(&mut self.vmcb, &mut self.general, &mut self.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pending_error_makes_old_processors_restore_its_place() {
+        let mut state =
+            LazyState { extended: [StateBlock([0; 64]); 9].into(), xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] };
+        assert!(!state.has_pending_error());
+        // FSW with the error summary, in a state of which the x87 part is not in use, and then is.
+        state.extended[0].0[2] = 0x81;
+        assert!(!state.has_pending_error());
+        state.extended[8].0[0] = 0b11;
+        assert!(state.has_pending_error());
+        state.extended[0].0[2] = 0x7f;
+        assert!(!state.has_pending_error());
+        state.extended.clear();
+        assert!(!state.has_pending_error());
     }
 }

@@ -5,6 +5,7 @@
 //! left out with a message. `dom0::acpi` builds the control domain's own tables from what is found here.
 
 use alloc::vec::Vec;
+use machine::boot_info::ROOT_BYTES;
 
 /// Reads physical memory into the buffer; false if it cannot.
 pub type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
@@ -50,8 +51,6 @@ pub struct Override {
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Acpi {
-    /// The root pointer's address.
-    pub rsdp: u64,
     /// All tables that the root names.
     pub tables: Vec<Table>,
     /// APIC ids of usable processors, in the table's order.
@@ -127,7 +126,7 @@ pub fn read_table(read: Reader<'_>, address: u64) -> Result<Vec<u8>, AcpiError> 
 }
 
 /// Looks for the root pointer where PC firmware puts it: the extended BIOS data area and 0xe0000 to 0xfffff.
-pub fn find_rsdp(read: Reader<'_>) -> Option<u64> {
+pub fn find_root(read: Reader<'_>) -> Option<u64> {
     let segment: [u8; 2] = bytes(read, 0x40e).ok()?;
     let ebda = u64::from(u16::from_le_bytes(segment)) << 4;
     let areas = [(ebda, ebda.saturating_add(1024)), (0xe_0000, 0x10_0000)];
@@ -138,23 +137,34 @@ pub fn find_rsdp(read: Reader<'_>) -> Option<u64> {
         .find(|at| bytes::<20>(read, *at).is_ok_and(|root| root.starts_with(b"RSD PTR ") && checksum(&root) == 0))
 }
 
-/// Reads the root at `rsdp`, the list of tables and the MADT. Tables that are no good are handed to `complain`.
+/// Copies the root pointer that is at an address.
 ///
 /// # Errors
-/// When there is no usable root.
-pub fn read_all(read: Reader<'_>, rsdp: u64, mut complain: impl FnMut(AcpiError)) -> Result<Acpi, AcpiError> {
-    let root: [u8; 36] = bytes(read, rsdp)?;
+/// [`AcpiError::Unreadable`].
+pub fn read_root(read: Reader<'_>, address: u64) -> Result<[u8; ROOT_BYTES], AcpiError> {
+    bytes(read, address)
+}
+
+/// Reads the list of tables that a root pointer leads to, and the MADT. Tables that are no good are handed to `complain`.
+///
+/// # Errors
+/// When the root is of no use.
+pub fn read_tables(
+    read: Reader<'_>,
+    root: &[u8; ROOT_BYTES],
+    mut complain: impl FnMut(AcpiError),
+) -> Result<Acpi, AcpiError> {
     let (first, _) = root.split_at(20);
     if !root.starts_with(b"RSD PTR ") || checksum(first) != 0 {
         return Err(AcpiError::NoRoot);
     }
-    let mut acpi = Acpi { rsdp, ..Acpi::default() };
+    let mut acpi = Acpi::default();
     // Revision 0 has no XSDT, and what stands in its place is not to be believed.
     let revision = root.get(15).copied().unwrap_or(0);
-    let xsdt = u64_in(&root, 24).filter(|address| revision >= 2 && *address != 0);
+    let xsdt = u64_in(root, 24).filter(|address| revision >= 2 && *address != 0);
     let (list, wide) = match xsdt.map(|address| read_table(read, address)) {
         Some(Ok(table)) => (table, true),
-        _ => (read_table(read, u64::from(u32_in(&root, 16).unwrap_or(0)))?, false),
+        _ => (read_table(read, u64::from(u32_in(root, 16).unwrap_or(0)))?, false),
     };
     let step = if wide { 8 } else { 4 };
     for at in (HEADER_BYTES..list.len()).step_by(step) {
@@ -291,12 +301,17 @@ mod tests {
         }
     }
 
+    fn read_at(memory: &[u8], complain: impl FnMut(AcpiError)) -> Result<Acpi, AcpiError> {
+        let read = reader(memory);
+        read_tables(&read, &read_root(&read, 0xf_5ad0)?, complain)
+    }
+
     #[test]
     fn an_rsdt_only_root_is_enough() {
         let memory = firmware();
         let read = reader(&memory);
-        let rsdp = find_rsdp(&read).unwrap();
-        let acpi = read_all(&read, rsdp, |error| panic!("{error}")).unwrap();
+        let root = read_root(&read, find_root(&read).unwrap()).unwrap();
+        let acpi = read_tables(&read, &root, |error| panic!("{error}")).unwrap();
         assert_eq!(acpi.apic_ids, [0, 1, 0x107], "disabled processors are left out");
         assert_eq!(acpi.io_apics, [IoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 }]);
         assert_eq!(acpi.overrides, [Override { source: 0, gsi: 2, flags: 0 }]);
@@ -305,11 +320,23 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_the_root_is_as_good_as_the_root() {
+        // As UEFI and GRUB have it: no root below 1 MiB, and a copy without its upper half.
+        let mut memory = firmware();
+        let mut copy = [0; ROOT_BYTES];
+        copy[..20].copy_from_slice(&memory[0xf_5ad0..0xf_5ad0 + 20]);
+        memory[0xf_0000..].fill(0);
+        assert_eq!(find_root(&reader(&memory)), None);
+        let acpi = read_tables(&reader(&memory), &copy, |error| panic!("{error}")).unwrap();
+        assert_eq!(acpi.apic_ids, [0, 1, 0x107]);
+    }
+
+    #[test]
     fn a_broken_madt_is_reported() {
         let mut memory = firmware();
         memory[0x7010] ^= 1;
         let mut complaints = vec![];
-        let acpi = read_all(&reader(&memory), 0xf_5ad0, |error| complaints.push(error)).unwrap();
+        let acpi = read_at(&memory, |error| complaints.push(error)).unwrap();
         assert_eq!(complaints, [AcpiError::Checksum(0x7000)]);
         assert!(acpi.apic_ids.is_empty());
     }
@@ -322,9 +349,9 @@ mod tests {
                 let mut memory = good.clone();
                 memory[at] = value;
                 // Any answer will do, as long as there is one.
-                drop(read_all(&reader(&memory), 0xf_5ad0, |_| {}));
+                drop(read_at(&memory, |_| {}));
             }
         }
-        assert_eq!(read_all(&reader(&good[..0x6010]), 0xf_5ad0, |_| {}).err(), Some(AcpiError::Unreadable(0xf_5ad0)));
+        assert_eq!(read_at(&good[..0x6010], |_| {}).err(), Some(AcpiError::Unreadable(0xf_5ad0)));
     }
 }

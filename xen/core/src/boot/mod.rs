@@ -12,7 +12,7 @@ use crate::vcpu::run::cpu_loop;
 use acpi::Acpi;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64};
-use machine::boot_info::{BootInfo, CommandLine};
+use machine::boot_info::{BootInfo, CommandLine, RootPointer};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::console::{self, Level};
 use machine::lock::Lock;
@@ -61,6 +61,12 @@ pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static
     banner(info, &options, changeset);
     let (acpi, power) = read_acpi(info);
     set_up_interrupts(&acpi);
+    if !crate::time::has_invariant_timestamp() {
+        log!(
+            Warning,
+            "the processor does not promise an invariant time stamp counter: time may drift when its speed changes"
+        );
+    }
     let ids = other_cpus(&acpi, options.max_cpus);
     let prepared = dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1))?;
     let mib = |pages: u64| pages >> (20 - PAGE_SHIFT);
@@ -74,10 +80,11 @@ pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static
         power,
         after_crash: options.after_crash,
     };
-    let host = create_host(platform, &ids)?;
-    platform::set_host(host);
+    // The host has only CPUs that run: those that came up wait for it.
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
-    log!(Info, "Brought up {} CPUs", started.saturating_add(1));
+    log!(Info, "Brought up {} CPUs", started.len().saturating_add(1));
+    let host = create_host(platform, &started)?;
+    platform::set_host(host);
     dom0::build(host, info, &host.platform.acpi, prepared)?;
     log!(Info, "Xen is relinquishing the console to Dom0");
     console::set_threshold(options.level);
@@ -86,9 +93,11 @@ pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static
 
 /// Where the other processors begin.
 fn secondary(me: CpuId) -> ! {
-    match platform::host().and_then(|host| host.downcast_ref::<Host>()) {
-        Some(host) => cpu_loop(host, me),
-        None => cpu::stop(),
+    loop {
+        if let Some(host) = platform::host().and_then(|host| host.downcast_ref::<Host>()) {
+            cpu_loop(host, me)
+        }
+        cpu::relax();
     }
 }
 
@@ -138,8 +147,12 @@ impl core::fmt::Display for Hex<'_> {
 fn read_acpi(info: &BootInfo) -> (Acpi, Power) {
     let read = |address: u64, out: &mut [u8]| platform::read_firmware(machine::Maddr::new(address), out);
     let leave_out = |error| log!(Warning, "{error}: left out");
-    let rsdp = info.rsdp.map(machine::Maddr::number).or_else(|| acpi::find_rsdp(&read));
-    let found = rsdp.ok_or(acpi::AcpiError::NoRoot).and_then(|rsdp| acpi::read_all(&read, rsdp, leave_out));
+    let root = match info.root {
+        Some(RootPointer::Copy(root)) => Ok(root),
+        Some(RootPointer::At(place)) => acpi::read_root(&read, place.number()),
+        None => acpi::find_root(&read).ok_or(acpi::AcpiError::NoRoot).and_then(|place| acpi::read_root(&read, place)),
+    };
+    let found = root.and_then(|root| acpi::read_tables(&read, &root, leave_out));
     let acpi = match found {
         Ok(acpi) => acpi,
         Err(error) => {
@@ -178,10 +191,10 @@ fn set_up_interrupts(acpi: &Acpi) {
 }
 
 /// APIC ids of the processors to start.
-fn other_cpus(acpi: &Acpi, max_cpus: usize) -> heapless::Vec<u32, 63> {
+fn other_cpus(acpi: &Acpi, max_cpus: usize) -> platform::ApicIds {
     let own = platform::apic_id();
     let others = acpi.apic_ids.iter().copied().filter(|id| *id != own);
-    others.take(max_cpus.saturating_sub(1).min(63)).collect()
+    others.take(max_cpus.min(platform::MAX_CPUS).saturating_sub(1)).collect()
 }
 
 fn create_host(platform: Platform, others: &[u32]) -> Result<&'static Host, OutOfMemory> {

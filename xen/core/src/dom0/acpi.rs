@@ -169,7 +169,6 @@ mod tests {
     #[test]
     fn the_tables_read_back() {
         let native = Acpi {
-            rsdp: 0,
             tables: alloc::vec![
                 Table { signature: *b"FACP", address: 0x3000, length: 244 },
                 Table { signature: *b"DMAR", address: 0x4000, length: 80 },
@@ -190,7 +189,8 @@ mod tests {
             };
             source.and_then(|bytes| bytes.get(..out.len())).map(|bytes| out.copy_from_slice(bytes)).is_some()
         };
-        let found = acpi::read_all(&read, tables.rsdp, |error| panic!("{error}")).unwrap();
+        let root = acpi::read_root(&read, tables.rsdp).unwrap();
+        let found = acpi::read_tables(&read, &root, |error| panic!("{error}")).unwrap();
         assert_eq!(found.apic_ids, [0, 2]);
         assert_eq!(found.io_apics, [IoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 }]);
         assert_eq!(found.overrides, native.overrides);

@@ -62,6 +62,7 @@ pub fn initialise(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<VcpuHvmCo
     let registers = decode(&context, cr4_bits, efer_bits)?;
     // A vCPU that was never initialised has never run, so nobody holds its registers for long.
     let Some(mut hardware) = vcpu.hardware.try_lock() else { return Err(Stop::Restart(None)) };
+    crate::x86::interrupts::settle(caller.host, vcpu, &mut hardware);
     hardware.reset();
     for (register, value) in registers.general {
         hardware.set_register(register, value);
@@ -322,6 +323,25 @@ mod tests {
         assert_eq!(decode(&context, CR4, EFER), Err(Errno::EINVAL));
         let context = VcpuHvmContext { mode: 1, pad: 1, ..VcpuHvmContext::default() };
         assert_eq!(decode(&context, CR4, EFER), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn an_init_from_before_does_not_undo_them() {
+        with_host(1, 2, |_, host| {
+            let control = domain(host, 0);
+            add_page(&control, 1);
+            let guest = caller(host, &control, 0);
+            let second = control.vcpu(1).unwrap();
+            second.x86.startup.note(crate::x86::Startup::INIT);
+            let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_64B, ..VcpuHvmContext::default() };
+            context.set(&long());
+            let place = GuestPtr::<VcpuHvmContext>::from_address(0x1000);
+            guest.memory.write(place, &context).unwrap();
+            assert_eq!(vcpu_op(&guest, VcpuOp::Initialise.number(), 1, place.cast()), Ok(0));
+            let mut hardware = second.hardware.try_lock().unwrap();
+            crate::x86::interrupts::prepare(host, &control, second, &mut hardware).unwrap();
+            assert_eq!(hardware.register(Register::Rsp), 7);
+        });
     }
 
     #[test]

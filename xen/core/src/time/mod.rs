@@ -40,6 +40,8 @@ pub struct Clock {
     boot: u64,
     scale: Scale,
     wall: Lock<WallClock, { rank::VCPU_AREAS }>,
+    /// What guests are told of the counter.
+    flags: u8,
 }
 
 /// The wall clock at system time 0 (UTC).
@@ -67,12 +69,16 @@ impl Clock {
     /// A clock that starts at time stamp `boot`, which counts `khz` thousand a second, while the wall clock shows
     /// `wall_seconds`.
     pub fn new(boot: u64, khz: u64, wall_seconds: u64) -> Self {
-        Self { boot, scale: Scale::for_khz(khz), wall: Lock::new(WallClock { seconds: wall_seconds, nanoseconds: 0 }) }
+        let wall = WallClock { seconds: wall_seconds, nanoseconds: 0 };
+        Self { boot, scale: Scale::for_khz(khz), wall: Lock::new(wall), flags: 0 }
     }
 
-    /// A clock that starts now, by this machine's counter and battery-backed clock.
+    /// A clock that starts now, by this machine's counter and battery-backed clock. Guests hear that the counter is the same on
+    /// all CPUs and never changes its speed only if the processor says that it is invariant.
     pub fn start() -> Self {
-        Self::new(machine::cpu::timestamp(), machine::cpu::timestamp_khz(), machine::cpu::wall_clock_seconds())
+        let now = machine::cpu::timestamp();
+        let clock = Self::new(now, machine::cpu::timestamp_khz(), machine::cpu::wall_clock_seconds());
+        Self { flags: if has_invariant_timestamp() { PVCLOCK_TSC_STABLE } else { 0 }, ..clock }
     }
 
     /// System time, in nanoseconds.
@@ -102,17 +108,23 @@ impl Clock {
         *self.wall.lock()
     }
 
-    /// The clock of a vCPU whose counter is `offset` ahead of the machine's. All vCPUs agree, always: the flag says so.
+    /// The clock of a vCPU whose counter is `offset` ahead of the machine's.
     fn time_info(&self, offset: u64) -> VcpuTimeInfo {
         VcpuTimeInfo {
             tsc_timestamp: self.boot.wrapping_add(offset),
             system_time: 0,
             tsc_to_system_mul: self.scale.mul,
             tsc_shift: self.scale.shift,
-            flags: PVCLOCK_TSC_STABLE,
+            flags: self.flags,
             ..VcpuTimeInfo::new_zeroed()
         }
     }
+}
+
+/// Whether the processor's time stamp counter keeps its speed whatever else changes (CPUID 80000007 EDX bit 8).
+pub fn has_invariant_timestamp() -> bool {
+    let [.., edx] = machine::platform::cpuid(0x8000_0007, 0);
+    edx & 1 << 8 != 0
 }
 
 /// A vCPU's share of time.

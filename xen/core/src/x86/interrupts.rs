@@ -320,18 +320,32 @@ fn start(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     let (is_reset, begin) = vcpu.x86.startup.take_start();
     if is_reset {
         reset_loaded(hardware);
-        vcpu.x86.lapic.init();
-        vcpu.x86.startup.take(Startup::NMI | Startup::NMI_BLOCKED);
-        super::vlapic::timer::stop(host, vcpu);
-        let vmcb = hardware.vmcb_mut();
-        close_window(vmcb);
-        vmcb.intercept_1 &= !IRET;
-        set_task_priority(vmcb, 0);
+        reset_interrupts(host, vcpu, hardware);
     }
     if let Some(vector) = begin {
         reset_loaded(hardware);
         begin_at(hardware, vector);
         super::msr::synchronise_timestamp(host, domain, vcpu, hardware);
+    }
+}
+
+/// What INIT does besides resetting the registers: to the local APIC, and to what the vCPU waits for.
+fn reset_interrupts(host: &Host, vcpu: &Vcpu, hardware: &mut Hardware) {
+    vcpu.x86.lapic.init();
+    vcpu.x86.startup.take(Startup::NMI | Startup::NMI_BLOCKED);
+    super::vlapic::timer::stop(host, vcpu);
+    let vmcb = hardware.vmcb_mut();
+    close_window(vmcb);
+    vmcb.intercept_1 &= !IRET;
+    set_task_priority(vmcb, 0);
+}
+
+/// Acts now on an INIT that a vCPU which is off its CPU has not seen yet. Its registers are about to be set from outside, and
+/// would be reset again at its next entry.
+pub fn settle(host: &Host, vcpu: &Vcpu, hardware: &mut Hardware) {
+    let (is_reset, _) = vcpu.x86.startup.take_start();
+    if is_reset {
+        reset_interrupts(host, vcpu, hardware);
     }
 }
 

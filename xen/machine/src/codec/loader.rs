@@ -3,7 +3,7 @@
 //!
 //! Sources: Multiboot specification 0.6.96; Xen public/arch-x86/hvm/start_info.h.
 
-use crate::boot_info::{BootInfo, CommandLine, Module, Range, RangeKind};
+use crate::boot_info::{BootInfo, CommandLine, Module, ROOT_BYTES, Range, RangeKind, RootPointer};
 use crate::units::Maddr;
 
 /// What can be wrong with a loader's data.
@@ -21,6 +21,12 @@ pub enum LoaderError {
     LongCommandLine,
     /// A structure at this address could not be read.
     Unreadable(u64),
+    /// Ranges of different kinds overlap; the more careful kind counts.
+    OverlappingRanges,
+    /// So many bytes of RAM are not used, because they are in too many pieces.
+    LostRam(u64),
+    /// A module lies at this address, beyond the first 4 GiB.
+    HighModule(u64),
 }
 
 impl core::fmt::Display for LoaderError {
@@ -34,6 +40,9 @@ impl core::fmt::Display for LoaderError {
                 write!(f, "command line of over {} bytes: cut", crate::boot_info::MAX_COMMAND_LINE)
             }
             Self::Unreadable(address) => write!(f, "boot information at {address:#x} cannot be read"),
+            Self::OverlappingRanges => write!(f, "the memory map contradicts itself: RAM is what nothing else is"),
+            Self::LostRam(bytes) => write!(f, "RAM in too many pieces: {} KiB of it are not used", bytes >> 10),
+            Self::HighModule(address) => write!(f, "a module at {address:#x}, above 4 GiB"),
         }
     }
 }
@@ -90,6 +99,29 @@ pub fn add_module(info: &mut BootInfo, start: u64, length: u64, command_line: Co
     if info.modules.push(Module { start: Maddr::new(start), length, command_line }).is_err() {
         info.complain(LoaderError::TooManyModules);
     }
+}
+
+/// Checks that all modules are where the tables of the boot reach.
+///
+/// # Errors
+/// [`LoaderError::HighModule`].
+pub fn check_modules(info: &BootInfo) -> Result<(), LoaderError> {
+    const GIB4: u64 = 1 << 32;
+    let is_high = |module: &&Module| module.start.number().checked_add(module.length).is_none_or(|end| end > GIB4);
+    let high = info.modules.iter().find(is_high);
+    high.map_or(Ok(()), |module| Err(LoaderError::HighModule(module.start.number())))
+}
+
+/// Copies the ACPI root pointer out of Multiboot 2 tags (number and content): the newer of the two kinds if both are there
+/// (Multiboot 2 specification 3.6.13 and 3.6.14). The copy is all that a loader on UEFI gives: no search finds the root there.
+pub fn root_of_tags<'a>(tags: impl Iterator<Item = (u32, &'a [u8])>) -> Option<RootPointer> {
+    const OLD: u32 = 14;
+    const NEW: u32 = 15;
+    let (_, content) = tags.filter(|(number, _)| matches!(*number, OLD | NEW)).max_by_key(|(number, _)| *number)?;
+    let mut root = [0; ROOT_BYTES];
+    let length = content.len().min(ROOT_BYTES);
+    root.get_mut(..length)?.copy_from_slice(content.get(..length)?);
+    Some(RootPointer::Copy(root))
 }
 
 /// Cuts the file name off a command line: loaders put it first, except GRUB 2.
@@ -168,9 +200,9 @@ pub fn read_pvh(info: &mut BootInfo, read: Reader<'_>, address: u64) -> Result<(
     info.loader = heapless::String::try_from("PVH").unwrap_or_default();
     let text = u64_at(read, address + 24)?;
     info.command_line = command_line(info, read, text);
-    info.rsdp = match u64_at(read, address + 32)? {
+    info.root = match u64_at(read, address + 32)? {
         0 => None,
-        rsdp => Some(Maddr::new(rsdp)),
+        root => Some(RootPointer::At(Maddr::new(root))),
     };
     for index in 0..u64::from(modules) {
         let entry = module_list + index * 32;
@@ -266,9 +298,32 @@ mod tests {
         let mut info = BootInfo::new();
         read_pvh(&mut info, &reader(&memory), 0x100).unwrap();
         assert_eq!(info.command_line.as_str(), "loglvl=all");
-        assert_eq!(info.rsdp, Some(Maddr::new(0xf5000)));
+        assert_eq!(info.root, Some(RootPointer::At(Maddr::new(0xf5000))));
         assert_eq!((info.modules[0].start.number(), info.modules[0].length), (0x50_0000, 0x1234));
         assert_eq!(info.ranges[0].length, 0x4000_0000);
+        core::mem::forget(info);
+    }
+
+    #[test]
+    fn the_newer_copy_of_the_root_counts() {
+        let (old, new) = ([1; 20], [2; 36]);
+        let tags = |numbers: &'static [u32]| {
+            numbers.iter().map(move |number| (*number, if *number == 15 { &[2u8; 40][..] } else { &[1u8; 20][..] }))
+        };
+        assert_eq!(root_of_tags(tags(&[1, 4, 6])), None);
+        assert_eq!(root_of_tags(tags(&[15, 14, 21])), Some(RootPointer::Copy(new)));
+        let mut short = [0; 36];
+        short[..20].copy_from_slice(&old);
+        assert_eq!(root_of_tags(tags(&[14])), Some(RootPointer::Copy(short)));
+    }
+
+    #[test]
+    fn modules_above_4_gib_are_refused() {
+        let mut info = BootInfo::new();
+        add_module(&mut info, 0xffff_f000, 0x1000, CommandLine::new());
+        assert_eq!(check_modules(&info), Ok(()));
+        add_module(&mut info, 0xffff_f000, 0x1001, CommandLine::new());
+        assert_eq!(check_modules(&info), Err(LoaderError::HighModule(0xffff_f000)));
         core::mem::forget(info);
     }
 

@@ -2,10 +2,14 @@
 //!
 //! All of it compiles everywhere, so that formats are tested on the development machine and `fake` can play the hardware.
 
+pub mod apic;
+pub mod calibration;
 pub mod clock;
 pub mod loader;
 pub mod note;
 pub mod placement;
+pub mod ranges;
 pub mod registers;
 pub mod serial;
+pub mod tags;
 pub mod vmcb;

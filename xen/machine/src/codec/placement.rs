@@ -1,6 +1,7 @@
 //! Where to put things during boot: the highest free place in RAM that fits. Pure, so that odd memory maps are tested.
 
 use crate::boot_info::{Range, RangeKind};
+use crate::units::Mfn;
 
 /// The highest `alignment`-aligned start of `length` bytes that lies inside one RAM range, ends at or below `limit`, stays
 /// above the first MiB, and touches none of `occupied` (`(start, length)` pairs). `alignment` is a power of two.
@@ -30,6 +31,13 @@ pub fn highest_fit(ranges: &[Range], occupied: &[(u64, u64)], length: u64, align
     best
 }
 
+/// A page below 640 KiB from which other processors can start: the highest that is unused RAM. Not the first page, where firmware
+/// keeps its vectors and data.
+pub fn trampoline_page(is_unused: impl Fn(Mfn) -> bool) -> Option<Mfn> {
+    const END: u64 = 0xa_0000 >> crate::PAGE_SHIFT;
+    (1..END).rev().map(Mfn::new).find(|page| is_unused(*page))
+}
+
 /// What the map calls anything but RAM: firmware maps overlap at times, and then the reservation wins.
 fn reserved(ranges: &[Range]) -> heapless::Vec<(u64, u64), { crate::boot_info::MAX_RANGES }> {
     ranges
@@ -54,6 +62,17 @@ mod tests {
         assert_eq!(highest_fit(&map, &[], 0x20_0000, 0x20_0000, u64::MAX), Some(0x1_ffe0_0000));
         assert_eq!(highest_fit(&map, &[], 0x1234, 0x1000, 0x1_0000_0000), Some(0x7fff_e000));
         assert_eq!(highest_fit(&map, &[], 0x1000, 0x1000, 0x10_0000), None, "never below 1 MiB");
+    }
+
+    #[test]
+    fn other_processors_start_from_unused_ram_below_640_kib() {
+        let among = |pages: &[u64]| {
+            let pages: std::vec::Vec<_> = pages.iter().map(|page| Mfn::new(*page)).collect();
+            trampoline_page(|page| pages.contains(&page))
+        };
+        assert_eq!(among(&[0, 8, 0x9e, 0xa0, 0x100]), Some(Mfn::new(0x9e)));
+        assert_eq!(among(&[1]), Some(Mfn::new(1)));
+        assert_eq!(among(&[0, 0xa0]), None);
     }
 
     #[test]

@@ -130,6 +130,7 @@ pub mod msr {
     pub const MCG_STATUS: u32 = 0x17a;
     pub const DEBUGCTL: u32 = 0x1d9;
     pub const PAT: u32 = 0x277;
+    pub const MC0_CTL: u32 = 0x400;
     pub const X2APIC_FIRST: u32 = 0x800;
     pub const X2APIC_LAST: u32 = 0x8ff;
     pub const XSS: u32 = 0xda0;
@@ -142,6 +143,7 @@ pub mod msr {
     pub const GS_BASE: u32 = 0xc000_0101;
     pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
     pub const TSC_AUX: u32 = 0xc000_0103;
+    pub const DE_CFG: u32 = 0xc001_1029;
     pub const VM_CR: u32 = 0xc001_0114;
     pub const VM_HSAVE_PA: u32 = 0xc001_0117;
 }

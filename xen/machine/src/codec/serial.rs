@@ -12,6 +12,8 @@ pub struct Settings {
 }
 
 const BASE_RATE: u32 = 115_200;
+/// Ports that a 16550 takes.
+const PORTS: u16 = 8;
 
 impl Settings {
     /// The settings of the port that `console=` names. `None` if it names none, as when there is no such option.
@@ -47,7 +49,7 @@ impl Settings {
             };
             self.line_control = (bits - b'5') | (stop - b'1') << 2 | parity << 3;
         }
-        if let Some(base) = parts.next().and_then(parse_port) {
+        if let Some(base) = parts.next().and_then(parse_port).filter(|base| base.checked_add(PORTS - 1).is_some()) {
             self.base = base;
         }
     }
@@ -81,6 +83,8 @@ mod tests {
             Some(Settings { base: 0x2e8, divisor: Some(12), line_control: 0b0001_1110 })
         );
         assert_eq!(parse("console=com1"), Some(Settings { base: 0x3f8, divisor: None, line_control: 3 }));
+        assert_eq!(parse("console=com1 com1=115200,8n1,0xfff8").map(|s| s.base), Some(0xfff8));
+        assert_eq!(parse("console=com1 com1=115200,8n1,0xfff9"), Some(plain), "not all of its ports would exist");
         assert_eq!(parse("console=com1 com1=auto,9z3,zzz").map(|s| (s.base, s.divisor)), Some((0x3f8, None)));
     }
 }

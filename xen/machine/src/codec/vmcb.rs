@@ -223,6 +223,9 @@ pub mod exit {
     pub const INVALID: u32 = 0xffff_ffff;
 }
 
+/// `tlb_control`: forget the translations of all tags at entry (APM volume 2, 15.16.1).
+pub const FLUSH_ALL: u32 = 1;
+
 /// Fields of `v_intr` (offset 0x60).
 pub mod v_intr {
     /// The guest's task priority, bits 3:0 of the CR8 value.

@@ -1,11 +1,12 @@
 //! The names that every architecture exports, for the fake machine.
 
-pub use super::cpu::AddressSpaceTag;
 use super::machine::{current, try_current, with_current};
+use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::Vmcb;
 use crate::cpu::Work;
 use crate::exit::Exit;
 use crate::frame::FrameTable;
+use crate::platform::ApicIds;
 use crate::units::{CpuId, DomId, Maddr, Mfn};
 use crate::vcpu::{GeneralRegisters, LazyState};
 use core::any::Any;
@@ -186,22 +187,22 @@ pub fn host() -> Option<&'static (dyn Any + Send + Sync)> {
 }
 
 /// Starts a thread for each further CPU that the builder has foreseen. Those that were not are not there.
-pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> usize {
+pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> ApicIds {
     let (machine, _) = current();
     let found = (1u16..).zip(apic_ids).take_while(|(number, _)| machine.find_cpu(CpuId(*number)).is_some());
     if machine.is_stepped {
-        return found.count();
+        return found.map(|(_, apic_id)| apic_id).collect();
     }
     let fake = super::machine::FakeMachine::from_state(machine.clone());
-    let mut started = 0;
-    for (number, _) in found {
+    let mut started = ApicIds::new();
+    for (number, apic_id) in found {
         let fake = fake.clone();
         std::thread::spawn(move || {
             fake.on_cpu_until_stopped(number, || {
                 entry(CpuId(number));
             });
         });
-        started += 1;
+        started.push(apic_id).expect("as many as there can be");
     }
     started
 }
@@ -242,6 +243,9 @@ pub fn permission_maps() -> PermissionMaps {
     PermissionMaps { ports: Maddr::new(0), msrs: Maddr::new(0) }
 }
 
+/// The processor has no pages of its own here.
+pub fn check_control_block(_vmcb: &Vmcb) {}
+
 pub fn load_lazy(_state: &LazyState) {}
 
 pub fn save_lazy(_state: &mut LazyState) {}
@@ -250,9 +254,13 @@ pub fn set_xcr0(_value: u64) {}
 
 pub fn set_tsc_aux(_value: u64) {}
 
-pub fn load_debug_registers(_values: &[u64; 4]) {}
+pub fn load_debug_registers(values: &[u64; 4]) {
+    with_current(|machine, cpu| machine.cpu(cpu).set_debug_registers(*values));
+}
 
-pub fn save_debug_registers(_values: &mut [u64; 4]) {}
+pub fn save_debug_registers(values: &mut [u64; 4]) {
+    *values = with_current(|machine, cpu| machine.cpu(cpu).debug_registers());
+}
 
 pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     super::script::run(vmcb, general, tag)

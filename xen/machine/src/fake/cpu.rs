@@ -5,6 +5,7 @@
 //! in a window does not stop the next guest.
 
 use super::tlb::Tlb;
+use crate::codec::tags::{AddressSpaceTag, Flush, Tags};
 use crate::cpu::Work;
 use crate::units::CpuId;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,14 +15,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const NEVER: u64 = u64::MAX;
 /// Address-space tags of a CPU; few, so that tests see them used up.
 const TAGS: u32 = 8;
-
-/// Names what a CPU may have cached of a vCPU's translations. The default names nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AddressSpaceTag {
-    /// Which CPU, counted from 1, in the lower 16 bits, and how often its tags were used up; 0 for no tag.
-    generation: u64,
-    number: u32,
-}
 
 /// A CPU.
 #[derive(Debug)]
@@ -33,6 +26,8 @@ pub(super) struct Cpu {
     deadline: AtomicU64,
     pub(super) working_for: AtomicU64,
     pub(super) kicks: AtomicU64,
+    /// DR0 to DR3, which VMRUN does not exchange.
+    debug_registers: [AtomicU64; 4],
     translation: Mutex<Translation>,
 }
 
@@ -40,8 +35,7 @@ pub(super) struct Cpu {
 #[derive(Debug)]
 pub(super) struct Translation {
     pub(super) tlb: Tlb,
-    generation: u64,
-    next: u32,
+    tags: Tags,
 }
 
 impl Cpu {
@@ -53,11 +47,8 @@ impl Cpu {
             deadline: AtomicU64::new(NEVER),
             working_for: AtomicU64::new(NEVER),
             kicks: AtomicU64::new(0),
-            translation: Mutex::new(Translation {
-                tlb: Tlb::default(),
-                generation: 0x1_0000 + u64::from(id.0) + 1,
-                next: 1,
-            }),
+            debug_registers: [const { AtomicU64::new(0) }; 4],
+            translation: Mutex::new(Translation { tlb: Tlb::default(), tags: Tags::new(id) }),
         }
     }
 
@@ -94,6 +85,14 @@ impl Cpu {
         self.interrupt.load(Ordering::Acquire)
     }
 
+    pub(super) fn debug_registers(&self) -> [u64; 4] {
+        self.debug_registers.each_ref().map(|register| register.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_debug_registers(&self, values: [u64; 4]) {
+        self.debug_registers.iter().zip(values).for_each(|(register, value)| register.store(value, Ordering::Relaxed));
+    }
+
     pub(super) fn deadline(&self) -> Option<u64> {
         Some(self.deadline.load(Ordering::Acquire)).filter(|deadline| *deadline != NEVER)
     }
@@ -113,17 +112,13 @@ impl Cpu {
 }
 
 impl Translation {
-    /// The number of a tag, renewed if the tag names nothing on this CPU.
-    pub(super) fn number(&mut self, tag: &mut AddressSpaceTag) -> u32 {
-        if tag.generation != self.generation {
-            if self.next >= TAGS {
-                self.generation += 0x1_0000;
-                self.next = 1;
-                self.tlb.flush_all();
-            }
-            *tag = AddressSpaceTag { generation: self.generation, number: self.next };
-            self.next += 1;
-        }
-        tag.number
+    /// A tag that names something on this CPU, new if `tag` does not; and what must be flushed before it is used.
+    pub(super) fn renew(&mut self, tag: AddressSpaceTag) -> (AddressSpaceTag, Flush) {
+        if self.tags.is_current(tag) { (tag, Flush::No) } else { self.tags.allocate(TAGS) }
+    }
+
+    /// A control block was refused, and nothing was flushed for it.
+    pub(super) fn end_round(&mut self) {
+        self.tags.end_round();
     }
 }

@@ -8,11 +8,11 @@
 //! A vCPU that has run out of steps, or never had any, goes on with its program, if it has one: a function that is called at
 //! every entry, says how the guest leaves, and keeps track of what to do again by itself.
 
-use super::arch;
 use super::machine::{State, current};
 use super::tlb::{Fault, Walk};
 use crate::codec::registers::{Register, efer};
-use crate::codec::vmcb::{Vmcb, event, exit, intercept_2, v_intr};
+use crate::codec::tags::{AddressSpaceTag, Flush};
+use crate::codec::vmcb::{FLUSH_ALL, Vmcb, event, exit, intercept_2, v_intr};
 use crate::exit::{AccessKind, Exit};
 use crate::frame::{FrameInfo, Kind};
 use crate::units::{CpuId, Gpa, Maddr, Mfn, PAGE_SIZE};
@@ -134,6 +134,11 @@ impl Guest<'_> {
             self.set_register(register, *value);
         }
         self.exit(exit::VMMCALL, 0, 0)
+    }
+
+    /// What the debug address registers hold, which armed breakpoints compare with whatever DR7's owner meant.
+    pub fn debug_registers(&self) -> [u64; 4] {
+        self.machine.cpu(self.cpu).debug_registers()
     }
 
     /// Reads guest physical memory.
@@ -279,7 +284,7 @@ impl fmt::Debug for Guest<'_> {
 }
 
 /// Runs a guest until its script leaves: the fake machine's VMRUN.
-pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut arch::AddressSpaceTag) -> Exit {
+pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     let (machine, id) = current();
     machine.check_running();
     machine.relaxed.store(0, Ordering::Relaxed);
@@ -289,19 +294,23 @@ pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut arc
     }
     super::allocation::exempt(|| {
         let cpu = machine.cpu(id);
-        {
-            let mut translation = cpu.translation();
-            vmcb.asid = translation.number(tag);
-            match vmcb.tlb_control {
-                0 => {}
-                1 => translation.tlb.flush_all(),
-                _ => translation.tlb.flush_tag(vmcb.asid),
-            }
+        let (new, flush) = cpu.translation().renew(*tag);
+        *tag = new;
+        vmcb.asid = tag.number();
+        if flush == Flush::All {
+            vmcb.tlb_control = FLUSH_ALL;
         }
-        vmcb.tlb_control = 0;
         let mut guest = Guest { machine: machine.clone(), cpu: id, vmcb, general, delivered: 0, interrupted: 0 };
+        let tlb_control = core::mem::take(&mut guest.vmcb.tlb_control);
         if !is_valid(&guest) {
+            // As real hardware may: without the flush that was asked for.
+            cpu.translation().end_round();
             return guest.exit(exit::INVALID, 0, 0);
+        }
+        match tlb_control {
+            0 => {}
+            FLUSH_ALL => cpu.translation().tlb.flush_all(),
+            _ => cpu.translation().tlb.flush_tag(guest.vmcb.asid),
         }
         if cpu.take_interrupt() {
             return guest.exit(exit::INTR, 0, 0);

@@ -9,7 +9,7 @@ mod table;
 
 pub use info::{FrameInfo, Kind, State};
 pub use pool::MAX_ORDER;
-pub use table::{FrameTable, Region};
+pub use table::{FrameTable, MAX_REGIONS, Region};
 
 use crate::units::{DomId, Gfn, Mfn};
 use crate::{arch, memory};

@@ -5,7 +5,7 @@ use super::pool::{MAX_ORDER, Pool, Records};
 use crate::lock::{Lock, rank};
 use crate::units::{DomId, Mfn};
 
-/// Regions of RAM at the most; firmware maps seen have two to eight.
+/// Regions of RAM at the most; firmware maps seen have two to eight, and `codec::ranges` cuts those that have more.
 pub const MAX_REGIONS: usize = 32;
 
 #[cfg(target_os = "none")]

@@ -4,12 +4,14 @@
 
 use super::traps::vector;
 use super::{cpu, paging, ports, svm, time};
+use crate::codec::apic::Mode;
 use crate::codec::registers::msr;
 use crate::cpu::Work;
 use crate::units::{CpuId, Maddr};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering, fence};
 
 const ID: u32 = 0x20;
+const TASK_PRIORITY: u32 = 0x80;
 const END_OF_INTERRUPT: u32 = 0xb0;
 const SPURIOUS: u32 = 0xf0;
 const COMMAND_LOW: u32 = 0x300;
@@ -48,15 +50,22 @@ fn write(register: u32, value: u32) {
     unsafe { base.wrapping_add(register as usize).cast::<u32>().write_volatile(value) };
 }
 
+/// The mode of all APICs: the boot CPU's.
+static MODE: spin::Once<Mode> = spin::Once::new();
+
 /// Finds and enables the boot CPU's APIC.
 pub(super) fn initialise() {
-    let base = svm::read_msr(msr::APIC_BASE);
-    if base & 1 << 10 == 0 {
-        let page = paging::device(Maddr::new(base & 0x000f_ffff_ffff_f000), 0x1000);
-        REGISTERS.store(page, Ordering::Relaxed);
+    let mode = *MODE.call_once(|| Mode::of(svm::read_msr(msr::APIC_BASE)));
+    if let Mode::Page(address) = mode {
+        REGISTERS.store(paging::device(Maddr::new(address), 0x1000), Ordering::Relaxed);
     }
     silence_8259();
     enable();
+}
+
+/// Whether a command can be sent to this processor alone.
+pub(super) fn reaches(apic_id: u32) -> bool {
+    MODE.get().is_some_and(|mode| mode.reaches(apic_id))
 }
 
 /// Masks the pair of 8259 controllers: nothing here listens to them, and firmware leaves them on vectors of exceptions.
@@ -65,8 +74,15 @@ fn silence_8259() {
     ports::output_8(0xa1, 0xff);
 }
 
-/// Enables this processor's APIC, with the timer in one-shot mode and masked.
+/// Enables this processor's APIC in the boot CPU's mode, with the timer in one-shot mode and masked, and all interrupts let in:
+/// what the hypervisor does not want now it holds off with its interrupt flag.
 pub(super) fn enable() {
+    if let Some(mode) = MODE.get() {
+        for base in mode.writes(svm::read_msr(msr::APIC_BASE)) {
+            svm::write_msr(msr::APIC_BASE, base);
+        }
+    }
+    write(TASK_PRIORITY, 0);
     write(SPURIOUS, 1 << 8 | u32::from(vector::SPURIOUS));
     write(LINE_0, MASKED);
     write(TIMER_DIVIDE, 0b1011);
@@ -87,6 +103,8 @@ pub(super) fn acknowledge() {
 
 /// Sends a command to one processor.
 pub(super) fn send(apic_id: u32, command: u32) {
+    // Who is interrupted must see what was written before: the registers' volatile stores and MSRs order nothing else.
+    fence(Ordering::SeqCst);
     if REGISTERS.load(Ordering::Relaxed).is_null() {
         return svm::write_msr(msr::X2APIC_FIRST + (COMMAND_LOW >> 4), u64::from(apic_id) << 32 | u64::from(command));
     }

@@ -7,9 +7,10 @@ use super::{apic, cpu, paging, serial, svm, time, traps};
 use crate::boot_info::{BootInfo, Range, RangeKind};
 use crate::codec::loader::{self, LoaderError};
 use crate::codec::placement::highest_fit;
+use crate::codec::ranges;
 use crate::frame::{FrameInfo, FrameTable, Region};
 use crate::log;
-use crate::units::{Maddr, Mfn, PAGE_SIZE_U64};
+use crate::units::{CpuId, Maddr, Mfn, PAGE_SIZE_U64};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::ptr::addr_of;
@@ -53,6 +54,11 @@ pub(super) fn frames() -> &'static FrameTable {
     unsafe { FRAMES.get_unchecked() }
 }
 
+/// Whether there is a frame table yet.
+pub(super) fn has_frames() -> bool {
+    FRAMES.is_completed()
+}
+
 fn read_low(address: u64, out: &mut [u8]) -> bool {
     let reachable = address.checked_add(out.len() as u64).is_some_and(|end| end <= GIB4);
     if reachable {
@@ -94,7 +100,7 @@ fn read_multiboot2(info: &mut BootInfo, address: u64) -> Result<(), LoaderError>
         let text = copy(module.cmdline().unwrap_or("")).unwrap_or_default();
         loader::add_module(info, module.start_address().into(), module.module_size().into(), text);
     }
-    info.rsdp = rsdp_copy(&boot);
+    info.root = loader::root_of_tags(boot.tags().map(|tag| (tag.header().typ.get(), tag.payload())));
     let map = boot.memory_map_tag().ok_or(LoaderError::NoMemoryMap)?;
     for area in map.memory_areas() {
         loader::add_range(info, area.start_address(), area.size(), area.typ().into());
@@ -102,40 +108,38 @@ fn read_multiboot2(info: &mut BootInfo, address: u64) -> Result<(), LoaderError>
     Ok(())
 }
 
-/// GRUB passes a copy of the root pointer inside its own structure; that memory is reused, so only the ACPI table
-/// addresses in it would stay good. The firmware's own copy is found by search on a BIOS machine, so nothing is taken here.
-fn rsdp_copy(_boot: &multiboot2::BootInformation<'_>) -> Option<Maddr> {
-    None
-}
-
 #[unsafe(no_mangle)]
 extern "C" fn boot_main(magic: u32, address: u32) -> ! {
+    cpu::begin(CpuId(0));
     // SAFETY: this function runs once, and nobody else names the cell.
     let info = unsafe { &mut *INFO.0.get() };
     if let Err(error) = read_loader(info, magic, address) {
         serial::configure("console=com1 com1=115200,8n1");
-        log!(Error, "Oxen cannot start: {error}");
-        super::stop()
+        give_up(error)
     }
     serial::configure(&info.command_line);
     if let Err(missing) = svm::check() {
-        log!(Error, "Oxen cannot start: {missing}");
-        super::stop()
+        give_up(missing)
     }
-    let Some(image) = choose_image_place(info) else {
-        log!(Error, "Oxen cannot start: no room below 4 GiB for its image");
-        super::stop()
-    };
+    if let Err(error) = loader::check_modules(info) {
+        give_up(error)
+    }
+    ranges::tidy(info);
+    let Some(image) = choose_image_place(info) else { give_up("no room below 4 GiB for its image") };
     move_modules(info, &image);
     let table_bytes = frame_table_bytes(info);
+    // The old image is in use until `paging::build` has moved it, although its place is nobody's afterwards.
     let mut occupied = occupied(info, &image);
-    let table = highest_fit(&info.ranges, &occupied, table_bytes, MIB2, GIB4);
-    let Some(table) = table else {
-        log!(Error, "Oxen cannot start: no room for a frame table of {table_bytes} bytes");
-        super::stop()
+    let place = |occupied: &Occupied, length| {
+        let mut occupied = occupied.clone();
+        occupied.push(old_image()).ok();
+        highest_fit(&info.ranges, &occupied, length, MIB2, GIB4)
+    };
+    let Some(table) = place(&occupied, table_bytes) else {
+        give_up(format_args!("no room for a frame table of {table_bytes} bytes"))
     };
     occupied.push((table, table_bytes)).ok();
-    let first_heap = highest_fit(&info.ranges, &occupied, FIRST_HEAP_BYTES, MIB2, GIB4);
+    let first_heap = place(&occupied, FIRST_HEAP_BYTES);
     if let Some(start) = first_heap {
         occupied.push((start, FIRST_HEAP_BYTES)).ok();
     }
@@ -151,8 +155,16 @@ extern "C" fn boot_main(magic: u32, address: u32) -> ! {
     svm::initialise_maps();
     svm::enable();
     apic::initialise();
-    time::calibrate();
+    if let Err(failure) = time::calibrate() {
+        give_up(failure)
+    }
     oxen_main(info)
+}
+
+/// Says why there is no hypervisor on this machine, and stops it.
+fn give_up(why: impl core::fmt::Display) -> ! {
+    log!(Error, "Oxen cannot start: {why}");
+    super::stop()
 }
 
 fn image_bytes() -> u64 {
@@ -160,9 +172,17 @@ fn image_bytes() -> u64 {
     bytes.next_multiple_of(MIB2)
 }
 
-fn occupied(info: &BootInfo, image: &Range) -> heapless::Vec<(u64, u64), 8> {
-    let mut list = heapless::Vec::new();
-    // Eight places are enough: the image and at most four modules.
+/// Places that are taken, each with its start and length: the image in its new and its old place, four modules, frame table,
+/// first heap.
+type Occupied = heapless::Vec<(u64, u64), 8>;
+
+/// Where the loader has put the image.
+fn old_image() -> (u64, u64) {
+    (addr_of!(__image_start) as u64 - IMAGE_OFFSET, image_bytes())
+}
+
+fn occupied(info: &BootInfo, image: &Range) -> Occupied {
+    let mut list = Occupied::new();
     list.push((image.start.number(), image.length)).ok();
     for module in &info.modules {
         list.push((module.start.number(), module.length)).ok();
@@ -171,18 +191,17 @@ fn occupied(info: &BootInfo, image: &Range) -> heapless::Vec<(u64, u64), 8> {
 }
 
 fn choose_image_place(info: &BootInfo) -> Option<Range> {
-    let length = image_bytes();
-    let here = Range { start: Maddr::new(addr_of!(__image_start) as u64 - IMAGE_OFFSET), length, kind: RangeKind::Ram };
+    let (start, length) = old_image();
+    let here = Range { start: Maddr::new(start), length, kind: RangeKind::Ram };
     let start = highest_fit(&info.ranges, &occupied(info, &here), length, MIB2, GIB4)?;
     Some(Range { start: Maddr::new(start), ..here })
 }
 
 /// Moves every module as high as it goes below 4 GiB, page aligned.
 fn move_modules(info: &mut BootInfo, image: &Range) {
-    let here = (addr_of!(__image_start) as u64 - IMAGE_OFFSET, image_bytes());
     for index in 0..info.modules.len() {
         let mut occupied = occupied(info, image);
-        occupied.push(here).ok();
+        occupied.push(old_image()).ok();
         let length = info.modules[index].length;
         let Some(target) = highest_fit(&info.ranges, &occupied, length, PAGE_SIZE_U64, GIB4) else { continue };
         let source = info.modules[index].start;
@@ -227,9 +246,8 @@ fn build_frame_table(info: &BootInfo, start: u64, length: u64) {
         // SAFETY: just initialised, never freed.
         let records = unsafe { core::slice::from_raw_parts(place, count) };
         next += (count * size_of::<FrameInfo>()) as u64;
-        if regions.push(Region { start: Mfn::new(first), info: records }).is_err() {
-            break;
-        }
+        let is_room = regions.push(Region { start: Mfn::new(first), info: records }).is_ok();
+        assert!(is_room, "more regions of RAM than `ranges::tidy` leaves");
     }
     assert!(next <= start + length, "frame table larger than reserved");
     let table = FRAMES.call_once(|| FrameTable::new(regions));

@@ -13,6 +13,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// All components of the processor, for XCR0.
 static COMPONENTS: AtomicU64 = AtomicU64::new(1);
 static HAS_TSC_AUX: AtomicBool = AtomicBool::new(false);
+/// XRSTOR always restores the x87 error pointers (CPUID 80000008 EBX bit 2).
+static RESTORES_POINTERS: AtomicBool = AtomicBool::new(false);
 
 /// Enables XSAVE on this CPU and notes what it has.
 pub(super) fn enable() {
@@ -28,6 +30,8 @@ pub(super) fn enable() {
         COMPONENTS.store(u64::from(leaf.edx) << 32 | u64::from(leaf.eax), Ordering::Relaxed);
     }
     HAS_TSC_AUX.store(__cpuid(0x8000_0001).edx & 1 << 27 != 0, Ordering::Relaxed);
+    let leaf = __cpuid(0x8000_0000).eax >= 0x8000_0008;
+    RESTORES_POINTERS.store(leaf && __cpuid(0x8000_0008).ebx & 1 << 2 != 0, Ordering::Relaxed);
 }
 
 /// Whether this processor has XSAVE, without which guests cannot be kept apart here.
@@ -59,11 +63,26 @@ pub fn set_tsc_aux(value: u64) {
 pub fn load_lazy(state: &LazyState) {
     set_xcr0(COMPONENTS.load(Ordering::Relaxed));
     let area = state.extended.as_ptr();
+    if !RESTORES_POINTERS.load(Ordering::Relaxed) && !state.has_pending_error() {
+        clear_error_pointers();
+    }
     // SAFETY: the area is aligned to 64 bytes and as large as all components need; it holds what XSAVE or a checked
     // restore wrote.
     unsafe { asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, readonly)) };
     set_xcr0(state.xcr0);
     set_tsc_aux(state.tsc_aux);
+}
+
+/// Where the last x87 instruction was, and its operand, is state that older AMD processors restore only while an error is
+/// pending: otherwise XRSTOR leaves what the registers hold, which would be another vCPU's addresses (APM volume 2, 11.4.4).
+/// An instruction of the hypervisor's own overwrites them.
+fn clear_error_pointers() {
+    static ZERO: u32 = 0;
+    // SAFETY: no vCPU's x87 state is in the registers now: it was saved, and the next is about to be restored. First the errors
+    // that would make FILD trap go, then a place on the register stack is made free for it.
+    unsafe {
+        asm!("fnclex", "ffree st(7)", "fild dword ptr [{}]", in(reg) &raw const ZERO, options(nostack, readonly))
+    };
 }
 
 pub fn save_lazy(state: &mut LazyState) {

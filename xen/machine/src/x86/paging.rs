@@ -6,9 +6,8 @@
 
 use super::boot::{IMAGE_OFFSET, image_bounds, stack_guard};
 use crate::boot_info::{BootInfo, RangeKind};
-use crate::frame::{self, Fill, Kind};
 use crate::lock::{Lock, rank};
-use crate::units::{DomId, Maddr, Mfn, PAGE_SIZE_U64};
+use crate::units::{Maddr, Mfn, PAGE_SIZE_U64};
 use core::arch::asm;
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +53,7 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 static SPARE_NEXT: AtomicU64 = AtomicU64::new(0);
 static SPARE_END: AtomicU64 = AtomicU64::new(0);
 /// One change at a time.
-static CHANGE: Lock<(), { rank::CONSOLE - 1 }> = Lock::new(());
+static CHANGE: Lock<(), { rank::OWN_TABLES }> = Lock::new(());
 
 /// Where the hypervisor sees a byte of RAM.
 #[inline]
@@ -82,18 +81,16 @@ pub(super) fn table_bytes(pages: u64) -> u64 {
 
 /// A page of those set aside for the boot, zeroed.
 pub(super) fn spare_page() -> Option<Mfn> {
-    let next = SPARE_NEXT.load(Ordering::Relaxed);
-    (next < SPARE_END.load(Ordering::Relaxed)).then(|| {
-        SPARE_NEXT.store(next + PAGE_SIZE_U64, Ordering::Relaxed);
-        // SAFETY: a page of the area that `build` set aside, used by nobody yet.
-        unsafe { core::ptr::write_bytes(direct(Maddr::new(next)), 0, PAGE_SIZE_U64 as usize) };
-        Maddr::new(next).frame()
-    })
+    let end = SPARE_END.load(Ordering::Relaxed);
+    let take = |next: u64| (next < end).then_some(next + PAGE_SIZE_U64);
+    let page = SPARE_NEXT.try_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(Maddr::new)?;
+    // SAFETY: a page of the area that `build` set aside, which the exchange above has given to this caller alone.
+    unsafe { core::ptr::write_bytes(direct(page), 0, PAGE_SIZE_U64 as usize) };
+    Some(page.frame())
 }
 
 fn spare_table() -> Option<Maddr> {
-    let spare = spare_page().map(Mfn::address);
-    spare.or_else(|| frame::allocate(0, Kind::Hypervisor, DomId(0), Fill::Zero).map(Mfn::address))
+    super::cpu::allocate_early().map(Mfn::address)
 }
 
 fn entry(table: Maddr, address: u64, level: u32) -> *mut u64 {
@@ -238,7 +235,8 @@ pub fn read_firmware(maddr: Maddr, out: &mut [u8]) -> bool {
     mapped
 }
 
-fn is_mapped(at: u64) -> bool {
+/// Whether something is mapped at an address of the hypervisor's.
+pub(super) fn is_mapped(at: u64) -> bool {
     let mut table = root();
     for level in (1..=4).rev() {
         let value = load(entry(table, at, level));
@@ -275,7 +273,12 @@ pub(super) fn set_low_identity(on: bool) {
         store(entry(root(), 0, 4), 0);
     }
     drop(guard);
-    // SAFETY: reloading the root drops all translations of this CPU, the low one included.
+    forget_translations();
+}
+
+/// Drops all translations that this CPU has cached of the hypervisor's address space.
+pub(super) fn forget_translations() {
+    // SAFETY: the root stays the same, and there are no global pages.
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
 }
 

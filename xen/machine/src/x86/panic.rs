@@ -28,7 +28,8 @@ static OXEN_EPITAPH: Epitaph = Epitaph {
 /// Seconds between the epitaph and the restart, as in Xen.
 const SECONDS_TO_READ: u64 = 5;
 
-static DYING: AtomicBool = AtomicBool::new(false);
+/// The number of the processor that ends the machine, counted from 1; 0 while nobody does.
+static DYING: AtomicU32 = AtomicU32::new(0);
 static KEEP_STANDING: AtomicBool = AtomicBool::new(false);
 
 /// Halt instead of restarting after a panic (`noreboot`).
@@ -59,13 +60,28 @@ fn say(arguments: fmt::Arguments<'_>) {
     LastWords.write_str("\n").ok();
 }
 
-/// Stops the other processors and makes sure that only the first to die speaks.
-fn begin_dying() {
-    if DYING.swap(true, Ordering::AcqRel) {
-        halt();
-    }
+fn own_number() -> u32 {
+    u32::from(cpu::current_cpu().0) + 1
+}
+
+/// Makes this processor the one that ends the machine, and stops the others.
+///
+/// # Errors
+/// The number of the one that does already, counted from 1: maybe this one, whose last words have failed.
+fn take_over() -> Result<(), u32> {
+    DYING.compare_exchange(0, own_number(), Ordering::AcqRel, Ordering::Acquire)?;
     for other in cpu::others() {
         apic::send(other.apic_id.load(Ordering::Relaxed), apic::COMMAND_NMI);
+    }
+    Ok(())
+}
+
+/// Stops the other processors and makes sure that only the first to die speaks.
+fn begin_dying() {
+    match take_over() {
+        Ok(()) => {}
+        Err(first) if first == own_number() => leave(),
+        Err(_) => halt(),
     }
     say(format_args!(""));
     say(format_args!("****************************************"));
@@ -80,11 +96,19 @@ fn end_dying() -> ! {
     say(format_args!("****************************************"));
     if KEEP_STANDING.load(Ordering::Relaxed) {
         say(format_args!("Manual reset required ('noreboot' specified)"));
-        halt();
+    } else {
+        say(format_args!("Reboot in five seconds..."));
+        cpu::pass(super::timestamp_khz().max(LEAST_KHZ) * 1000 * SECONDS_TO_READ);
     }
-    say(format_args!("Reboot in five seconds..."));
-    cpu::pass(super::timestamp_khz() * 1000 * SECONDS_TO_READ);
-    restart()
+    leave()
+}
+
+/// A frequency for a processor whose own has not been measured yet.
+const LEAST_KHZ: u64 = 1_000_000;
+
+/// What follows the last words.
+fn leave() -> ! {
+    if KEEP_STANDING.load(Ordering::Relaxed) { halt() } else { restart() }
 }
 
 #[panic_handler]
@@ -132,12 +156,14 @@ pub(super) fn exception(frame: &Frame) -> ! {
     end_dying()
 }
 
-/// A non-maskable interrupt: a dying processor's order to stop, or a machine's cry.
+/// A non-maskable interrupt: a dying processor's order to stop, or a machine's cry. The code that it interrupts may hold any
+/// lock, the console's too, so the cry is only noted.
 pub(super) fn non_maskable(frame: &Frame) {
-    if DYING.load(Ordering::Acquire) {
-        halt();
+    match DYING.load(Ordering::Acquire) {
+        0 => cpu::note_non_maskable(frame.rip),
+        first if first == own_number() => {}
+        _ => halt(),
     }
-    crate::log!(Error, "non-maskable interrupt at {:#x}", frame.rip);
 }
 
 fn halt() -> ! {
@@ -149,11 +175,8 @@ fn halt() -> ! {
 
 /// Stops all processors for good.
 pub fn stop() -> ! {
-    if !DYING.swap(true, Ordering::AcqRel) {
-        for other in cpu::others() {
-            apic::send(other.apic_id.load(Ordering::Relaxed), apic::COMMAND_NMI);
-        }
-    }
+    // Whoever was first, this processor's part is the same.
+    take_over().ok();
     halt()
 }
 

@@ -1,16 +1,17 @@
 //! Entering and leaving a guest with AMD SVM (AMD APM volume 2, chapter 15).
 
-use super::cpu::{self, this};
-use super::{PermissionMaps, lazy, paging};
+use super::cpu::{self, cpu_count, this};
+use super::{PermissionMaps, lazy, machine_check, paging};
 use crate::codec::registers::{efer, msr};
-use crate::codec::vmcb::{Vmcb, exit};
-use crate::exit::Exit;
-use crate::units::Mfn;
+use crate::codec::tags::{AddressSpaceTag, Flush};
+use crate::codec::vmcb::{FLUSH_ALL, Vmcb};
+use crate::exit::{Exit, X86Exit};
+use crate::units::{CpuId, Mfn};
 use crate::vcpu::GeneralRegisters;
 use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Writes an MSR.
 pub(super) fn write_msr(number: u32, value: u64) {
@@ -45,19 +46,51 @@ pub(super) fn check() -> Result<(), &'static str> {
     Ok(())
 }
 
+/// How many address-space tags the processors know, the hypervisor's own included.
 static TAGS: AtomicU32 = AtomicU32::new(2);
 
 /// Turns SVM on for this processor.
 pub(super) fn enable() {
     lazy::enable();
     write_msr(msr::EFER, read_msr(msr::EFER) | efer::SVME);
-    let page = || cpu::allocate_early().map(Mfn::address);
-    let (Some(saved), Some(state)) = (page(), page()) else { panic!("no memory to enable SVM") };
-    write_msr(msr::VM_HSAVE_PA, saved.number());
-    this().host_state.store(state.number(), Ordering::Relaxed);
+    serialise_lfence();
+    // A number may be on its second processor: the first has not started.
+    let page_in = |place: &AtomicU64| match place.load(Ordering::Relaxed) {
+        0 => {
+            let Some(page) = cpu::allocate_early().map(Mfn::address) else { panic!("no memory to enable SVM") };
+            place.store(page.number(), Ordering::Relaxed);
+            page.number()
+        }
+        page => page,
+    };
+    let (saved, state) = (page_in(&this().save_area), page_in(&this().host_state));
+    write_msr(msr::VM_HSAVE_PA, saved);
     // SAFETY: the page is this processor's own. What VMSAVE stores (FS, GS, TR, LDTR, system call MSRs) never changes.
-    unsafe { asm!("vmsave rax", in("rax") state.number(), options(nostack)) };
-    TAGS.store(__cpuid(0x8000_000a).ebx, Ordering::Relaxed);
+    unsafe { asm!("vmsave rax", in("rax") state, options(nostack)) };
+    TAGS.store(__cpuid(0x8000_000a).ebx.max(2), Ordering::Relaxed);
+}
+
+/// Makes LFENCE wait for all instructions before it, as guests are told by DE_CFG that it does, and as hypervisor and guests
+/// need against speculation. (AMD "Software techniques for managing speculation", mitigation G-2.) The register is there from
+/// family 10h on, but for 11h; processors that say so (CPUID 80000021 EAX bit 2) always wait and need nothing.
+fn serialise_lfence() {
+    let always_waits = __cpuid(0x8000_0000).eax >= 0x8000_0021 && __cpuid(0x8000_0021).eax & 1 << 2 != 0;
+    let signature = __cpuid(1).eax;
+    let family = (signature >> 8 & 0xf) + (signature >> 20 & 0xff);
+    if !always_waits && family >= 0x10 && family != 0x11 {
+        write_msr(msr::DE_CFG, read_msr(msr::DE_CFG) | LFENCE_SERIALISES);
+    }
+}
+
+/// DE_CFG: LFENCE is dispatch serialising.
+const LFENCE_SERIALISES: u64 = 1 << 1;
+
+/// Checks that a new control block is no page into which the processor writes the hypervisor's own state.
+pub fn check_control_block(vmcb: &Vmcb) {
+    let place = paging::physical(core::ptr::from_ref(vmcb)).number();
+    let is_in = |field: &AtomicU64| field.load(Ordering::Relaxed) == place;
+    let is_taken = (0..).map(CpuId).map_while(cpu::per_cpu).any(|cpu| is_in(&cpu.save_area) || is_in(&cpu.host_state));
+    assert!(!is_taken, "a control block at {place:#x}, where a processor keeps the hypervisor's state");
 }
 
 #[repr(C, align(4096))]
@@ -105,28 +138,25 @@ pub fn permission_maps() -> PermissionMaps {
     PermissionMaps { ports: start, msrs: crate::Maddr::new(start.number() + MSR_MAP as u64) }
 }
 
-/// Names what the processor may have cached of a vCPU's translations. The default names nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AddressSpaceTag {
-    /// Which processor, and how many times its tags had wrapped around then; never 0 for a valid tag.
-    generation: u64,
-    asid: u32,
-}
-
 #[cold]
 fn new_tag(vmcb: &mut Vmcb) -> AddressSpaceTag {
     let me = this();
-    let mut asid = me.next_tag.load(Ordering::Relaxed);
-    let mut generation = me.tag_generation.load(Ordering::Relaxed);
-    if asid >= TAGS.load(Ordering::Relaxed) || generation & 0xffff == 0 {
-        // All tags are used: forget everything and begin again.
-        generation = (generation & !0xffff) + 0x1_0000 + u64::from(me.id.load(Ordering::Relaxed)) + 1;
-        me.tag_generation.store(generation, Ordering::Relaxed);
-        asid = 1;
-        vmcb.tlb_control = 1;
+    let mut tags = me.tags.get();
+    let (tag, flush) = tags.allocate(TAGS.load(Ordering::Relaxed));
+    me.tags.set(tags);
+    if flush == Flush::All {
+        vmcb.tlb_control = FLUSH_ALL;
     }
-    me.next_tag.store(asid + 1, Ordering::Relaxed);
-    AddressSpaceTag { generation, asid }
+    tag
+}
+
+/// The processor refused a control block, so it may not have flushed what that asked for.
+#[cold]
+fn forget_tags() {
+    let me = this();
+    let mut tags = me.tags.get();
+    tags.end_round();
+    me.tags.set(tags);
 }
 
 // svm_run(vmcb's physical address, general registers, this CPU's saved hidden state)
@@ -162,6 +192,7 @@ svm_run:
     sti
     vmload rax
     vmrun rax
+svm_after_run:
     vmsave rax
     push rdi
     mov rdi, [rsp + 16]
@@ -197,6 +228,28 @@ svm_run:
 
 unsafe extern "C" {
     fn svm_run(vmcb: u64, general: *mut u64, host_state: u64);
+    static svm_after_run: u8;
+}
+
+/// Looks whether a control block holds the hypervisor's own state instead of a guest's: in debug builds only, around each
+/// run. It would be if VMRUN had saved the one into the other.
+fn check_state(vmcb: &Vmcb, when: &str) {
+    let is_own = || vmcb.cr3 == paging::root().number() && vmcb.rip == core::ptr::addr_of!(svm_after_run).addr() as u64;
+    if cfg!(debug_assertions) && is_own() {
+        for other in (0..cpu_count() as u16).map(CpuId).filter_map(cpu::per_cpu) {
+            let areas = (&other.save_area, &other.host_state);
+            crate::log!(Error, "CPU {:?}: save area {:x?}, state {:x?}", other.id, areas.0, areas.1);
+        }
+        panic!(
+            "{when} a control block holds the hypervisor's state: at {:#x}, RSP {:#x}, RFLAGS {:#x}, exit {:#x} {:#x}, event {:#x}",
+            paging::physical(core::ptr::from_ref(vmcb)).number(),
+            vmcb.rsp,
+            vmcb.rflags,
+            vmcb.exit_code,
+            vmcb.exit_info_1,
+            vmcb.event_injection
+        );
+    }
 }
 
 /// Runs a guest until it exits. With the global interrupt flag clear around VMRUN, nothing comes between the guest's
@@ -204,20 +257,28 @@ unsafe extern "C" {
 #[inline]
 pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     let me = this();
-    if tag.generation != me.tag_generation.load(Ordering::Relaxed) || tag.generation == 0 {
+    if !me.tags.get().is_current(*tag) {
         *tag = new_tag(vmcb);
     }
-    vmcb.asid = tag.asid;
+    vmcb.asid = tag.number();
     let place = paging::physical(core::ptr::from_mut(vmcb).cast_const()).number();
+    check_state(vmcb, "before VMRUN");
     // SAFETY: the VMCB is a page of its own, set up by `Vcpu`; the register array has 16 places; the third address is
     // this processor's saved state. The guest reaches only what its nested page table maps.
     unsafe { svm_run(place, general.as_mut_ptr(), me.host_state.load(Ordering::Relaxed)) };
     vmcb.tlb_control = 0;
     // An event that was delivered, or whose delivery EXITINTINFO reports now, is not to be delivered at the next entry.
     vmcb.event_injection = 0;
-    let code = vmcb.exit_code as u32;
-    if code == exit::INTR {
-        cpu::interrupt_window();
+    check_state(vmcb, "after #VMEXIT");
+    let exit = Exit::decode(vmcb);
+    match exit {
+        Exit::Interrupt => cpu::interrupt_window(),
+        Exit::Invalid => forget_tags(),
+        Exit::X86(X86Exit::Exception { vector: MACHINE_CHECK, .. }) => machine_check::interrupted_guest(),
+        _ => {}
     }
-    Exit::decode(vmcb)
+    exit
 }
+
+/// The vector of machine checks.
+const MACHINE_CHECK: u8 = 18;

@@ -77,6 +77,7 @@ pub fn load_record(host: &Host, domain: &Domain, vcpu: &Vcpu, code: SaveCode, co
         SaveCode::Cpu => {
             let record = get(contents)?;
             cpu::load(domain, &mut hardware, &record)?;
+            super::interrupts::settle(host, vcpu, &mut hardware);
             super::msr::set_timestamp(host, domain, vcpu, &mut hardware, record.tsc);
             vcpu.is_initialised.store(true, Ordering::Release);
             vcpu.x86.set_halted(false);

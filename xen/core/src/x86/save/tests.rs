@@ -64,6 +64,20 @@ fn a_vcpu_moves_to_another() {
 }
 
 #[test]
+fn an_init_from_before_does_not_undo_a_restore() {
+    with_vcpu(|host, domain, vcpu| {
+        let other = domain.vcpu(1).unwrap();
+        other.x86.startup.note(crate::x86::Startup::INIT);
+        let bytes = save(domain, vcpu, SaveCode::Cpu);
+        load_record(host, domain, other, SaveCode::Cpu, &bytes).unwrap();
+        let mut hardware = other.hardware.try_lock().unwrap();
+        crate::x86::interrupts::prepare(host, domain, other, &mut hardware).unwrap();
+        assert_eq!(hardware.register(Register::R11), 11);
+        assert!(hardware.is_64_bit());
+    });
+}
+
+#[test]
 fn a_vcpu_that_is_down_has_no_registers_to_save() {
     with_vcpu(|_, domain, _| {
         let mut out = [0; 2048];

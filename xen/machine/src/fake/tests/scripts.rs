@@ -137,6 +137,98 @@ fn used_up_tags_flush_everything() {
 }
 
 #[test]
+fn a_vcpu_that_comes_back_to_a_cpu_does_not_find_its_old_translations() {
+    let machine = FakeMachine::builder().cpus(2).build();
+    set_up(&machine, |vcpu, root, _| {
+        map(root, INDEX);
+        for _ in 0..2 {
+            machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(GPA).map(|_| leave()));
+        }
+        assert_eq!(vcpu.run(), leave());
+        machine.on_cpu(1, || {
+            cpu::set_working_for(OWNER, 0);
+            assert_eq!(vcpu.run(), leave());
+        });
+        // Who flushes a vCPU's translations flushes where it ran last; what is left on other CPUs, its tag must not name.
+        unmap(root, INDEX);
+        machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(GPA).map(|_| leave()));
+        assert!(matches!(vcpu.run(), Exit::Stage2Fault(_)), "translations of its first time here");
+    });
+}
+
+#[test]
+fn a_refused_entry_flushes_nothing_so_the_next_one_does() {
+    let machine = FakeMachine::builder().build();
+    set_up(&machine, |vcpu, root, _| {
+        map(root, INDEX);
+        let mut other = Vcpu::try_new(root.mfn()).unwrap();
+        machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(GPA).map(|_| leave()));
+        assert_eq!(vcpu.run(), leave());
+        let number = vcpu.vmcb().asid;
+        // Others use up the fake CPU's seven tags, and the entry that begins the next round is refused.
+        for _ in 1..7 {
+            other.flush_translations();
+            machine.script_vcpu(OWNER, 0, |_| Ok(leave()));
+            assert_eq!(other.run(), leave());
+        }
+        assert_eq!(machine.remembered(0, number), 1);
+        let good = other.vmcb().efer;
+        other.vmcb_mut().efer = 0;
+        other.flush_translations();
+        assert_eq!(other.run(), Exit::Invalid);
+        assert_eq!(other.vmcb().asid, number, "it has the tag that the first vCPU had");
+        other.vmcb_mut().efer = good;
+        machine.script_vcpu(OWNER, 0, |_| Ok(leave()));
+        assert_eq!(other.run(), leave());
+        assert_eq!(machine.remembered(0, number), 0);
+    });
+}
+
+#[test]
+fn armed_breakpoints_find_their_own_addresses() {
+    let machine = FakeMachine::builder().build();
+    set_up(&machine, |vcpu, root, _| {
+        let mut other = Vcpu::try_new(root.mfn()).unwrap();
+        for (vcpu, address) in [(&mut *vcpu, 0x1000), (&mut other, 0x2000)] {
+            vcpu.load();
+            vcpu.lazy_mut().debug_address = [address, 0, 0, address + 3];
+            vcpu.grant_debug_registers();
+            vcpu.vmcb_mut().dr7 |= 1;
+            vcpu.save();
+        }
+        for address in [0x1000, 0x2000, 0x1000] {
+            let vcpu = if address == 0x1000 { &mut *vcpu } else { &mut other };
+            machine.script_vcpu(OWNER, 0, move |guest| {
+                assert_eq!(guest.debug_registers(), [address, 0, 0, address + 3]);
+                Ok(leave())
+            });
+            vcpu.load();
+            assert_eq!(vcpu.run(), leave());
+            vcpu.save();
+        }
+        // Who has armed nothing does not see what others have left.
+        let mut third = Vcpu::try_new(root.mfn()).unwrap();
+        third.load();
+        assert_eq!((third.vmcb().intercept_dr_read, third.vmcb().intercept_dr_write), (0xffff, 0xffff));
+    });
+}
+
+#[test]
+fn a_reset_forgets_translations() {
+    let machine = FakeMachine::builder().build();
+    set_up(&machine, |vcpu, root, _| {
+        map(root, INDEX);
+        for _ in 0..2 {
+            machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(GPA).map(|_| leave()));
+        }
+        assert_eq!(vcpu.run(), leave());
+        unmap(root, INDEX);
+        vcpu.reset();
+        assert!(matches!(vcpu.run(), Exit::Stage2Fault(_)), "INIT leaves an empty TLB");
+    });
+}
+
+#[test]
 fn a_hypercall_whose_rip_stays_is_made_again() {
     let machine = FakeMachine::builder().build();
     set_up(&machine, |vcpu, _, _| {
