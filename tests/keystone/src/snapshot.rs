@@ -95,7 +95,7 @@ impl DomainSnapshot {
         domain.p2m.check().unwrap_or_else(|violation| panic!("{}: {violation:?}", domain.id));
         Self {
             id: domain.id.0,
-            pages: domain.accounting.pages.load(Ordering::Relaxed),
+            pages: domain.accounting.pages(),
             max_pages: domain.accounting.max_pages.load(Ordering::Relaxed),
             claimed: domain.accounting.claimed.load(Ordering::Relaxed),
             table_pages: domain.p2m.table_pages(),

@@ -154,6 +154,20 @@ impl BootInfo {
         }
     }
 
+    /// Leaves at most so many ranges of RAM, the largest ones; nobody uses the others.
+    pub fn limit_ram(&mut self, most: usize) {
+        let ram = |range: &Range| range.kind == RangeKind::Ram;
+        let count = self.ranges.iter().filter(|range| ram(range)).count();
+        if count > most {
+            self.complain(LoaderError::TooManyRegions);
+        }
+        for _ in most..count {
+            if let Some(smallest) = self.ranges.iter_mut().filter(|range| ram(range)).min_by_key(|range| range.length) {
+                smallest.kind = RangeKind::Unusable;
+            }
+        }
+    }
+
     /// Notes something odd; only the first few are kept.
     pub fn complain(&mut self, error: LoaderError) {
         // A full list drops the rest on purpose: the first complaints are the telling ones.
@@ -164,5 +178,25 @@ impl BootInfo {
 impl Default for BootInfo {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_ranges_of_ram_stay() {
+        let mut info = BootInfo::new();
+        let lengths = [(5, RangeKind::Ram), (1, RangeKind::Reserved), (3, RangeKind::Ram), (9, RangeKind::Ram)];
+        for (length, kind) in lengths {
+            info.ranges.push(Range { start: Maddr::new(0), length, kind }).unwrap();
+        }
+        info.limit_ram(3);
+        assert!(info.complaints.is_empty());
+        info.limit_ram(2);
+        assert_eq!(info.complaints, [LoaderError::TooManyRegions]);
+        let kinds: heapless::Vec<_, 4> = info.ranges.iter().map(|range| range.kind).collect();
+        assert_eq!(kinds, [RangeKind::Ram, RangeKind::Reserved, RangeKind::Unusable, RangeKind::Ram]);
     }
 }

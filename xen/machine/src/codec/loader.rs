@@ -15,6 +15,8 @@ pub enum LoaderError {
     NoMemoryMap,
     /// More ranges than fit; the rest is lost.
     TooManyRanges,
+    /// More ranges of RAM than the frame table has places for; the smallest are not used.
+    TooManyRegions,
     /// More modules than fit; the rest is lost.
     TooManyModules,
     /// A command line longer than fits; cut.
@@ -29,6 +31,9 @@ impl core::fmt::Display for LoaderError {
             Self::UnknownLoader(magic) => write!(f, "unknown boot protocol: magic number {magic:#x}"),
             Self::NoMemoryMap => write!(f, "the boot loader gave no memory map"),
             Self::TooManyRanges => write!(f, "memory map of over {} ranges: cut", crate::boot_info::MAX_RANGES),
+            Self::TooManyRegions => {
+                write!(f, "over {} ranges of RAM: the smallest are not used", crate::frame::MAX_REGIONS)
+            }
             Self::TooManyModules => write!(f, "over {} modules: the rest is ignored", crate::boot_info::MAX_MODULES),
             Self::LongCommandLine => {
                 write!(f, "command line of over {} bytes: cut", crate::boot_info::MAX_COMMAND_LINE)

@@ -9,7 +9,7 @@ mod table;
 
 pub use info::{FrameInfo, Kind, State};
 pub use pool::MAX_ORDER;
-pub use table::{FrameTable, Region};
+pub use table::{FrameTable, LeavingCounts, MAX_REGIONS, OWNERS, Region};
 
 use crate::units::{DomId, Gfn, Mfn};
 use crate::{arch, memory};
@@ -48,10 +48,9 @@ pub fn free(mfn: Mfn, order: u32) {
 fn scrub(mfn: Mfn) {
     arch::with_frames(|table| {
         if let Some(info) = table.info(mfn) {
-            let state = info.state();
-            if state.dirty {
+            if info.state().dirty {
                 memory::zero_page(mfn);
-                info.set_state(State { dirty: false, ..state });
+                info.mark_clean();
             }
         }
     });
@@ -108,6 +107,17 @@ pub fn set_gfn(mfn: Mfn, gfn: Gfn) {
             info.set_gfn(gfn);
         }
     });
+}
+
+/// Notes that the owner's map does not show `1 << order` guest pages any more; the caller still has the references that
+/// the map had. From now on until they are free, [`leaving_pages`] counts them.
+pub fn leave(mfn: Mfn, order: u32) {
+    arch::with_frames(|table| table.leave(mfn, order));
+}
+
+/// Pages of an owner that its map does not show any more, but that references still keep.
+pub fn leaving_pages(owner: DomId) -> u64 {
+    arch::with_frames(|table| table.leaving_pages(owner))
 }
 
 /// A reference to a page that a guest owns or may map: while it lives, the page is not freed.

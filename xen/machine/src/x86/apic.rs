@@ -52,11 +52,16 @@ fn write(register: u32, value: u32) {
 pub(super) fn initialise() {
     let base = svm::read_msr(msr::APIC_BASE);
     if base & 1 << 10 == 0 {
-        let page = paging::device(Maddr::new(base & 0x000f_ffff_ffff_f000), 0x1000);
+        let page = paging::device(local_apic(), 0x1000);
         REGISTERS.store(page, Ordering::Relaxed);
     }
     silence_8259();
     enable();
+}
+
+/// Where this processor's register page is, by its APIC_BASE register.
+pub fn local_apic() -> Maddr {
+    Maddr::new(svm::read_msr(msr::APIC_BASE) & 0x000f_ffff_ffff_f000)
 }
 
 /// Masks the pair of 8259 controllers: nothing here listens to them, and firmware leaves them on vectors of exceptions.

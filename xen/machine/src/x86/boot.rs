@@ -7,12 +7,13 @@ use super::{apic, cpu, paging, serial, svm, time, traps};
 use crate::boot_info::{BootInfo, Range, RangeKind};
 use crate::codec::loader::{self, LoaderError};
 use crate::codec::placement::highest_fit;
-use crate::frame::{FrameInfo, FrameTable, Region};
+use crate::frame::{FrameInfo, FrameTable, MAX_REGIONS, OWNERS, Region};
 use crate::log;
 use crate::units::{Maddr, Mfn, PAGE_SIZE_U64};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::ptr::addr_of;
+use core::sync::atomic::AtomicU32;
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
 
@@ -45,6 +46,8 @@ unsafe impl Sync for InfoCell {}
 static INFO: InfoCell = InfoCell(UnsafeCell::new(BootInfo::new()));
 
 static FRAMES: spin::Once<FrameTable> = spin::Once::new();
+/// Part of the frame table, but too large for the stack on which that is made.
+static LEAVING: [AtomicU32; OWNERS] = [const { AtomicU32::new(0) }; OWNERS];
 
 /// The frame table; there is none before `build_frame_table`.
 #[inline]
@@ -118,6 +121,8 @@ extern "C" fn boot_main(magic: u32, address: u32) -> ! {
         super::stop()
     }
     serial::configure(&info.command_line);
+    // RAM without records would be taken for device memory.
+    info.limit_ram(MAX_REGIONS);
     if let Err(missing) = svm::check() {
         log!(Error, "Oxen cannot start: {missing}");
         super::stop()
@@ -227,12 +232,11 @@ fn build_frame_table(info: &BootInfo, start: u64, length: u64) {
         // SAFETY: just initialised, never freed.
         let records = unsafe { core::slice::from_raw_parts(place, count) };
         next += (count * size_of::<FrameInfo>()) as u64;
-        if regions.push(Region { start: Mfn::new(first), info: records }).is_err() {
-            break;
-        }
+        let is_kept = regions.push(Region { start: Mfn::new(first), info: records }).is_ok();
+        assert!(is_kept, "more ranges of RAM than were left");
     }
     assert!(next <= start + length, "frame table larger than reserved");
-    let table = FRAMES.call_once(|| FrameTable::new(regions));
+    let table = FRAMES.call_once(|| FrameTable::new(regions, &LEAVING));
     table.claim(info.image.start.frame(), info.image.length / PAGE_SIZE_U64);
     table.claim(Maddr::new(start).frame(), length / PAGE_SIZE_U64);
     for module in &info.modules {
