@@ -90,12 +90,12 @@ fn a_change_beyond_the_limit_of_tables_is_refused_and_leaves_nothing() {
         p2m.set_table_limit(5);
         set(p2m, 0, SOMETHING).unwrap();
         set(p2m, 512, SOMETHING).unwrap();
-        let before = p2m.table_pages();
+        let before = tables(p2m);
         for far in [1024, 1 << 18, 1 << 27] {
             assert_eq!(set(p2m, far, SOMETHING), Err(ChangeError::TooManyTables));
             assert_eq!(p2m.lookup(Gfn::new(far)).kind, Kind::Hole);
         }
-        assert_eq!(p2m.table_pages(), before);
+        assert_eq!(tables(p2m), before);
         set(p2m, 1, SOMETHING).unwrap();
         set(p2m, 1024, Entry::without_frame(Kind::MmioDm, ORDER_2M)).unwrap();
         // A block that would have to be split.
