@@ -69,6 +69,16 @@ impl Snapshot {
         }
     }
 
+    /// Pages that were free.
+    pub fn free_pages(&self) -> u64 {
+        self.free_pages
+    }
+
+    /// Bytes of small objects.
+    pub fn heap_bytes(&self) -> i64 {
+        self.heap_bytes
+    }
+
     /// What is different in another one, a line for each finding; empty if nothing is.
     pub fn difference(&self, other: &Self) -> String {
         let mut text = String::new();

@@ -118,6 +118,11 @@ impl<'p> P2mTxn<'p> {
         self.locked.tree.find(gfn)
     }
 
+    /// The first entry at or after `from` that is not an empty hole: for whoever looks at all of them.
+    pub fn next(&self, from: Gfn) -> Option<(Gfn, Entry)> {
+        self.locked.tree.next(from, &mut 0)
+    }
+
     /// Whether any change is sure to find enough spare tables and room for what it gives up. If not: commit, complete, and
     /// begin again.
     #[inline]
