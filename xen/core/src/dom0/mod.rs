@@ -252,33 +252,5 @@ fn start_first_vcpu(domain: &Domain, entry: load::Entry) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::boot::acpi::IoApic;
-    use crate::boot::acpi_devices::{Devices, Window};
-
-    #[test]
-    fn what_the_machine_has_is_hidden() {
-        let second = IoApic { id: 1, address: 0xfe80_0000, first_gsi: 24 };
-        let devices = Devices {
-            local_apic: Some(0xfed0_0000),
-            timers: alloc::vec![0xfed8_0000],
-            pci: alloc::vec![Window { start: 0xe000_0000, length: 256 << 20 }],
-        };
-        let native = Acpi { io_apics: alloc::vec![second], devices, ..Acpi::default() };
-        let hidden: alloc::vec::Vec<_> = super::hidden(&native, Maddr::new(0xfec8_0000), 40).collect();
-        let expected =
-            [(0xf_e800, 1), (0xf_ed00, 1), (0xf_ec80, 1), (0xf_ed80, 1), (0xe_0000, 0x1_0000), (0xfd0_0000, 0x30_0000)];
-        assert_eq!(hidden, expected);
-        assert_eq!(super::hidden(&Acpi::default(), Maddr::new(0), 32).count(), 1, "no room for messages");
-    }
-
-    #[test]
-    fn the_limit_of_tables_is_enough_for_all_of_the_machines_pages_and_small_beside_them() {
-        for (vcpus, gibibytes) in [(1, 1), (2, 8), (64, 1024)] {
-            let pages = gibibytes << 18;
-            let limit = table_limit(vcpus, pages);
-            assert!(limit > 2 * (pages >> 9) && limit < pages / 32, "{vcpus} {gibibytes}: {limit}");
-        }
-    }
-}
+#[path = "tests.rs"]
+mod tests;

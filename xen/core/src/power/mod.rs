@@ -134,4 +134,4 @@ fn within_patience(done: impl Fn() -> bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
