@@ -2,7 +2,6 @@
 //! explain every page.
 
 use crate::snapshot::entries;
-use core::sync::atomic::Ordering;
 use machine::frame::{self, Kind as FrameKind};
 use machine::{DomId, Mfn};
 use std::collections::HashMap;
@@ -14,6 +13,7 @@ use xen_core::host::Host;
 /// Says what does not hold.
 pub fn audit(host: &Host) {
     let mut references: HashMap<u64, u32> = HashMap::new();
+    let mut own_pages = Vec::new();
     let mut next = DomId(0);
     while let Some(domain) = host.domains.next_from(next) {
         next = DomId(domain.id.0 + 1);
@@ -30,11 +30,14 @@ pub fn audit(host: &Host) {
                 }
             }
         }
-        let charged = domain.accounting.pages.load(Ordering::Relaxed);
-        assert_eq!(own, charged, "{}: pages in its p2m, and pages on its account", domain.id);
+        own_pages.push((domain, own));
     }
+    let mut leaving: HashMap<DomId, u64> = HashMap::new();
     for number in 0..=frame::last_page().number() {
         let Some(state) = frame::state(Mfn::new(number)) else { continue };
+        if state.leaving {
+            *leaving.entry(state.owner).or_insert(0) += 1;
+        }
         let shown = references.get(&number).copied().unwrap_or(0);
         match state.kind {
             // Besides entries, hypercalls under way and registered areas may hold references; nobody may hold less.
@@ -43,5 +46,10 @@ pub fn audit(host: &Host) {
             }
             _ => assert_eq!(shown, 0, "frame {number:#x}: {state:?}, but {shown} entries show it"),
         }
+    }
+    for (domain, own) in own_pages {
+        let leaving = leaving.get(&domain.id).copied().unwrap_or(0);
+        let charged = domain.accounting.pages();
+        assert_eq!(own + leaving, charged, "{}: pages in its p2m, {leaving} more in use, and its account", domain.id);
     }
 }

@@ -82,6 +82,11 @@ impl Snapshot {
         format!("frames {frames:?}, domains {domains:?}, claimed {}, queues {:?}", self.claimed_pages, self.queues)
     }
 
+    /// Pages that were free.
+    pub fn free_pages(&self) -> u64 {
+        self.free_pages
+    }
+
     /// Bytes on the heap since the host has booted.
     pub fn heap_bytes(&self) -> i64 {
         self.heap_bytes
@@ -113,7 +118,7 @@ impl DomainSnapshot {
         domain.p2m.check().unwrap_or_else(|violation| panic!("{}: {violation:?}", domain.id));
         Self {
             id: domain.id.0,
-            pages: domain.accounting.pages.load(Ordering::Relaxed),
+            pages: domain.accounting.pages(),
             max_pages: domain.accounting.max_pages.load(Ordering::Relaxed),
             claimed: domain.accounting.claimed.load(Ordering::Relaxed),
             table_pages: domain.p2m.table_pages(),

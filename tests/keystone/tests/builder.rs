@@ -80,6 +80,29 @@ fn a_host_without_room_for_mappings_is_told_from_one_without_memory() {
     });
 }
 
+/// What a domain costs besides its RAM: its own object, its vCPU, pages that it shares with the hypervisor, page tables.
+#[test]
+fn a_small_domain_costs_few_pages() {
+    let plan = Plan { memory_mib: 192, ..Plan::default() };
+    with_toolstack_on(&plan, |toolstack| {
+        let config = CONFIG.replace("memory = 4", "memory = 128").replace("vcpus = 2", "vcpus = 1");
+        assert!(config.contains("= 128") && config.contains("vcpus = 1"), "{config}");
+        let create = || toolstack.create(&config).unwrap_or_else(|failure| panic!("{failure}"));
+        // The first one fills what only grows.
+        toolstack.destroy(create().domid).expect("is destroyed");
+        let before = Snapshot::take(toolstack);
+        let built = create();
+        let after = Snapshot::take(toolstack);
+        let domain = toolstack.control.world().domain(built.domid);
+        let pages = before.free_pages() - after.free_pages() - domain.accounting.pages();
+        let (tables, bytes) = (domain.p2m.table_pages(), after.heap_bytes() - before.heap_bytes());
+        println!("{pages} pages, {tables} of them tables, and {bytes} bytes on the heap");
+        assert!(pages * 4096 + bytes.unsigned_abs() <= 24 * 4096, "{pages} ({tables} tables), {bytes} bytes");
+        drop(domain);
+        toolstack.destroy(built.domid).expect("is destroyed");
+    });
+}
+
 #[test]
 fn affinity_and_weight_reach_the_schedule() {
     let plan = Plan { cpus: 3, ..Plan::default() };

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::lock::{Lock, Shared, rank};
-use machine::{CpuId, DomId};
+use machine::{CpuId, DomId, frame};
 
 /// Domains at the most, the control domain included.
 pub const MAX_DOMAINS: usize = 512;
@@ -46,6 +46,19 @@ pub struct DomainTable {
 }
 
 const NO_DOMAIN: u16 = u16::MAX;
+/// Set in the number of a domain that is being removed: no domain has such a number, so look-ups pass over it, and wait for
+/// those who found it before.
+const HIDDEN: u16 = 1 << 15;
+
+/// What came of removing a domain.
+pub enum Removal {
+    /// It is the caller's.
+    Done(Boxed<Domain>),
+    /// Somebody holds a reference; try again.
+    InUse,
+    /// There is no such domain.
+    NotThere,
+}
 
 /// Hands out domain numbers.
 #[derive(Debug)]
@@ -86,7 +99,7 @@ impl DomainTable {
                 .numbers
                 .iter()
                 .map(|number| number.load(Ordering::Acquire))
-                .filter(|number| *number >= from && *number != NO_DOMAIN)
+                .filter(|number| *number >= from && *number < HIDDEN)
                 .min()?;
             if let Some(domain) = self.get(DomId(next)) {
                 return Some(domain);
@@ -113,18 +126,34 @@ impl DomainTable {
         Err(domain)
     }
 
-    /// Takes a domain out, if nobody holds a reference to it now. The caller holds `change`.
-    pub fn remove(&self, id: DomId) -> Option<Boxed<Domain>> {
-        let index = self.numbers.iter().position(|number| number.load(Ordering::Acquire) == id.0)?;
-        let mut place = self.slots.get(index)?.try_write()?;
-        self.numbers.get(index)?.store(NO_DOMAIN, Ordering::Release);
-        place.take()
+    /// Takes a domain out, unless somebody still holds a reference to it; then nobody finds it any more, and the caller tries
+    /// again later. The caller holds `change`.
+    pub fn remove(&self, id: DomId) -> Removal {
+        let is_it =
+            |number: &AtomicU16| matches!(number.load(Ordering::Acquire), it if it == id.0 || it == id.0 | HIDDEN);
+        let Some((slot, number)) = self.slots.iter().zip(&self.numbers).find(|(_, number)| is_it(number)) else {
+            return Removal::NotThere;
+        };
+        number.store(id.0 | HIDDEN, Ordering::Release);
+        let Some(mut place) = slot.try_write() else { return Removal::InUse };
+        let domain = place.take();
+        number.store(NO_DOMAIN, Ordering::Release);
+        domain.map_or(Removal::NotThere, Removal::Done)
     }
 
-    /// A number for a new domain: `wanted` if it is free, else the next unused one, wrapping around below 0x7ff0.
+    /// Whether the domain is being removed: nobody finds it any more, but its place is not free.
+    pub fn is_hidden(&self, id: DomId) -> bool {
+        id.0 < HIDDEN && self.numbers.iter().any(|number| number.load(Ordering::Acquire) == id.0 | HIDDEN)
+    }
+
+    /// A number for a new domain: `wanted` if it is free, else the next unused one, wrapping around below 0x7ff0. A number
+    /// is not free, either, while pages of its last domain are in use elsewhere.
     pub fn choose_number(&self, numbers: &mut DomainNumbers, wanted: Option<DomId>) -> Option<DomId> {
         const FIRST_RESERVED: u16 = 0x7ff0;
-        let is_free = |id: u16| self.numbers.iter().all(|number| number.load(Ordering::Acquire) != id);
+        let is_free = |id: u16| {
+            self.numbers.iter().all(|number| number.load(Ordering::Acquire) & !HIDDEN != id)
+                && frame::leaving_pages(DomId(id)) == 0
+        };
         if let Some(wanted) = wanted {
             return (wanted.0 < FIRST_RESERVED && is_free(wanted.0)).then_some(wanted);
         }

@@ -70,6 +70,11 @@ pub fn apic_id() -> u32 {
     arch::apic_id()
 }
 
+/// Where this processor's local APIC has its registers, unless it is in x2APIC mode.
+pub fn local_apic() -> Maddr {
+    arch::local_apic()
+}
+
 /// Halt instead of restarting after a panic.
 pub fn set_no_reboot() {
     arch::set_no_reboot();

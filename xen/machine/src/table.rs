@@ -4,10 +4,11 @@
 //! against the frame table. So a wrong decision of the core can harm guests, never the hypervisor.
 //!
 //! Which entries point to tables is this module's own knowledge, too: it marks them with a bit that hardware ignores and that
-//! nobody else can set. So going down a tree needs no look at the frame table.
+//! nobody else can set. So going down a tree needs no look at the frame table. It also counts the entries of a table that are
+//! in use, in the table's own record, so that an emptied one is found without a look at its 512 entries.
 
 use crate::arch;
-use crate::frame::{self, Fill, Kind};
+use crate::frame::{self, Fill, FrameInfo, Kind};
 use crate::units::{DomId, Mfn};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,7 +87,9 @@ pub struct WrongTarget(pub Mfn);
 impl Table {
     /// A page of empty entries, for a table of `owner`. `None` when memory is out.
     pub fn allocate(owner: DomId) -> Option<Self> {
-        frame::allocate(0, Kind::Table, owner, Fill::Zero).map(Self)
+        let mfn = frame::allocate(0, Kind::Table, owner, Fill::Zero)?;
+        arch::with_frames(|frames| frames.info(mfn).map(|info| info.set_used(0)));
+        Some(Self(mfn))
     }
 
     /// Where hardware finds it.
@@ -119,6 +122,25 @@ impl<'a> TableRef<'a> {
         self.entry(index).load(Ordering::Relaxed)
     }
 
+    /// Whether all entries are 0.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        arch::with_frames(|frames| frames.info(self.0).is_none_or(|info| info.used() == 0))
+    }
+
+    /// Stores an entry, and counts the entries in use. Gives the old bits.
+    #[inline]
+    fn put(self, index: usize, bits: u64) -> u64 {
+        let old = self.entry(index).swap(bits, Ordering::AcqRel);
+        if (old == 0) != (bits == 0) {
+            arch::with_frames(|frames| {
+                let info = frames.info(self.0);
+                if bits == 0 { info.map(FrameInfo::remove_used) } else { info.map(FrameInfo::add_used) }
+            });
+        }
+        old
+    }
+
     /// Looks at an entry, once.
     #[inline]
     pub fn step(self, index: usize, format: &Format) -> Step<'a> {
@@ -143,7 +165,7 @@ impl<'a> TableRef<'a> {
     /// old bits.
     #[inline]
     pub fn set_absent(self, index: usize, bits: u64, format: &Format) -> u64 {
-        self.entry(index).swap(bits & !(format.present | format.table), Ordering::AcqRel)
+        self.put(index, bits & !(format.present | format.table))
     }
 
     /// Stores a leaf of `1 << order` pages. `attributes` are all bits but the address. Gives the old bits.
@@ -161,7 +183,7 @@ impl<'a> TableRef<'a> {
     ) -> Result<u64, WrongTarget> {
         let mfn = check_target(target, order)?;
         let bits = attributes & !format.own() | mfn.address().number() & format.address;
-        Ok(self.entry(index).swap(bits, Ordering::AcqRel))
+        Ok(self.put(index, bits))
     }
 
     /// Changes the attributes of a present leaf without touching its address: the bits of `clear` go, those of `set` come.
@@ -178,7 +200,7 @@ impl<'a> TableRef<'a> {
     /// Stores a pointer to `child`, which the tree owns from now on. Gives the old bits.
     pub fn set_table(self, index: usize, child: Table, attributes: u64, format: &Format) -> u64 {
         let bits = attributes & !format.address | child.0.address().number() & format.address | format.table;
-        self.entry(index).swap(bits, Ordering::AcqRel)
+        self.put(index, bits)
     }
 
     /// Takes a child table out of the tree, leaving `bits` (without present bits) in its place. `None` if there is none.
@@ -186,6 +208,13 @@ impl<'a> TableRef<'a> {
         let child = self.child(index, format)?;
         self.set_absent(index, bits, format);
         Some(Table(child.0))
+    }
+}
+
+impl Target {
+    /// Whether a leaf of `1 << order` pages can be installed for it.
+    pub fn is_valid(self, order: u32) -> bool {
+        check_target(self, order).is_ok()
     }
 }
 

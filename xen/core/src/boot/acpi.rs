@@ -4,6 +4,7 @@
 //! Pure over a way to read physical memory, and distrustful: lengths and checksums are checked, and a table that lies is
 //! left out with a message. `dom0::acpi` builds the control domain's own tables from what is found here.
 
+use super::acpi_devices::Devices;
 use alloc::vec::Vec;
 use machine::boot_info::ROOT_BYTES;
 
@@ -59,6 +60,8 @@ pub struct Acpi {
     pub io_apics: Vec<IoApic>,
     /// Unusual ISA interrupts.
     pub overrides: Vec<Override>,
+    /// Where further devices of the hypervisor's are.
+    pub devices: Devices,
 }
 
 /// Why tables cannot be used.
@@ -90,7 +93,7 @@ fn bytes<const N: usize>(read: Reader<'_>, address: u64) -> Result<[u8; N], Acpi
     if read(address, &mut buffer) { Ok(buffer) } else { Err(AcpiError::Unreadable(address)) }
 }
 
-fn u16_in(table: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_in(table: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*table.get(at..)?.first_chunk()?))
 }
 
@@ -98,7 +101,7 @@ fn u32_in(table: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*table.get(at..)?.first_chunk()?))
 }
 
-fn u64_in(table: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_in(table: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*table.get(at..)?.first_chunk()?))
 }
 
@@ -188,6 +191,7 @@ pub fn read_tables(
             Err(error) => complain(error),
         }
     }
+    acpi.read_devices(read, &mut complain)?;
     Ok(acpi)
 }
 
@@ -205,6 +209,7 @@ impl Acpi {
 
     fn read_madt(&mut self, madt: &[u8]) -> Result<(), AcpiError> {
         const ENABLED: u32 = 1;
+        self.read_local_apic(u32_in(madt, HEADER_BYTES).map(u64::from));
         let mut rest = madt.get(HEADER_BYTES.saturating_add(8)..).unwrap_or(&[]);
         while let [kind, length, ..] = *rest {
             let Some((entry, next)) = rest.split_at_checked(usize::from(length)).filter(|_| length >= 2) else { break };
@@ -230,6 +235,7 @@ impl Acpi {
                     })();
                     push(&mut self.overrides, found)?;
                 }
+                5 => self.read_local_apic(u64_in(entry, 4)),
                 _ => {}
             }
         }
@@ -242,7 +248,7 @@ impl Acpi {
     }
 }
 
-fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), AcpiError> {
+pub(super) fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), AcpiError> {
     if let Some(item) = item {
         list.try_reserve(1).map_err(|_| AcpiError::OutOfMemory)?;
         list.push(item);
@@ -280,7 +286,8 @@ mod tests {
         put(&mut memory, 0xf_5ad0, &root);
         // Garbage behind a revision 0 root, where revision 2 has the XSDT's address.
         put(&mut memory, 0xf_5ad0 + 24, &0xdead_beefu64.to_le_bytes());
-        let addresses: Vec<u8> = [0x6000u32, 0x7000].iter().flat_map(|address| address.to_le_bytes()).collect();
+        let addresses: Vec<u8> =
+            [0x6000u32, 0x7000, 0x8000, 0x9000].iter().flat_map(|address| address.to_le_bytes()).collect();
         put(&mut memory, 0x5000, &table(b"RSDT", &addresses));
         put(&mut memory, 0x6000, &table(b"FACP", &[0; 80]));
         let mut madt = vec![0, 0, 0xe0, 0xfe, 1, 0, 0, 0];
@@ -291,6 +298,12 @@ mod tests {
         madt.extend([1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
         madt.extend([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]);
         put(&mut memory, 0x7000, &table(b"APIC", &madt));
+        let hpet = [0x01, 0xa2, 0x86, 0x80, 0, 64, 0, 0, 0, 0, 0xd1, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0];
+        put(&mut memory, 0x8000, &table(b"HPET", &hpet));
+        let mut mcfg = vec![0; 8];
+        mcfg.extend([0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0]);
+        mcfg.extend([0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0x40, 0x7f, 0, 0, 0, 0]);
+        put(&mut memory, 0x9000, &table(b"MCFG", &mcfg));
         memory
     }
 
@@ -332,6 +345,22 @@ mod tests {
     }
 
     #[test]
+    fn devices_of_the_hypervisors_are_found() {
+        use super::super::acpi_devices::Window;
+        let memory = firmware();
+        let mut acpi = read_at(&memory, |error| panic!("{error}")).unwrap();
+        assert_eq!(acpi.devices.local_apic, Some(0xfee0_0000));
+        assert_eq!(acpi.devices.timers, [0xfed1_0000]);
+        let pci = [(0xb000_0000, 256 << 20), (0x1_0400_0000, 64 << 20)].map(|(start, length)| Window { start, length });
+        assert_eq!(acpi.devices.pci, pci, "the second has no bus below 64");
+        // An entry with more bits than the table's own field has.
+        let mut madt = vec![0; HEADER_BYTES];
+        madt.extend([0, 0, 0xe0, 0xfe, 1, 0, 0, 0, 5, 12, 0, 0, 0, 0, 0, 0xd0, 0x12, 0, 0, 0]);
+        acpi.read_madt(&madt).unwrap();
+        assert_eq!(acpi.devices.local_apic, Some(0x12_d000_0000));
+    }
+
+    #[test]
     fn a_broken_madt_is_reported() {
         let mut memory = firmware();
         memory[0x7010] ^= 1;
@@ -344,7 +373,9 @@ mod tests {
     #[test]
     fn truncated_and_lying_tables_do_no_harm() {
         let good = firmware();
-        for at in (0x5000..0x5030).chain(0x7000..0x7060).chain(0xf_5ad0..0xf_5af0) {
+        for at in
+            (0x5000..0x5030).chain(0x7000..0x7060).chain(0x8000..0x8040).chain(0x9000..0x9050).chain(0xf_5ad0..0xf_5af0)
+        {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut memory = good.clone();
                 memory[at] = value;

@@ -1,6 +1,7 @@
 //! From the machine's hand-over to the first vCPU: options, firmware tables, memory, processors, the control domain.
 
 pub mod acpi;
+pub mod acpi_devices;
 pub mod options;
 
 use crate::dom0;

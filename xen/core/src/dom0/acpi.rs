@@ -176,6 +176,7 @@ mod tests {
             apic_ids: alloc::vec![0, 1],
             io_apics: alloc::vec![],
             overrides: alloc::vec![Override { source: 9, gsi: 9, flags: 0xd }],
+            ..Acpi::default()
         };
         let io_apic = VirtualIoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 };
         let tables = build(&native, 2, io_apic, 0x10_0000).unwrap();

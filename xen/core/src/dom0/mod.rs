@@ -16,6 +16,7 @@ use core::sync::atomic::Ordering;
 use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log, platform};
+use public_abi::Errno;
 
 /// Why the control domain could not be built.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub enum BuildError {
     /// The hypervisor's own memory is out.
     OutOfMemory,
     /// A step failed with this error.
-    Step(&'static str, public_abi::Errno),
+    Step(&'static str, Errno),
 }
 
 impl core::fmt::Display for BuildError {
@@ -73,12 +74,27 @@ const EMULATED: [(u64, u64); 3] = [(0xf_ec00, 1), (0xf_ed00, 1), (0xf_ee00, 256)
 /// Programming Reference, "Memory Address Space": 12 GiB).
 const MESSAGE_BYTES: u64 = 12 << 30;
 
-/// What this machine has besides [`EMULATED`]: its interrupt controllers, and its processors' messages.
-fn hidden(native: &Acpi, address_bits: u32) -> impl Iterator<Item = (u64, u64)> {
-    let controllers = native.io_apics.iter().map(|controller| (u64::from(controller.address) >> PAGE_SHIFT, 1));
+/// What this machine has besides [`EMULATED`]: its interrupt controllers, event timers and configuration space where the
+/// tables and the processor say that they are, and its processors' messages. First page and count.
+fn hidden(native: &Acpi, local_apic: Maddr, address_bits: u32) -> impl Iterator<Item = (u64, u64)> {
+    let page = |address: u64| (address >> PAGE_SHIFT, 1);
+    let devices = &native.devices;
+    let controllers = native.io_apics.iter().map(|controller| u64::from(controller.address));
+    let single =
+        controllers.chain(devices.local_apic).chain([local_apic.number()]).chain(devices.timers.iter().copied());
+    let pci = devices.pci.iter().map(|window| (window.start >> PAGE_SHIFT, window.length >> PAGE_SHIFT));
     let top = 1u64.checked_shl(address_bits).unwrap_or(0);
     let messages = top.checked_sub(MESSAGE_BYTES).map(|start| (start >> PAGE_SHIFT, MESSAGE_BYTES >> PAGE_SHIFT));
-    controllers.chain(messages)
+    single.map(page).chain(pci).chain(messages)
+}
+
+/// Tables that the control domain's memory map may have. It has no pool from a toolstack, and maps others' pages and device
+/// memory besides its own; so it may have what Xen's toolstack gives a guest with all of the machine's RAM (256 pages for a
+/// vCPU, 2 for a MiB), and some more for devices.
+fn table_limit(vcpus: u32, machine_pages: u64) -> u64 {
+    const FOR_DEVICES: u64 = 1024;
+    let mebibytes = machine_pages >> (20 - PAGE_SHIFT);
+    u64::from(vcpus).saturating_mul(256).saturating_add(mebibytes.saturating_mul(2)).saturating_add(FOR_DEVICES)
 }
 
 /// What [`reserve_memory`] decided and [`build`] carries out.
@@ -142,10 +158,12 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
         identity_mapped: true,
     };
     let domain = Domain::try_new(DomId::CONTROL, settings)?;
+    domain.p2m.set_table_limit(table_limit(prepared.vcpus, frame::total_pages()));
     map_memory(&domain, &prepared.plan)?;
     hide_devices(&domain, native)?;
+    deny_ports(&domain, host);
     // Mapped 1:1 it can never have more than these frames, whatever maximum was asked for.
-    let pages = domain.accounting.pages.load(Ordering::Acquire);
+    let pages = domain.accounting.pages();
     domain.accounting.max_pages.store(pages, Ordering::Release);
     let tables = prepared.plan.acpi.map(|range| acpi::build(native, prepared.vcpus, IO_APIC, range.start()));
     let tables = tables.transpose().map_err(BuildError::Acpi)?;
@@ -188,11 +206,27 @@ fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {
 
 fn hide_devices(domain: &Domain, native: &Acpi) -> Result<(), BuildError> {
     let address_bits = platform::cpuid(0x8000_0008, 0)[0] & 0xff;
-    for (start, count) in EMULATED.into_iter().chain(hidden(native, address_bits)) {
-        crate::memory::mark_emulated(domain, Gfn::new(start), count)
-            .map_err(|errno| BuildError::Step("keeping device memory from it", errno))?;
+    let found = hidden(native, platform::local_apic(), address_bits);
+    for (start, count) in EMULATED.into_iter().chain(found) {
+        match crate::memory::mark_emulated(domain, Gfn::new(start), count) {
+            Ok(()) => {}
+            // Tables that say so are wrong.
+            Err(Errno::EBUSY | Errno::EINVAL) => {
+                log!(Warning, "Firmware says that a device has {count} pages from {start:#x} on, which cannot be")
+            }
+            Err(errno) => return Err(BuildError::Step("keeping device memory from it", errno)),
+        }
     }
     Ok(())
+}
+
+/// The ports that Xen keeps from its control domain and that only the firmware's tables tell.
+fn deny_ports(domain: &Domain, host: &Host) {
+    if let Some(first) = host.platform.power.timer_port()
+        && !domain.x86.ports.deny((first, first.saturating_add(3)))
+    {
+        log!(Warning, "the ACPI timer's ports stay Dom0's: too many ranges are denied");
+    }
 }
 
 /// Sets the first vCPU to the PVH entry state: 32-bit protected mode, flat segments, no paging, interrupts off, RBX at the
@@ -218,16 +252,5 @@ fn start_first_vcpu(domain: &Domain, entry: load::Entry) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::boot::acpi::IoApic;
-
-    #[test]
-    fn what_the_machine_has_is_hidden() {
-        let second = IoApic { id: 1, address: 0xfe80_0000, first_gsi: 24 };
-        let native = Acpi { io_apics: alloc::vec![second], ..Acpi::default() };
-        let hidden: alloc::vec::Vec<_> = super::hidden(&native, 40).collect();
-        assert_eq!(hidden, [(0xf_e800, 1), (0xfd0_0000, 0x30_0000)]);
-        assert_eq!(super::hidden(&Acpi::default(), 32).count(), 0, "no room for messages");
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -22,8 +22,6 @@ pub const MAX_GRANT_FRAMES: u32 = 64;
 pub const MAX_MAPTRACK_FRAMES: u32 = 1024;
 /// The newest grant table layout.
 pub const MAX_GRANT_VERSION: u32 = 2;
-/// Bytes for page tables that a new domain has (Xen: 256 pages).
-pub const INITIAL_PAGING_POOL: u64 = 256 * machine::PAGE_SIZE_U64;
 /// The weight of a domain for which the toolstack set none (credit2's default).
 pub const DEFAULT_WEIGHT: u16 = 256;
 
@@ -202,7 +200,6 @@ pub fn create(host: &Host, settings: Settings, identity: Identity) -> Result<Dom
     {
         let mut control = domain.control.lock();
         control.handle = identity.handle;
-        control.paging_pool_bytes = INITIAL_PAGING_POOL;
         control.records.misc_flags = identity.misc_flags;
     }
     let boxed = Boxed::try_new(domain).map_err(|_| Errno::ENOMEM)?;

@@ -6,7 +6,7 @@
 
 use super::Domain;
 use super::lifecycle::Stage;
-use crate::host::Host;
+use crate::host::{Host, Removal};
 use crate::outcome::{Reply, Stop};
 use crate::{event, grant, memory, sched};
 use machine::DomId;
@@ -45,12 +45,13 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
     if caller == target {
         return Err(Errno::EINVAL.into());
     }
-    {
-        let domain = host.domains.get(target).ok_or(Errno::ESRCH)?;
+    if let Some(domain) = host.domains.get(target) {
         let Some(_turn) = domain.lifecycle.begin_teardown_step() else {
             return Err(Stop::Restart(None));
         };
         take_apart(host, &domain)?;
+    } else if !host.domains.is_hidden(target) {
+        return Err(Errno::ESRCH.into());
     }
     remove(host, target)
 }
@@ -67,20 +68,24 @@ fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Removes a dead domain's object. Others may hold it for a moment, such as a vCPU that lists domains.
+/// Removes a dead domain's object. Others may hold it for a moment, such as a vCPU that lists domains; no new ones come.
 fn remove(host: &Host, target: DomId) -> Reply {
     let domain = {
         let _numbers = host.domains.change.lock();
         // Somebody else's call may have been faster, and the number may have been given to a new domain since.
-        let is_ours = host.domains.get(target).is_some_and(|domain| domain.lifecycle.stage() == Stage::Dead);
-        if !is_ours {
+        if host.domains.get(target).is_some_and(|domain| domain.lifecycle.stage() != Stage::Dead) {
             return Ok(0);
         }
-        let domain = host.domains.remove(target).ok_or(Stop::Restart(None))?;
+        let domain = match host.domains.remove(target) {
+            Removal::Done(domain) => domain,
+            Removal::InUse => return Err(Stop::Restart(None)),
+            Removal::NotThere => return Ok(0),
+        };
         // While nobody can make a new domain of this number, whose vCPUs would be taken for the old one's.
         sched::release(host, target, domain.vcpus().len());
         domain
     };
+    memory::release_claim(host, &domain);
     drop(domain);
     event::send_global_virq(host, Virq::DomExc);
     Ok(0)

@@ -36,7 +36,7 @@ pub fn domain(host: &Host, domain: &Domain) -> GetDomainInfo {
     let mut flags = lifecycle_flags(domain);
     flags.set(DomainInfoFlags::BLOCKED, info.nr_online_vcpus != 0 && blocked);
     flags.set(DomainInfoFlags::RUNNING, running);
-    info.tot_pages = domain.accounting.pages.load(Ordering::Relaxed);
+    info.tot_pages = domain.accounting.pages();
     info.max_pages = domain.accounting.max_pages.load(Ordering::Relaxed);
     info.shared_info_frame = domain.events.shared_info_gfn().map_or(u64::MAX, Gfn::number);
     info.gpaddr_bits = address_bits();

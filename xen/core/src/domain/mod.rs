@@ -63,8 +63,6 @@ pub struct Control {
     pub hvm_params: [u64; HVM_PARAMS],
     /// The memory map that XENMEM_memory_map answers, as E820 entries: address, bytes, kind.
     pub memory_map: Vec<E820Entry>,
-    /// Bytes that the toolstack set aside for page tables (paging mempool), for reporting.
-    pub paging_pool_bytes: u64,
     /// Seconds that the wall clock of the domain is off.
     pub time_offset_seconds: i64,
     /// What only the toolstack's requests read and write.
@@ -119,7 +117,7 @@ impl Domain {
             id,
             settings,
             lifecycle: Lifecycle::new(),
-            accounting: Accounting::new(),
+            accounting: Accounting::new(id),
             p2m: DomainP2m::try_new(id, &settings)?,
             events: DomainEvents::try_new(id, &settings)?,
             grants: DomainGrants::try_new(id, &settings)?,
@@ -127,7 +125,6 @@ impl Domain {
                 handle: [0; 16],
                 hvm_params: [0; HVM_PARAMS],
                 memory_map: Vec::new(),
-                paging_pool_bytes: 0,
                 time_offset_seconds: 0,
                 records: create::Records::default(),
             }),

@@ -245,6 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn the_end_begins_at_the_first_port_wherever_a_reset_stood() {
+        with_host(2, 1, |machine, host| {
+            let (local, remote) = (domain(host, 0), domain(host, 1));
+            while alloc_unbound(&local, remote.id).is_ok() {}
+            machine.note_work(0, machine::cpu::Work::KICK);
+            assert_eq!(reset(host, &local), Err(Stop::Restart(None)));
+            // Before the reset goes on, another vCPU binds a port that it has passed already.
+            let port = alloc_unbound(&local, remote.id).unwrap();
+            assert!(port < local.events.table().cursor);
+            cpu::take_work();
+            assert_eq!(relinquish(host, &local), Ok(()));
+            assert_eq!(local.events.table().bound(), 0);
+            assert_eq!(local.events.table().port(port).unwrap().state, State::Free);
+        });
+    }
+
+    #[test]
     fn a_domain_that_begins_to_die_in_between_lets_the_far_end_go() {
         with_host(2, 1, |_, host| {
             let (local, remote) = (domain(host, 0), domain(host, 1));

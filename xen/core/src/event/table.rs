@@ -137,9 +137,13 @@ impl EventTable {
         self.ports.get_mut(number).ok_or(Errno::EINVAL)
     }
 
-    /// Ends all binding: the domain is dying.
+    /// Ends all binding: the domain is dying. The first time closing begins at the first port, however far a reset of the
+    /// guest's had come: it may have bound the ports before that anew.
     pub const fn begin_closing(&mut self) {
-        self.is_closing = true;
+        if !self.is_closing {
+            self.is_closing = true;
+            self.cursor = 0;
+        }
     }
 
     /// Reserves the lowest free port.

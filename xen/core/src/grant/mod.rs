@@ -16,6 +16,8 @@ mod maptrack;
 mod table;
 
 #[cfg(test)]
+mod lent_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::relinquish;
 use crate::event::fixture::{add_page, caller, domain, pin, with_host};
-use crate::host::Host;
+use crate::host::{Host, Removal};
 use crate::hypercall::grant::grant_table_op;
 use crate::memory::special::{self, GrantFrames};
 use crate::outcome::{Cursor, Reply, Stop};
@@ -19,10 +19,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 const SELF: u16 = 0x7ff0;
 /// Guest frames: arguments, and pages to grant, map and copy.
 const ARGUMENTS: u64 = 1;
-const PAGE: u64 = 2;
-const OWN: u64 = 3;
-const HOST: u32 = 1 << 1;
-const RO: u32 = 1 << 2;
+pub(super) const PAGE: u64 = 2;
+pub(super) const OWN: u64 = 3;
+pub(super) const HOST: u32 = 1 << 1;
+pub(super) const RO: u32 = 1 << 2;
 
 /// Makes a call with an array, and gives back what it became.
 pub(super) fn call<T: IntoBytes + FromBytes + Immutable, const N: usize>(
@@ -42,14 +42,14 @@ pub(super) fn call<T: IntoBytes + FromBytes + Immutable, const N: usize>(
     (reply, after)
 }
 
-fn map(host: &Host, id: u16, gref: u32, flags: u32, gfn: u64) -> MapGrantRef {
+pub(super) fn map(host: &Host, id: u16, gref: u32, flags: u32, gfn: u64) -> MapGrantRef {
     let request = MapGrantRef { host_addr: gfn << 12, flags, gref, dom: 1, ..MapGrantRef::default() };
     let (reply, [done]) = call(host, id, GrantTableOp::MapGrantRef.number(), [request]);
     assert_eq!(reply, Ok(0));
     done
 }
 
-fn unmap(host: &Host, id: u16, handle: u32, gfn: u64) -> i16 {
+pub(super) fn unmap(host: &Host, id: u16, handle: u32, gfn: u64) -> i16 {
     let request = UnmapGrantRef { host_addr: gfn << 12, handle, ..UnmapGrantRef::default() };
     let (reply, [done]) = call(host, id, GrantTableOp::UnmapGrantRef.number(), [request]);
     assert_eq!(reply, Ok(0));
@@ -57,7 +57,7 @@ fn unmap(host: &Host, id: u16, handle: u32, gfn: u64) -> i16 {
 }
 
 /// An entry of domain 1's first frame, as the guest writes it.
-fn grant(host: &Host, gref: u32, flags: u16, domid: u16, gfn: u64) {
+pub(super) fn grant(host: &Host, gref: u32, flags: u16, domid: u16, gfn: u64) {
     let entry = GrantEntryV1 { flags, domid, frame: u32::try_from(gfn).unwrap() };
     let frame = domain(host, 1).grants.shared_frame(0).unwrap();
     assert!(memory::write(&frame, usize::try_from(gref).unwrap() * 8, entry.as_bytes()));
@@ -69,7 +69,7 @@ fn flags(host: &Host, gref: u32) -> u16 {
 }
 
 /// Domain 1 grants, 0 and 2 use. All have pages for arguments and of their own.
-fn with_domains(work: impl FnOnce(&machine::fake::FakeMachine, &Host)) {
+pub(super) fn with_domains(work: impl FnOnce(&machine::fake::FakeMachine, &Host)) {
     with_host(3, 1, |machine, host| {
         for id in 0..3 {
             for gfn in [ARGUMENTS, PAGE, OWN] {
@@ -430,7 +430,8 @@ fn a_dead_granters_pages_outlive_it() {
             let _numbers = host.domains.change.lock();
             host.domains.remove(DomId(1))
         };
-        drop(dead.unwrap());
+        assert!(matches!(dead, Removal::Done(_)));
+        drop(dead);
         assert_eq!(frame::state(mfn).unwrap().count, 1, "the mapping's");
         crate::event::fixture::add_domain(host, 1, 1);
         assert_eq!(unmap(host, 0, done.handle, 100), GNTST_OKAY, "another domain of that number is left alone");

@@ -3,6 +3,8 @@
 //! A value lives for one hypercall. It remembers the two pages that it used last, kept by a pin: a hypercall reads a
 //! structure, then an array, then writes the structure, and one walk each is enough. Remembering is sound because a guest
 //! that changes its tables in the middle of its own hypercall gets either page, and the pin keeps both from being freed.
+//! Granted pages cannot be pinned, and so cannot be used: as in Xen they are `EFAULT`. Between the calls of a list what is
+//! remembered is given up if anything was taken away from the domain's map meanwhile.
 
 use super::physical::{bytes_left, read_page, write_page};
 use super::walk::Mode;
@@ -34,6 +36,8 @@ pub struct LinearMemory<'a> {
     pub domain: &'a Domain,
     mode: Mode,
     known: RefCell<[Option<Known>; REMEMBERED]>,
+    /// The p2m's epoch when remembering began.
+    epoch: Cell<u64>,
     /// Which place to forget next.
     oldest: Cell<usize>,
 }
@@ -46,7 +50,21 @@ impl<'a> LinearMemory<'a> {
             domain,
             mode: Mode::of(hardware.vmcb()),
             known: RefCell::new([const { None }; REMEMBERED]),
+            epoch: Cell::new(domain.p2m.epoch()),
             oldest: Cell::new(0),
+        }
+    }
+
+    /// Gives up the pages that are remembered, if anything was taken away from the domain's map since they were found: the
+    /// next call of a list sees what there is now.
+    #[inline]
+    pub fn forget_if_changed(&self) {
+        let epoch = self.domain.p2m.epoch();
+        if self.epoch.replace(epoch) == epoch {
+            return;
+        }
+        if let Ok(mut places) = self.known.try_borrow_mut() {
+            *places = [const { None }; REMEMBERED];
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) fn statistics(caller: &Caller<'_>, operation: MemoryOp, argument: Gue
     let request = caller.memory.read(argument)?;
     let domain = caller.target(request.domid, Need::SelfOrControl)?;
     Ok(match operation {
-        MemoryOp::CurrentReservation => domain.accounting.pages.load(Ordering::Relaxed),
+        MemoryOp::CurrentReservation => domain.accounting.pages(),
         MemoryOp::MaximumReservation => domain.accounting.max_pages.load(Ordering::Relaxed),
         _ => domain.p2m.maximum_gfn().number(),
     })
@@ -93,7 +93,7 @@ pub(super) fn pod_target(caller: &Caller<'_>, operation: MemoryOp, argument: Gue
     if operation == MemoryOp::SetPodTarget && request.target_pages > maximum {
         return Err(Errno::EINVAL.into());
     }
-    let tot_pages = domain.accounting.pages.load(Ordering::Relaxed);
+    let tot_pages = domain.accounting.pages();
     caller.memory.write(argument, &PodTarget { tot_pages, pod_cache_pages: 0, pod_entries: 0, ..request })?;
     Ok(0)
 }

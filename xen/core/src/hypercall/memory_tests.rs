@@ -69,7 +69,7 @@ fn reservations_count_what_is_done() {
         let populate_op = op(MemoryOp::PopulatePhysmap);
         let (reply, _) = caller.call(populate_op, &reservation(list, 5, 0, 5));
         assert_eq!(reply, Ok(3), "stops at the bad frame");
-        assert_eq!(host.domains.get(machine::DomId(5)).unwrap().accounting.pages.load(Ordering::Relaxed), 7);
+        assert_eq!(host.domains.get(machine::DomId(5)).unwrap().accounting.pages(), 7);
         assert_eq!(caller.call(op(MemoryOp::DecreaseReservation), &reservation(list, 5, 0, 5)).0, Ok(3));
         assert_eq!(caller.call(op(MemoryOp::DecreaseReservation), &reservation(list, 5, 0, 5)).0, Ok(0));
         // Nothing of these is an error; nothing is done either.
@@ -114,7 +114,7 @@ fn long_calls_are_continued_where_they_stopped() {
             }
         };
         assert_eq!((done, steps), (30, 29));
-        assert_eq!(host.domains.get(machine::DomId(5)).unwrap().accounting.pages.load(Ordering::Relaxed), 34);
+        assert_eq!(host.domains.get(machine::DomId(5)).unwrap().accounting.pages(), 34);
     });
 }
 
@@ -213,7 +213,7 @@ fn frames_move_in_ranges() {
         let guest = host.domains.get(machine::DomId(5)).unwrap();
         assert_eq!(guest.p2m.lookup(Gfn::new(702)).kind, Kind::RamRw);
         assert_eq!(guest.p2m.lookup(Gfn::new(102)).kind, Kind::Hole);
-        assert_eq!(guest.accounting.pages.load(Ordering::Relaxed), 4);
+        assert_eq!(guest.accounting.pages(), 4);
         let call = |request: &AddToPhysmap| caller.call(op(MemoryOp::AddToPhysmap), request).0;
         assert_eq!(call(&range), error(Errno::EINVAL), "nothing is there any more");
         assert_eq!(call(&AddToPhysmap { gpfn: u64::MAX - 1, ..range }), error(Errno::EOVERFLOW));

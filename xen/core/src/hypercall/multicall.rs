@@ -21,6 +21,8 @@ pub fn call(caller: &Caller<'_>, list: GuestPtr<MulticallEntry>, count: u32) -> 
         if index != 0 && cpu::must_yield() {
             return Err(restart(entry, left));
         }
+        // What the call before has taken away must not be used any more.
+        caller.memory.forget_if_changed();
         let request = caller.memory.read(entry)?;
         // A list inside a list would let a guest nest without end.
         let reply = if request.op == Hypercall::Multicall.number() {

@@ -167,13 +167,14 @@ pub fn move_frame(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
             txn.commit().complete();
             continue;
         }
-        // While the page is at both places, each entry has a reference and is charged for.
+        // While the page is at both places, each entry has a reference. It is charged for once, all the time.
         let page = Pin::take(entry.mfn, domain.id).ok_or(Errno::EINVAL)?;
         replace(domain, &mut txn, to, entry, check_replaceable).map_err(errno)?;
         page.into_entry();
-        domain.accounting.charge_always(1);
-        let result = vacate(domain, &mut txn, from, 0);
+        // A page entry becomes a hole, which cannot fail.
+        let left = txn.exchange(from, Entry::hole(0), |_| Ok(()));
+        debug_assert!(left.is_ok(), "{from:?} cannot be left: {left:?}");
         txn.commit().complete();
-        return result.map_err(errno);
+        return left.map(|old| drop(Pin::from_entry(old.mfn))).map_err(errno);
     }
 }

@@ -18,12 +18,14 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_end;
+#[cfg(test)]
 mod tests_identity;
 #[cfg(test)]
 mod tests_model;
 
 pub use account::Accounting;
-pub use claim::claim;
+pub use claim::{claim, release_claim};
 pub use destroy::relinquish;
 pub use identity::{adopt, map_device, mark_emulated};
 pub use map::{foreign_page, map_foreign, map_grant, map_shared, move_frame, remove_from_physmap, unmap_grant};

@@ -145,12 +145,15 @@ fn take_back(domain: &Domain, gfn: Gfn, order: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives one reserved entry back, whole if all of it is wanted. Gives how many frames came.
+/// Gives one reserved entry back, whole if all of it is wanted. Gives how many frames came. A frame that somebody still uses
+/// from before it was given up stays reserved: what it will hold is not theirs to see.
 fn take_back_one(domain: &Domain, txn: &mut P2mTxn<'_>, at: Gfn, end: Gfn) -> Result<u64, Errno> {
     let entry = txn.entry(at);
     let is_whole = at.is_aligned(entry.order) && at.saturating_add(1 << entry.order) <= end;
     let order = if is_whole { entry.order } else { 0 };
-    if entry.kind != Kind::Reserved || !domain.accounting.charge(1 << order) {
+    let is_unused = |page| frame::state(entry.frame_at(at).saturating_add(page)).is_some_and(|state| state.count == 1);
+    let is_free = entry.kind == Kind::Reserved && (0..1 << order).all(is_unused);
+    if !is_free || !domain.accounting.charge(1 << order) {
         return Err(Errno::ENOMEM);
     }
     // The domain's own old content would harm nobody, but populated memory is zero everywhere else.

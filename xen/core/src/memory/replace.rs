@@ -38,7 +38,7 @@ pub(super) fn check_replaceable(kind: Kind) -> Result<(), Errno> {
 pub(super) fn errno(error: ChangeError) -> Errno {
     match error {
         ChangeError::BadFrame | ChangeError::WrongTarget(_) => Errno::EINVAL,
-        ChangeError::NoRoom => Errno::ENOMEM,
+        ChangeError::NoRoom | ChangeError::TooManyTables => Errno::ENOMEM,
         ChangeError::Occupied | ChangeError::PinnedByDevices => Errno::EBUSY,
         ChangeError::Refused(error) => error,
     }
@@ -57,40 +57,17 @@ pub(super) fn replace(
     new: Entry,
     check: impl FnOnce(Kind) -> Result<(), Errno>,
 ) -> Result<(), ChangeError> {
-    let kept = if domain.p2m.is_identity() { keep_identity_frame(domain, txn, gfn, &new)? } else { 0 };
-    match txn.set_checked(gfn, new, check) {
-        Ok(old) => {
-            if old.kind.is_own_ram() {
-                domain.accounting.discharge(1 << old.order);
-            }
-            Ok(())
-        }
-        Err(error) => {
-            drop_references(Mfn::new(gfn.number()), kept);
-            Err(error)
-        }
+    let keeps_frame = domain.p2m.is_identity() && is_identity_frame(&txn.entry(gfn).part_covering(gfn, new.order), gfn);
+    let old = if keeps_frame {
+        // The entry's references stay behind: the frame belongs to the domain for ever.
+        txn.exchange(gfn, new, check)?
+    } else {
+        txn.set_checked(gfn, new, check)?
+    };
+    if old.kind.is_own_ram() {
+        domain.accounting.discharge(1 << old.order);
     }
-}
-
-/// Lets the reference of a 1:1 domain's own frame outlive its entry: takes one more for each page, because `set` drops the
-/// entry's. Gives how many.
-fn keep_identity_frame(domain: &Domain, txn: &P2mTxn<'_>, gfn: Gfn, new: &Entry) -> Result<u64, ChangeError> {
-    let old = txn.entry(gfn).part_covering(gfn, new.order);
-    if old.order != new.order || !is_identity_frame(&old, gfn) {
-        return Ok(0);
-    }
-    for page in 0..1u64 << old.order {
-        match Pin::take(old.mfn.saturating_add(page), domain.id) {
-            Some(pin) => {
-                pin.into_entry();
-            }
-            None => {
-                drop_references(old.mfn, page);
-                return Err(ChangeError::WrongTarget(old.mfn));
-            }
-        }
-    }
-    Ok(1 << old.order)
+    Ok(())
 }
 
 /// Whether an entry of a 1:1 domain shows the domain's own frame of the same number. Pages of others, which lie anywhere,

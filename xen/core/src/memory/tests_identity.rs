@@ -6,7 +6,6 @@ use crate::domain::Domain;
 use crate::fault::Handled;
 use crate::host::Host;
 use crate::p2m::Kind;
-use core::sync::atomic::Ordering;
 use machine::fake::FakeMachine;
 use machine::frame;
 use machine::{DomId, Gfn, Mfn};
@@ -19,7 +18,7 @@ fn gfn(number: u64) -> Gfn {
 }
 
 fn pages(domain: &Domain) -> u64 {
-    domain.accounting.pages.load(Ordering::Relaxed)
+    domain.accounting.pages()
 }
 
 /// A 1:1 control domain with frames 64 to 1600 of a machine whose RAM ends at 2048, and the rest of RAM free.

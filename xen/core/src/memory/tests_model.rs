@@ -11,11 +11,10 @@ use crate::fault::Handled;
 use crate::host::Host;
 use crate::p2m::entry::MemoryAccess;
 use crate::p2m::{Access, Kind};
-use core::sync::atomic::Ordering;
 use machine::fake::FakeMachine;
 use machine::{Gfn, frame};
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::vec;
 use std::vec::Vec;
 
@@ -102,6 +101,8 @@ struct Cell {
 struct Model {
     frames: [HashMap<u64, Cell>; DOMAINS],
     contents: Vec<u64>,
+    /// Whose each page is.
+    owners: Vec<usize>,
 }
 
 impl Model {
@@ -113,8 +114,10 @@ impl Model {
         self.at(who, at).filter(|cell| cell.kind.is_own_ram())
     }
 
+    /// A domain pays for its pages for as long as anybody sees them.
     fn charged(&self, who: usize) -> u64 {
-        self.frames[who].values().filter(|cell| cell.kind.is_own_ram()).count() as u64
+        let seen = self.frames.iter().flat_map(HashMap::values).map(|cell| cell.page);
+        seen.filter(|page| self.owners[*page] == who).collect::<HashSet<_>>().len() as u64
     }
 
     fn replaceable(&self, who: usize, at: u64) -> bool {
@@ -130,6 +133,7 @@ impl Model {
         }
         for at in range {
             self.contents.push(0);
+            self.owners.push(who);
             let page = self.contents.len() - 1;
             self.frames[who].insert(at, Cell { kind: Kind::RamRw, page, restricted: false });
         }
@@ -285,7 +289,7 @@ impl World {
         for who in 0..DOMAINS {
             let domain = &self.domains[who];
             domain.p2m.check().unwrap();
-            assert_eq!(domain.accounting.pages.load(Ordering::Relaxed), self.model.charged(who));
+            assert_eq!(domain.accounting.pages(), self.model.charged(who));
             assert_eq!(domain.p2m.lost_flushes(), 0);
             for at in PLACES {
                 let entry = domain.p2m.lookup(Gfn::new(at));

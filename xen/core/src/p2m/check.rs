@@ -1,10 +1,12 @@
 //! The checker of the p2m's invariants, for tests and debug builds: walks everything and says what is wrong.
 
 use super::entry::{Entry, Kind, Rights};
-use super::format::Format;
+use super::format::{Format, LEVELS};
+use super::tree::Visited;
 use super::{DomainP2m, HostFormat};
 use machine::Gfn;
 use machine::frame;
+use machine::table::{ENTRIES, TableRef};
 
 /// An invariant that does not hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,14 +27,28 @@ impl DomainP2m {
     pub fn check(&self) -> Result<(), Violation> {
         let locked = self.locked.lock();
         let mut result = Ok(());
-        locked.tree.for_each_leaf(|gfn, bits, level| {
-            let entry = HostFormat::decode(bits, level * 9);
-            if let Some(rule) = self.broken_rule(gfn, bits, &entry)
+        let mut tables = 0;
+        locked.tree.for_each(|gfn, level, visited| {
+            let (entry, broken) = match visited {
+                Visited::Leaf(bits) => {
+                    let entry = HostFormat::decode(bits, level * 9);
+                    (entry, self.broken_rule(gfn, bits, &entry))
+                }
+                Visited::Table(table) => {
+                    tables += 1;
+                    (Entry::hole(level * 9), broken_rule_of_table(table, level))
+                }
+            };
+            if let Some(rule) = broken
                 && result.is_ok()
             {
                 result = Err(Violation { gfn, entry, rule });
             }
         });
+        if tables != locked.tree.tables && result.is_ok() {
+            let rule = "the number of tables is wrong";
+            result = Err(Violation { gfn: Gfn::new(0), entry: Entry::hole(0), rule });
+        }
         result
     }
 
@@ -65,6 +81,14 @@ impl DomainP2m {
         }
         None
     }
+}
+
+fn broken_rule_of_table(table: TableRef<'_>, level: u32) -> Option<&'static str> {
+    let is_empty = (0..ENTRIES).all(|place| table.get(place) == 0);
+    if is_empty != table.is_empty() {
+        return Some("a table's count of entries is wrong");
+    }
+    (is_empty && level < LEVELS - 1).then_some("an empty table is left in the tree")
 }
 
 impl HostFormat {

@@ -182,6 +182,12 @@ impl Kind {
         matches!(self, Self::Foreign | Self::ForeignRo | Self::GrantRw | Self::GrantRo)
     }
 
+    /// Whether it is a page that another domain granted: the right to it ends when its granter is told so.
+    #[inline]
+    pub const fn is_granted(self) -> bool {
+        matches!(self, Self::GrantRw | Self::GrantRo)
+    }
+
     /// Whether the hypervisor can read it for the domain or others.
     #[inline]
     pub const fn is_readable_ram(self) -> bool {

@@ -10,6 +10,7 @@
 
 #[cfg(any(debug_assertions, not(target_os = "none")))]
 mod check;
+mod end;
 pub mod entry;
 mod flush;
 pub mod format;
@@ -20,6 +21,8 @@ pub mod format_stage2;
 mod format_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tables;
 mod tree;
 mod txn;
 mod update;
@@ -30,13 +33,14 @@ pub use txn::{Flush, P2mTxn};
 pub use update::ChangeError;
 
 use crate::domain::Settings;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use flush::Epoch;
 use format_npt::Npt as HostFormat;
 use machine::boxed::OutOfMemory;
 use machine::frame::{self, Pin};
 use machine::lock::{Guard, Lock, rank};
-use machine::{CpuId, DomId, Gfn, Gpa, Mfn};
+use machine::table::Table;
+use machine::{CpuId, DomId, Gfn, Gpa, Mfn, log};
 use public_abi::Errno;
 use tree::Tree;
 use txn::Locked;
@@ -47,6 +51,9 @@ use update::{Spares, new_table};
 pub fn can_translate(gfn: Gfn, order: u32) -> bool {
     gfn.number().checked_add(1 << order).is_some_and(|end| end <= 1 << format::GFN_BITS)
 }
+
+/// Tables that a domain may have for which the toolstack has set no limit (Xen's `hap_enable`: a pool of 256 pages).
+pub const DEFAULT_TABLE_LIMIT: u64 = 256;
 
 /// What the hypervisor wants with a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,6 +98,8 @@ pub struct DomainP2m {
     lost_flushes: AtomicU64,
     /// Pages of device memory that were mapped by faults.
     device_pages: AtomicU64,
+    /// The limit of its tables was met, and logged.
+    has_complained: AtomicBool,
     /// Writes by the hypervisor that marked a frame dirty; the dirty log will stand here.
     marked: AtomicU64,
 }
@@ -106,11 +115,17 @@ impl DomainP2m {
             owner: id,
             root: root.mfn(),
             identity: settings.identity_mapped,
-            locked: Lock::new(Locked { tree: Tree::new(root), spares: Spares::new() }),
+            locked: Lock::new(Locked {
+                tree: Tree::new(root, DEFAULT_TABLE_LIMIT),
+                spares: Spares::new(),
+                is_closing: false,
+                cursor: Gfn::new(0),
+            }),
             epoch: Epoch::new(),
             mapped_end: AtomicU64::new(0),
             lost_flushes: AtomicU64::new(0),
             device_pages: AtomicU64::new(0),
+            has_complained: AtomicBool::new(false),
             marked: AtomicU64::new(0),
         })
     }
@@ -146,7 +161,8 @@ impl DomainP2m {
         Reader { p2m: self, locked: self.locked.lock() }
     }
 
-    /// Keeps the page behind a guest frame, and gives access to it.
+    /// Keeps the page behind a guest frame, and gives access to it. Not to granted pages, as in Xen: a grant may end while
+    /// the pin lives, and then nobody may touch the page for the domain any more.
     ///
     /// # Errors
     /// [`PinError`].
@@ -173,6 +189,9 @@ impl DomainP2m {
         if access == Access::Write && !entry.kind.is_writable_ram() || !entry.kind.is_readable_ram() {
             return Err(refusal(entry.kind));
         }
+        if entry.kind.is_granted() {
+            return Err(PinError::NoRam);
+        }
         let mfn = entry.frame_at(gfn);
         let is_own = entry.kind.is_own_ram() || entry.kind == Kind::SharedPage;
         let owner = if is_own { Some(self.owner) } else { frame::state(mfn).map(|state| state.owner) };
@@ -196,11 +215,16 @@ impl DomainP2m {
     /// Begins a transaction that may need tables.
     ///
     /// # Errors
-    /// [`OutOfMemory`], when the reserve of table pages cannot be filled; nothing has changed.
+    /// [`OutOfMemory`], when the reserve of table pages cannot be filled, as while the domain is taken apart; nothing has
+    /// changed.
     #[inline]
     pub fn begin(&self) -> Result<P2mTxn<'_>, OutOfMemory> {
         let mut locked = self.locked.lock();
+        // The end of the domain's memory begins by giving the reserve back.
         while !locked.spares.is_full() {
+            if locked.is_closing {
+                return Err(OutOfMemory);
+            }
             drop(locked);
             // Allocated outside of the lock; others may fill the reserve meanwhile.
             let table = new_table(self.owner).ok_or(OutOfMemory)?;
@@ -241,6 +265,38 @@ impl DomainP2m {
         locked.tree.tables.saturating_add(u64::try_from(locked.spares.len()).unwrap_or(0))
     }
 
+    /// Pages that the tables may take, or do take if that is more; without those in reserve.
+    pub fn table_limit(&self) -> u64 {
+        let locked = self.locked.lock();
+        locked.tree.limit.max(locked.tree.tables)
+    }
+
+    /// Sets how many pages the tables may take, without those in reserve. A limit below what they take is allowed: they then
+    /// get no more.
+    pub fn set_table_limit(&self, pages: u64) {
+        self.locked.lock().tree.limit = pages;
+        self.has_complained.store(false, Ordering::Relaxed);
+    }
+
+    /// Logs that the limit is met, once for each limit: a guest must not fill the log.
+    #[cold]
+    fn complain_of_limit(&self, limit: u64) {
+        if !self.has_complained.swap(true, Ordering::Relaxed) {
+            log!(Warning, "{}: its memory map has all {limit} page tables that it may have", self.owner);
+        }
+    }
+
+    /// Keeps an emptied table in reserve, or frees it. No translation leads through it any more.
+    #[cold]
+    fn recycle(&self, table: Table) {
+        let mut locked = self.locked.lock();
+        let left = if locked.is_closing { Err(table) } else { locked.spares.put(table) };
+        drop(locked);
+        if let Err(table) = left {
+            table.free();
+        }
+    }
+
     /// Flushes that were dropped instead of completed: bugs, none in a healthy hypervisor.
     pub fn lost_flushes(&self) -> u64 {
         self.lost_flushes.load(Ordering::Relaxed)
@@ -269,36 +325,6 @@ impl DomainP2m {
     /// Makes all CPUs forget all translations of the domain, and waits until they have (HVMOP_flush_tlbs).
     pub fn flush_all(&self) {
         self.epoch.flush();
-    }
-
-    /// Gives the tables back when the domain's memory is gone: the last step of its end. Entries that are still there are
-    /// dropped with their references.
-    fn take_apart(&mut self) {
-        self.epoch.flush();
-        loop {
-            let mut txn = self.begin_removal();
-            let mut found = false;
-            while txn.has_room_to_release()
-                && let Some((gfn, entry)) = txn.next(Gfn::new(0))
-            {
-                found = true;
-                if txn.set_anything(gfn, Entry::hole(entry.order)).is_err() {
-                    // Cannot be: a whole entry is replaced by a hole of its own size.
-                    debug_assert!(false, "{gfn:?} cannot be removed");
-                    found = false;
-                    break;
-                }
-            }
-            txn.commit().complete();
-            if !found {
-                break;
-            }
-        }
-        let locked = self.locked.get_mut();
-        while let Some(table) = locked.spares.take() {
-            table.free();
-        }
-        locked.tree.free_tables();
     }
 }
 
@@ -350,12 +376,6 @@ impl Reader<'_> {
         let word = machine::memory::atomic::<u64>(&borrowed, gpa.offset()).map(|word| word.load(Ordering::Relaxed));
         borrowed.into_entry();
         word.ok_or(PinError::NoRam)
-    }
-}
-
-impl Drop for DomainP2m {
-    fn drop(&mut self) {
-        self.take_apart();
     }
 }
 

@@ -126,7 +126,7 @@ fn every_verb_leaves_reserved_regions_alone() {
         txn.commit().complete();
         assert_eq!(populate(&host, &guest, Gfn::new(600), 0), Err(Errno::EBUSY));
         assert_eq!(populate(&host, &guest, Gfn::new(512), 9), Err(Errno::EBUSY), "in the middle of an extent");
-        assert_eq!(guest.accounting.pages.load(Ordering::Relaxed), 0);
+        assert_eq!(guest.accounting.pages(), 0);
         assert_eq!(guest.p2m.lookup(Gfn::new(512)).kind, Kind::Hole, "nothing of the extent is there");
         assert_eq!(decrease(&guest, Gfn::new(600), 0), Err(Errno::EBUSY));
         assert_eq!(crate::memory::remove_from_physmap(&guest, Gfn::new(600)), Err(Errno::EBUSY));

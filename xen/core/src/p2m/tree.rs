@@ -12,8 +12,10 @@ use machine::table::{ENTRIES, Step, Table, TableRef};
 #[derive(Debug)]
 pub(super) struct Tree<F> {
     pub(super) root: Option<Table>,
-    /// Table pages in the tree.
+    /// Table pages in the tree. Every one but the root holds an entry that is not empty: emptied ones are taken out.
     pub(super) tables: u64,
+    /// Table pages that it may have.
+    pub(super) limit: u64,
     format: PhantomData<F>,
 }
 
@@ -44,8 +46,8 @@ pub(super) const fn in_range(gfn: Gfn) -> bool {
 }
 
 impl<F: Format> Tree<F> {
-    pub(super) const fn new(root: Table) -> Self {
-        Self { root: Some(root), tables: 1, format: PhantomData }
+    pub(super) const fn new(root: Table, limit: u64) -> Self {
+        Self { root: Some(root), tables: 1, limit, format: PhantomData }
     }
 
     /// Goes down to the lowest entry that covers a frame. `None` beyond what the tables translate.
@@ -72,19 +74,31 @@ impl<F: Format> Tree<F> {
         }
     }
 
-    /// The first entry at or after `from` that is not an empty hole: its first frame, and what it is.
-    pub(super) fn next(&self, from: Gfn) -> Option<(Gfn, Entry)> {
+    /// The first entry at or after `from` that is not an empty hole: its first frame, and what it is. Adds the entries that
+    /// it has looked at to `looks`: as no table is empty, one call looks at less than two tables' worth for each level.
+    pub(super) fn next(&self, from: Gfn, looks: &mut u64) -> Option<(Gfn, Entry)> {
         let root = self.root.as_ref().filter(|_| in_range(from))?;
-        next_below::<F>(root.borrow(), LEVELS - 1, Gfn::new(0), from)
+        next_below::<F>(root.borrow(), LEVELS - 1, Gfn::new(0), from, looks)
     }
 
-    /// Calls `visit` with the bits, level and first frame of every entry that is not empty and points to no table.
+    /// Calls `visit` for every entry that is not empty and for every table, with the level of the table that it is, or
+    /// stands in.
     #[cfg(any(test, debug_assertions))]
-    pub(super) fn for_each_leaf(&self, mut visit: impl FnMut(Gfn, u64, u32)) {
+    pub(super) fn for_each(&self, mut visit: impl FnMut(Gfn, u32, Visited<'_>)) {
         if let Some(root) = &self.root {
             each_below::<F>(root.borrow(), LEVELS - 1, Gfn::new(0), &mut visit);
         }
     }
+}
+
+/// What the walk of a whole tree finds.
+#[cfg(any(test, debug_assertions))]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Visited<'a> {
+    /// A table.
+    Table(TableRef<'a>),
+    /// The bits of an entry that points to no table.
+    Leaf(u64),
 }
 
 /// The first frame that an entry of a table covers.
@@ -93,16 +107,23 @@ fn entry_start(table_start: Gfn, place: usize, level: u32) -> Gfn {
 }
 
 /// As [`Tree::next`], in the table whose first frame is `start`. Depth is bounded by the levels.
-fn next_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, from: Gfn) -> Option<(Gfn, Entry)> {
+fn next_below<F: Format>(
+    table: TableRef<'_>,
+    level: u32,
+    start: Gfn,
+    from: Gfn,
+    looks: &mut u64,
+) -> Option<(Gfn, Entry)> {
     let first = if from > start { index(from, level) } else { 0 };
     for place in first..ENTRIES {
         let at = entry_start(start, place, level);
+        *looks = looks.saturating_add(1);
         match table.step(place, &F::HARDWARE) {
             Step::Other(0) => {}
             Step::Other(bits) => return Some((at, F::decode(bits, level * 9))),
             // Only the first table can hold frames before `from`.
             Step::Table(child) => {
-                let found = next_below::<F>(child, level.saturating_sub(1), at, from.max(at));
+                let found = next_below::<F>(child, level.saturating_sub(1), at, from.max(at), looks);
                 if found.is_some() {
                     return found;
                 }
@@ -113,12 +134,13 @@ fn next_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, from: Gfn)
 }
 
 #[cfg(any(test, debug_assertions))]
-fn each_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, visit: &mut impl FnMut(Gfn, u64, u32)) {
+fn each_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, visit: &mut impl FnMut(Gfn, u32, Visited<'_>)) {
+    visit(start, level, Visited::Table(table));
     for place in 0..ENTRIES {
         let at = entry_start(start, place, level);
         match table.step(place, &F::HARDWARE) {
             Step::Other(0) => {}
-            Step::Other(bits) => visit(at, bits, level),
+            Step::Other(bits) => visit(at, level, Visited::Leaf(bits)),
             Step::Table(child) => each_below::<F>(child, level.saturating_sub(1), at, visit),
         }
     }

@@ -6,17 +6,19 @@
 
 use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
-use super::update::{ChangeError, Replaced, Spares};
+use super::update::{ChangeError, MOST_TABLES, Replaced, Spares};
 use super::{DomainP2m, HostFormat};
 use core::sync::atomic::Ordering;
-use machine::frame::Pin;
+use machine::frame::{self, Pin};
 use machine::lock::{Guard, rank};
 use machine::table::Table;
 use machine::{Gfn, Mfn};
 use public_abi::Errno;
 
-/// Changes of a transaction at the most that give something up: the rest belongs to the next transaction.
-const MOST_RELEASED: usize = 16;
+/// What one change gives up at the most: a frame or block, and the tables that it has emptied.
+const MOST_OF_ONE: usize = 1 + MOST_TABLES;
+/// What a transaction gives up at the most: the rest belongs to the next transaction.
+const MOST_RELEASED: usize = 16 + MOST_OF_ONE;
 
 /// What a change gave up, to be released after the flush.
 #[derive(Debug)]
@@ -27,17 +29,13 @@ enum Released {
     Table(Table),
 }
 
-impl Released {
-    fn release(self) {
-        match self {
-            Self::Frames(mfn, order) => {
-                for page in 0..1u64 << order {
-                    drop(Pin::from_entry(mfn.saturating_add(page)));
-                }
-            }
-            Self::Table(table) => table.free(),
-        }
-    }
+/// What becomes of the references that a replaced entry held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OldReferences {
+    /// They are dropped after the flush.
+    Released,
+    /// They are the caller's now.
+    Callers,
 }
 
 /// What the lock of a p2m protects.
@@ -45,6 +43,10 @@ impl Released {
 pub(super) struct Locked {
     pub(super) tree: Tree<HostFormat>,
     pub(super) spares: Spares,
+    /// The domain's memory is being taken apart: no table is made any more.
+    pub(super) is_closing: bool,
+    /// Before this frame all entries were removed by the end of the domain's memory.
+    pub(super) cursor: Gfn,
 }
 
 /// Changes to a p2m. The lock is held until it is committed or dropped; a dropped one has made its changes, too.
@@ -88,7 +90,14 @@ impl<'p> Flush<'p> {
             self.p2m.epoch.flush();
         }
         while let Some(released) = self.released.pop() {
-            released.release();
+            match released {
+                Released::Frames(mfn, order) => {
+                    for page in 0..1u64 << order {
+                        drop(Pin::from_entry(mfn.saturating_add(page)));
+                    }
+                }
+                Released::Table(table) => self.p2m.recycle(table),
+            }
         }
     }
 }
@@ -109,9 +118,9 @@ impl<'p> P2mTxn<'p> {
         self.locked.tree.find(gfn)
     }
 
-    /// The first entry at or after `from` that is not an empty hole.
+    /// The first entry at or after `from` that is not an empty hole: for whoever looks at all of them.
     pub fn next(&self, from: Gfn) -> Option<(Gfn, Entry)> {
-        self.locked.tree.next(from)
+        self.locked.tree.next(from, &mut 0)
     }
 
     /// Whether any change is sure to find enough spare tables and room for what it gives up. If not: commit, complete, and
@@ -124,8 +133,7 @@ impl<'p> P2mTxn<'p> {
     /// Whether a change finds room for what it gives up.
     #[inline]
     pub fn has_room_to_release(&self) -> bool {
-        // A change gives up a frame, or a table, never both.
-        !self.flush.released.is_full()
+        self.flush.released.len() <= MOST_RELEASED - MOST_OF_ONE
     }
 
     /// Sets an entry. A reference to each frame of `new` goes over to the table, if its kind holds references; what the old
@@ -149,10 +157,35 @@ impl<'p> P2mTxn<'p> {
         new: Entry,
         check: impl FnOnce(Kind) -> Result<(), Errno>,
     ) -> Result<Entry, ChangeError> {
+        self.set_unless_pinned(gfn, new, OldReferences::Released, check)
+    }
+
+    /// As [`P2mTxn::set_checked`], but the references that the old entry held go over to the caller. A page that others
+    /// shall get must not be among them before the flush is complete.
+    ///
+    /// # Errors
+    /// As [`P2mTxn::set_checked`].
+    pub fn exchange(
+        &mut self,
+        gfn: Gfn,
+        new: Entry,
+        check: impl FnOnce(Kind) -> Result<(), Errno>,
+    ) -> Result<Entry, ChangeError> {
+        self.set_unless_pinned(gfn, new, OldReferences::Callers, check)
+    }
+
+    #[inline]
+    fn set_unless_pinned(
+        &mut self,
+        gfn: Gfn,
+        new: Entry,
+        references: OldReferences,
+        check: impl FnOnce(Kind) -> Result<(), Errno>,
+    ) -> Result<Entry, ChangeError> {
         if new.kind.is_pinned_by_devices() {
             return Err(ChangeError::PinnedByDevices);
         }
-        self.set_if(gfn, new, |old| {
+        self.set_if(gfn, new, references, |old| {
             check(old.kind).map_err(ChangeError::Refused)?;
             if old.kind.is_pinned_by_devices() { Err(ChangeError::PinnedByDevices) } else { Ok(()) }
         })
@@ -163,7 +196,7 @@ impl<'p> P2mTxn<'p> {
     /// # Errors
     /// As [`P2mTxn::set`].
     pub fn set_anything(&mut self, gfn: Gfn, new: Entry) -> Result<Entry, ChangeError> {
-        self.set_if(gfn, new, |_| Ok(()))
+        self.set_if(gfn, new, OldReferences::Released, |_| Ok(()))
     }
 
     #[inline]
@@ -171,23 +204,49 @@ impl<'p> P2mTxn<'p> {
         &mut self,
         gfn: Gfn,
         new: Entry,
+        references: OldReferences,
+        agree: impl FnOnce(&Entry) -> Result<(), ChangeError>,
+    ) -> Result<Entry, ChangeError> {
+        let old = self.write(gfn, &new, agree)?;
+        if old.kind.holds_reference() && references == OldReferences::Released {
+            if old.kind.is_own_ram() {
+                // Its owner pays for it until the last reference goes, which may not be this one.
+                frame::leave(old.mfn, old.order);
+            }
+            self.release(Released::Frames(old.mfn, old.order));
+        }
+        self.note_change(gfn, &old, &new);
+        Ok(old)
+    }
+
+    /// Sets an entry, and notes what became of tables. Gives the old entry, cut to the order of the new one.
+    #[inline]
+    fn write(
+        &mut self,
+        gfn: Gfn,
+        new: &Entry,
         agree: impl FnOnce(&Entry) -> Result<(), ChangeError>,
     ) -> Result<Entry, ChangeError> {
         if !self.has_room_to_release() {
             return Err(ChangeError::NoRoom);
         }
-        let Locked { tree, spares } = &mut *self.locked;
-        let Replaced { entry: old, table } = tree.set(gfn, &new, spares, agree)?;
-        if let Some(table) = table {
-            // A stale walk may still read it.
-            self.flush.stale = true;
-            self.release(Released::Table(table));
+        let Locked { tree, spares, .. } = &mut *self.locked;
+        match tree.set(gfn, new, spares, agree) {
+            Ok(Replaced { entry, emptied }) => {
+                for table in emptied {
+                    // A stale walk may still read it.
+                    self.flush.stale = true;
+                    self.release(Released::Table(table));
+                }
+                Ok(entry)
+            }
+            Err(error) => {
+                if error == ChangeError::TooManyTables {
+                    self.p2m.complain_of_limit(tree.limit);
+                }
+                Err(error)
+            }
         }
-        if old.kind.holds_reference() {
-            self.release(Released::Frames(old.mfn, old.order));
-        }
-        self.note_change(gfn, &old, &new);
-        Ok(old)
     }
 
     /// Changes what a frame is while its machine frame stays: rights narrowed or widened, ballooned out of a 1:1 domain and
@@ -225,8 +284,7 @@ impl<'p> P2mTxn<'p> {
     /// order of `new`; both kinds hold references, or none does.
     #[inline]
     fn rewrite(&mut self, gfn: Gfn, old: &Entry, new: Entry) -> Result<(), ChangeError> {
-        let Locked { tree, spares } = &mut *self.locked;
-        tree.set(gfn, &new, spares, |_| Ok(()))?;
+        self.write(gfn, &new, |_| Ok(()))?;
         self.note_change(gfn, old, &new);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Changing a table tree: going down to a level, splitting blocks on the way, setting one entry.
 //!
 //! Nothing here allocates: tables come from [`Spares`], which a transaction has filled before it took the lock. So a change
-//! fails before its first write or not at all.
+//! fails before its first write or not at all. A table whose last entry goes is taken out of the tree in the same change, so
+//! a guest cannot leave a trail of empty tables behind; and a tree has a limit, which the toolstack sets.
 
 use super::entry::Entry;
 use super::format::{Format, LEVELS};
@@ -38,8 +39,13 @@ impl Spares {
         self.0.push(table)
     }
 
-    pub(super) fn take(&mut self) -> Option<Table> {
+    fn take(&mut self) -> Option<Table> {
         self.0.pop()
+    }
+
+    /// Frees them.
+    pub(super) fn free(self) {
+        self.0.into_iter().for_each(Table::free);
     }
 }
 
@@ -50,6 +56,8 @@ pub enum ChangeError {
     BadFrame,
     /// More spare tables, or more room for released pages, is needed: commit, and begin again.
     NoRoom,
+    /// The domain has as many tables as it may have.
+    TooManyTables,
     /// A block shall go where smaller entries still are.
     Occupied,
     /// The machine frame is not what the kind claims, by the frame table.
@@ -65,9 +73,12 @@ pub enum ChangeError {
 pub(super) struct Replaced {
     /// What it was.
     pub(super) entry: Entry,
-    /// The table that was taken out, if the entry pointed to one that was empty.
-    pub(super) table: Option<Table>,
+    /// The tables that the change has emptied and taken out.
+    pub(super) emptied: Emptied,
 }
+
+/// Tables taken out of a tree.
+pub(super) type Emptied = heapless::Vec<Table, MOST_TABLES>;
 
 impl<F: Format> Tree<F> {
     /// Sets one entry if `agree` agrees to what it was, cut to the order of the new one. References to frames are the
@@ -87,56 +98,64 @@ impl<F: Format> Tree<F> {
         }
         let target = target_of(new)?;
         let found = self.locate(gfn).ok_or(ChangeError::BadFrame)?;
-        if found.level == level {
-            let old = F::decode(found.bits, new.order);
-            agree(&old)?;
-            write::<F>(found.table, found.place, new, target)?;
-            return Ok(Replaced { entry: old, table: None });
+        if found.level < level {
+            // No table is empty.
+            return Err(ChangeError::Occupied);
         }
-        let root = self.root.as_ref().ok_or(ChangeError::BadFrame)?;
-        let table = descend::<F>(root.borrow(), gfn, level, spares, &mut self.tables)?;
-        let place = index(gfn, level);
-        let bits = table.get(place);
-        if F::HARDWARE.is_table(bits) {
-            agree(&Entry::hole(new.order))?;
-            let taken = replace_table::<F>(table, place, new, target)?;
-            self.tables = self.tables.saturating_sub(1);
-            return Ok(Replaced { entry: Entry::hole(new.order), table: Some(taken) });
-        }
-        let old = F::decode(bits, new.order);
+        let old = F::decode(found.bits, found.level * 9).part_covering(gfn, new.order);
         agree(&old)?;
-        write::<F>(table, place, new, target)?;
-        Ok(Replaced { entry: old, table: None })
+        let bits = F::encode(new);
+        if found.level == level {
+            write::<F>(found.table, found.place, bits, new.order, target)?;
+            let is_emptied = bits == 0 && found.table.is_empty();
+            let emptied = if is_emptied { self.take_emptied(gfn) } else { Emptied::new() };
+            return Ok(Replaced { entry: old, emptied });
+        }
+        if bits != 0 || found.bits != 0 {
+            let missing = found.level.saturating_sub(level);
+            self.check_room(missing, spares)?;
+            if target.is_some_and(|target| !target.is_valid(new.order)) {
+                return Err(ChangeError::WrongTarget(new.mfn));
+            }
+            let root = self.root.as_ref().ok_or(ChangeError::BadFrame)?;
+            let table = descend::<F>(root.borrow(), gfn, level, spares, &mut self.tables)?;
+            write::<F>(table, index(gfn, level), bits, new.order, target)?;
+        }
+        Ok(Replaced { entry: old, emptied: Emptied::new() })
     }
 
-    /// Takes the tree apart and frees its tables; entries that hold references were removed before.
-    pub(super) fn free_tables(&mut self) {
-        if let Some(root) = self.root.take() {
-            free_below::<F>(root, LEVELS - 1);
-            self.tables = 0;
+    /// Whether so many more tables may be made, and can be.
+    fn check_room(&self, missing: u32, spares: &Spares) -> Result<(), ChangeError> {
+        if self.tables.saturating_add(u64::from(missing)) > self.limit {
+            return Err(ChangeError::TooManyTables);
         }
+        let is_enough = usize::try_from(missing).is_ok_and(|missing| missing <= spares.len());
+        if is_enough { Ok(()) } else { Err(ChangeError::NoRoom) }
     }
-}
 
-/// Puts a block where a table of nothing but holes is, and gives the table.
-fn replace_table<F: Format>(
-    table: TableRef<'_>,
-    place: usize,
-    new: &Entry,
-    target: Option<Target>,
-) -> Result<Table, ChangeError> {
-    let child = table.child(place, &F::HARDWARE).ok_or(ChangeError::Occupied)?;
-    if !(0..ENTRIES).all(|place| child.get(place) == 0) {
-        return Err(ChangeError::Occupied);
-    }
-    // Taking the table out leaves a hole for a moment, as the frames were before.
-    let taken = table.take_table(place, 0, &F::HARDWARE).ok_or(ChangeError::Occupied)?;
-    match write::<F>(table, place, new, target) {
-        Ok(()) => Ok(taken),
-        Err(error) => {
-            table.set_table(place, taken, F::TABLE, &F::HARDWARE);
-            Err(error)
+    /// Takes the tables on the way to a frame out that have become empty, from the lowest up. The root stays.
+    #[cold]
+    fn take_emptied(&mut self, gfn: Gfn) -> Emptied {
+        let mut emptied = Emptied::new();
+        let Some(root) = &self.root else { return emptied };
+        let (mut table, mut level) = (root.borrow(), LEVELS - 1);
+        let mut parents = heapless::Vec::<_, MOST_TABLES>::new();
+        while let Some(child) = table.child(index(gfn, level), &F::HARDWARE)
+            && parents.push((table, index(gfn, level))).is_ok()
+        {
+            (table, level) = (child, level.saturating_sub(1));
         }
+        while let Some((parent, place)) = parents.pop().filter(|_| table.is_empty())
+            && let Some(taken) = parent.take_table(place, 0, &F::HARDWARE)
+        {
+            self.tables = self.tables.saturating_sub(1);
+            if let Err(taken) = emptied.push(taken) {
+                // Cannot be: there are no more levels than places.
+                taken.free();
+            }
+            table = parent;
+        }
+        emptied
     }
 }
 
@@ -155,17 +174,17 @@ fn target_of(entry: &Entry) -> Result<Option<Target>, ChangeError> {
     }
 }
 
-/// Writes an entry of a checked place.
+/// Writes the bits of an entry at a checked place.
 fn write<F: Format>(
     table: TableRef<'_>,
     place: usize,
-    entry: &Entry,
+    bits: u64,
+    order: u32,
     target: Option<Target>,
 ) -> Result<(), ChangeError> {
-    let bits = F::encode(entry);
     match target {
         Some(target) => table
-            .set_leaf(place, target, entry.order, bits, &F::HARDWARE)
+            .set_leaf(place, target, order, bits, &F::HARDWARE)
             .map(drop)
             .map_err(|wrong| ChangeError::WrongTarget(wrong.0)),
         None => {
@@ -220,7 +239,7 @@ fn fill<F: Format>(fresh: Table, bits: u64, level: u32) -> Result<Table, (Table,
     let table = fresh.borrow();
     for (place, number) in (0..ENTRIES).zip(0u64..) {
         let part = whole.part(number, order);
-        let written = target_of(&part).and_then(|target| write::<F>(table, place, &part, target));
+        let written = target_of(&part).and_then(|target| write::<F>(table, place, F::encode(&part), order, target));
         if let Err(error) = written {
             for place in 0..ENTRIES {
                 table.set_absent(place, 0, &F::HARDWARE);
@@ -232,18 +251,6 @@ fn fill<F: Format>(fresh: Table, bits: u64, level: u32) -> Result<Table, (Table,
         }
     }
     Ok(fresh)
-}
-
-fn free_below<F: Format>(table: Table, level: u32) {
-    if level > 0 {
-        let entries = table.borrow();
-        for place in 0..ENTRIES {
-            if let Some(child) = entries.take_table(place, 0, &F::HARDWARE) {
-                free_below::<F>(child, level.saturating_sub(1));
-            }
-        }
-    }
-    table.free();
 }
 
 /// A page for a table of `owner`; `None` when memory is out.

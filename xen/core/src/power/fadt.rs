@@ -28,6 +28,8 @@ pub struct Fadt {
     pub pm1b_control: Option<Place>,
     /// Sleep control of hardware-reduced machines, 1 byte.
     pub sleep_control: Option<Place>,
+    /// The timer, 4 bytes.
+    pub timer: Option<Place>,
     /// Whether the PM1 registers do not exist, whatever their fields hold.
     pub is_hardware_reduced: bool,
 }
@@ -77,6 +79,7 @@ impl Fadt {
             pm1a_control: structure(table, 172).or_else(|| port(table, 64).map(Place::Port)),
             pm1b_control: structure(table, 184).or_else(|| port(table, 68).map(Place::Port)),
             sleep_control: structure(table, 244),
+            timer: structure(table, 208).or_else(|| port(table, 76).map(Place::Port)),
             is_hardware_reduced: word(table, 112) & HARDWARE_REDUCED != 0,
         }
     }
@@ -105,6 +108,7 @@ pub(super) mod tests {
                 (40, &0x7ffe_0040u32.to_le_bytes()),
                 (48, &[0xb2, 0, 0, 0, 2, 3]),
                 (64, &0x604u32.to_le_bytes()),
+                (76, &0x608u32.to_le_bytes()),
                 (140, &0x7ffe_0040u64.to_le_bytes()),
                 (172, &[1, 16, 0, 0, 4, 6, 0, 0, 0, 0, 0, 0]),
             ],
@@ -113,6 +117,7 @@ pub(super) mod tests {
             dsdt: 0x7ffe_0040,
             enable: Some((0xb2, 2)),
             pm1a_control: Some(Place::Port(0x604)),
+            timer: Some(Place::Port(0x608)),
             ..Fadt::default()
         };
         assert_eq!(Fadt::parse(&table), expected);
@@ -134,6 +139,12 @@ pub(super) mod tests {
         let fadt = Fadt::parse(&table);
         assert!(fadt.is_hardware_reduced);
         assert_eq!(fadt.sleep_control, Some(Place::Memory(Maddr::new(0xfe00_0000))));
+        let timer = table_with_wide_timer();
+        assert_eq!(Fadt::parse(&timer).timer, Some(Place::Port(0x1808)), "the wide field counts");
+    }
+
+    fn table_with_wide_timer() -> Vec<u8> {
+        table(244, &[(76, &0x608u32.to_le_bytes()), (208, &[1, 32, 0, 0, 8, 0x18, 0, 0, 0, 0, 0, 0])])
     }
 
     #[test]

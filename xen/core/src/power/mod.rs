@@ -53,6 +53,14 @@ impl Power {
         Self { fadt, types }
     }
 
+    /// The first of the timer's four ports, if it has ports.
+    pub fn timer_port(&self) -> Option<u16> {
+        match self.fadt.timer {
+            Some(Place::Port(port)) => Some(port),
+            Some(Place::Memory(_)) | None => None,
+        }
+    }
+
     /// Powers off. Comes back only if that cannot be done here, or has had no effect; the log then says why.
     pub fn off(&self) {
         let Some(types) = self.types else {
@@ -126,4 +134,4 @@ fn within_patience(done: impl Fn() -> bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,7 +24,7 @@ fn finished(signature: &[u8; 4], body: &[u8]) -> Vec<u8> {
 }
 
 /// Runs a test on a machine whose FADT has these fields and whose DSDT (or SSDT) this byte code.
-fn with_tables(fields: &[(usize, &[u8])], dsdt: &[u8], ssdt: &[u8], test: impl FnOnce(&FakeMachine, Power)) {
+pub(crate) fn with_tables(fields: &[(usize, &[u8])], dsdt: &[u8], ssdt: &[u8], test: impl FnOnce(&FakeMachine, Power)) {
     let machine = FakeMachine::builder().build();
     machine.on_cpu(0, || {
         let mut fadt = table(276, fields);

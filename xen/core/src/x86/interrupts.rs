@@ -141,8 +141,24 @@ pub fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
 /// The unit value: three faults in a row, the guest shuts down.
 fn requeue(vmcb: &mut Vmcb) -> Result<(), ()> {
     let interrupted = core::mem::take(&mut vmcb.exit_int_info);
+    vmcb.event_injection = combined(vmcb.event_injection, interrupted)?;
+    Ok(())
+}
+
+/// The event that a vCPU that is off its CPU gets at its next entry: what is in the slot, and what the last exit
+/// interrupted. After three faults in a row it is the second once more, so that whoever restores the vCPU sees them, too.
+pub fn event_in_delivery(vmcb: &Vmcb) -> u64 {
+    let double_fault = pack(event::EXCEPTION, DOUBLE_FAULT, Some(0));
+    combined(vmcb.event_injection, vmcb.exit_int_info).unwrap_or(double_fault)
+}
+
+/// What stands in the slot when an interrupted event is put back, with `new` in it.
+///
+/// # Errors
+/// The unit value: three faults in a row, the guest shuts down.
+fn combined(new: u64, interrupted: u64) -> Result<u64, ()> {
     if interrupted & event::VALID == 0 {
-        return Ok(());
+        return Ok(new);
     }
     let vector = (interrupted & event::VECTOR_MASK) as u8;
     let is_exception = |event_bits: u64| event_bits & event::TYPE_MASK == event::EXCEPTION;
@@ -152,19 +168,19 @@ fn requeue(vmcb: &mut Vmcb) -> Result<(), ()> {
         _ => false,
     };
     if is_raised_again {
-        return Ok(());
+        return Ok(new);
     }
-    let new = vmcb.event_injection;
     if new & event::VALID == 0 {
-        vmcb.event_injection = interrupted;
-    } else if is_exception(interrupted) && is_exception(new) {
-        match combine(vector, (new & event::VECTOR_MASK) as u8) {
-            Combined::Second => {}
-            Combined::DoubleFault => vmcb.event_injection = pack(event::EXCEPTION, DOUBLE_FAULT, Some(0)),
-            Combined::Shutdown => return Err(()),
-        }
+        return Ok(interrupted);
     }
-    Ok(())
+    if is_exception(interrupted) && is_exception(new) {
+        return match combine(vector, (new & event::VECTOR_MASK) as u8) {
+            Combined::Second => Ok(new),
+            Combined::DoubleFault => Ok(pack(event::EXCEPTION, DOUBLE_FAULT, Some(0))),
+            Combined::Shutdown => Err(()),
+        };
+    }
+    Ok(new)
 }
 
 /// What is to be delivered, from where.

@@ -49,7 +49,8 @@ const RTC_DATA: u16 = 0x71;
 const TIMER_COUNTER: u16 = 0x42;
 /// Ports of a serial console.
 const CONSOLE_PORTS: u16 = 8;
-/// Ranges that are found at boot only: ACPI timer, SMI command.
+/// Ranges that are found at boot only: the ACPI timer. (The SMI command port stays open, as in Xen: by it the control
+/// domain's ACPI takes the chipset over from the firmware.)
 const MORE_RANGES: usize = 8;
 /// Repetitions of a string instruction that are carried out before others get a turn.
 const STRING_STEPS: u64 = 256;

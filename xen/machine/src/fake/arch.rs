@@ -211,6 +211,10 @@ pub fn apic_id() -> u32 {
     with_current(|_, cpu| u32::from(cpu.0) * 2)
 }
 
+pub fn local_apic() -> Maddr {
+    Maddr::new(0xfee0_0000)
+}
+
 /// What the test has set, or the answers of a small AMD processor.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     if let Some(answer) = with_current(|machine, _| machine.desk().cpuid.get(&(leaf, subleaf)).copied()) {

@@ -6,10 +6,10 @@ use super::script::{Guest, Script, StepResult};
 use crate::boot_info::{CommandLine, Module};
 use crate::cpu::Work;
 use crate::exit::Exit;
-use crate::frame::{FrameInfo, FrameTable, Region};
+use crate::frame::{FrameInfo, FrameTable, OWNERS, Region};
 use crate::units::{CpuId, DomId, Gpa, Maddr, Mfn, PAGE_SIZE, PAGE_SIZE_U64};
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -173,7 +173,7 @@ impl Builder {
         }
         let state = Arc::new(State {
             ram: Ram::new(&regions),
-            frames: FrameTable::new(table),
+            frames: FrameTable::new(table, (0..OWNERS).map(|_| AtomicU32::new(0)).collect()),
             cpus: (0..self.cpus).map(|id| Cpu::new(CpuId(id))).collect(),
             running_cpus: AtomicUsize::new(usize::from(self.cpus)),
             clock: AtomicU64::new(0),

@@ -1,7 +1,8 @@
 //! What the hypervisor knows of one page of RAM: 16 bytes.
 //!
 //! One word holds kind, owner and reference count so that a reference is taken with a single compare-and-swap and no lock;
-//! the second word is the free list's links while the page is free, and the guest frame number while a guest owns it.
+//! the second word is the free list's links while the page is free, the guest frame number while a guest owns it, and the
+//! number of entries in use while it is a table.
 
 use crate::units::{DomId, Gfn};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -52,18 +53,22 @@ pub struct State {
     pub count: u32,
     /// Whether old content may still be in it.
     pub dirty: bool,
+    /// Whether its owner's map does not show it any more, while references keep it.
+    pub leaving: bool,
 }
 
 const DIRTY: u64 = 1 << 56;
+const LEAVING: u64 = 1 << 57;
 
 impl State {
     /// A page of `kind` owned by `owner` with `count` references, clean.
     pub const fn new(kind: Kind, owner: DomId, count: u32) -> Self {
-        Self { kind, owner, count, dirty: false }
+        Self { kind, owner, count, dirty: false, leaving: false }
     }
 
     const fn pack(self) -> u64 {
-        self.count as u64 | (self.owner.0 as u64) << 32 | (self.kind as u64) << 48 | if self.dirty { DIRTY } else { 0 }
+        let marks = if self.dirty { DIRTY } else { 0 } | if self.leaving { LEAVING } else { 0 };
+        self.count as u64 | (self.owner.0 as u64) << 32 | (self.kind as u64) << 48 | marks
     }
 
     const fn unpack(word: u64) -> Self {
@@ -72,6 +77,7 @@ impl State {
             owner: DomId((word >> 32 & 0xffff) as u16),
             count: (word & 0xffff_ffff) as u32,
             dirty: word & DIRTY != 0,
+            leaving: word & LEAVING != 0,
         }
     }
 }
@@ -88,7 +94,7 @@ const _: () = assert!(size_of::<FrameInfo>() == 16);
 impl FrameInfo {
     /// The record of a reserved page whose content is unknown.
     pub const fn new() -> Self {
-        let state = State { kind: Kind::Reserved, owner: DomId(0), count: 0, dirty: true };
+        let state = State { dirty: true, ..State::new(Kind::Reserved, DomId(0), 0) };
         Self { word: AtomicU64::new(state.pack()), link: AtomicU64::new(0) }
     }
 
@@ -100,6 +106,11 @@ impl FrameInfo {
     /// Sets the state, whatever it was; for pages that nobody else can reach.
     pub fn set_state(&self, state: State) {
         self.word.store(state.pack(), Ordering::Release);
+    }
+
+    /// Notes that no old content is in the page any more. Others may take and drop references meanwhile.
+    pub fn mark_clean(&self) {
+        self.word.fetch_and(!DIRTY, Ordering::AcqRel);
     }
 
     /// Replaces the state if `change` agrees to what is there; gives the old state.
@@ -130,6 +141,26 @@ impl FrameInfo {
     pub fn set_gfn(&self, gfn: Gfn) {
         self.link.store(gfn.number(), Ordering::Relaxed);
     }
+
+    /// Entries in use of a page that is a table.
+    pub fn used(&self) -> u64 {
+        self.link.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of entries in use: for a new table.
+    pub fn set_used(&self, count: u64) {
+        self.link.store(count, Ordering::Relaxed);
+    }
+
+    /// One more entry of a table is in use.
+    pub fn add_used(&self) {
+        self.link.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One entry of a table is in use no longer.
+    pub fn remove_used(&self) {
+        self.link.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Default for FrameInfo {
@@ -146,10 +177,31 @@ mod tests {
     fn state_survives_packing() {
         for kind in Kind::ALL {
             for (owner, count, dirty) in [(0, 0, false), (0x7fef, u32::MAX, true), (3, 17, false)] {
-                let state = State { kind, owner: DomId(owner), count, dirty };
-                assert_eq!(State::unpack(state.pack()), state);
+                for leaving in [false, true] {
+                    let state = State { kind, owner: DomId(owner), count, dirty, leaving };
+                    assert_eq!(State::unpack(state.pack()), state);
+                }
             }
         }
+    }
+
+    #[test]
+    fn cleaning_loses_no_reference_that_comes_meanwhile() {
+        extern crate std;
+        const ROUNDS: u32 = 200_000;
+        let info = FrameInfo::new();
+        info.set_state(State { dirty: true, ..State::new(Kind::Guest, DomId(1), 1) });
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    assert!(info.update(|state| Some(State { count: state.count + 1, dirty: true, ..state })).is_ok());
+                }
+            });
+            for _ in 0..ROUNDS {
+                info.mark_clean();
+            }
+        });
+        assert_eq!(info.state().count, 1 + ROUNDS);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod table;
 
 pub use info::{FrameInfo, Kind, State};
 pub use pool::MAX_ORDER;
-pub use table::{FrameTable, MAX_REGIONS, Region};
+pub use table::{FrameTable, LeavingCounts, MAX_REGIONS, OWNERS, Region};
 
 use crate::units::{DomId, Gfn, Mfn};
 use crate::{arch, memory};
@@ -47,12 +47,11 @@ pub fn free(mfn: Mfn, order: u32) {
 /// Zeroes a page if it may hold old content.
 fn scrub(mfn: Mfn) {
     arch::with_frames(|table| {
-        if let Some(info) = table.info(mfn) {
-            let state = info.state();
-            if state.dirty {
-                memory::zero_page(mfn);
-                info.set_state(State { dirty: false, ..state });
-            }
+        if let Some(info) = table.info(mfn)
+            && info.state().dirty
+        {
+            memory::zero_page(mfn);
+            info.mark_clean();
         }
     });
 }
@@ -108,6 +107,17 @@ pub fn set_gfn(mfn: Mfn, gfn: Gfn) {
             info.set_gfn(gfn);
         }
     });
+}
+
+/// Notes that the owner's map does not show `1 << order` guest pages any more; the caller still has the references that
+/// the map had. From now on until they are free, [`leaving_pages`] counts them.
+pub fn leave(mfn: Mfn, order: u32) {
+    arch::with_frames(|table| table.leave(mfn, order));
+}
+
+/// Pages of an owner that its map does not show any more, but that references still keep.
+pub fn leaving_pages(owner: DomId) -> u64 {
+    arch::with_frames(|table| table.leaving_pages(owner))
 }
 
 /// A reference to a page that a guest owns or may map: while it lives, the page is not freed.

@@ -4,6 +4,10 @@ use super::info::{FrameInfo, Kind, State};
 use super::pool::{MAX_ORDER, Pool, Records};
 use crate::lock::{Lock, rank};
 use crate::units::{DomId, Mfn};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Numbers that owners of pages can have: those of domains (Xen's DOMID_FIRST_RESERVED is 0x7ff0).
+pub const OWNERS: usize = 0x8000;
 
 /// Regions of RAM at the most; firmware maps seen have two to eight, and `codec::ranges` cuts those that have more.
 pub const MAX_REGIONS: usize = 32;
@@ -12,6 +16,13 @@ pub const MAX_REGIONS: usize = 32;
 type InfoSlice = &'static [FrameInfo];
 #[cfg(not(target_os = "none"))]
 type InfoSlice = alloc::boxed::Box<[FrameInfo]>;
+
+/// For each owner, the pages that have left its map and are not free yet; [`OWNERS`] of them.
+#[cfg(target_os = "none")]
+pub type LeavingCounts = &'static [AtomicU32];
+/// For each owner, the pages that have left its map and are not free yet; [`OWNERS`] of them.
+#[cfg(not(target_os = "none"))]
+pub type LeavingCounts = alloc::boxed::Box<[AtomicU32]>;
 
 /// A contiguous range of RAM and its records.
 #[derive(Debug)]
@@ -27,6 +38,7 @@ pub struct Region {
 pub struct FrameTable {
     regions: heapless::Vec<Region, MAX_REGIONS>,
     pool: Lock<Pool, { rank::FRAMES }>,
+    leaving: LeavingCounts,
 }
 
 /// A page's record; `None` if it is not RAM.
@@ -48,11 +60,11 @@ impl Records for ByRegion<'_> {
 }
 
 impl FrameTable {
-    /// A table of `regions`, all pages reserved until [`FrameTable::release`].
-    pub fn new(mut regions: heapless::Vec<Region, MAX_REGIONS>) -> Self {
+    /// A table of `regions`, all pages reserved until [`FrameTable::release`]; `leaving` is all zeroes.
+    pub fn new(mut regions: heapless::Vec<Region, MAX_REGIONS>, leaving: LeavingCounts) -> Self {
         // The largest first: most look-ups end there.
         regions.sort_unstable_by_key(|region| core::cmp::Reverse(region.info.len()));
-        Self { regions, pool: Lock::new(Pool::new()) }
+        Self { regions, pool: Lock::new(Pool::new()), leaving }
     }
 
     fn records(&self) -> ByRegion<'_> {
@@ -106,10 +118,42 @@ impl FrameTable {
         let Some(info) = self.info(mfn) else { return };
         let old = info.update(|state| Some(State { count: state.count.checked_sub(1)?, ..state }));
         match old {
-            Ok(state) if state.count == 1 => self.free(mfn, 0),
+            Ok(state) if state.count == 1 => {
+                self.free(mfn, 0);
+                if state.leaving
+                    && let Some(count) = self.leaving.get(usize::from(state.owner.0))
+                {
+                    count.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
             Ok(_) => {}
             Err(state) => panic!("reference count of {mfn:?} below zero: {state:?}"),
         }
+    }
+
+    /// Marks guest pages as shown by their owner's map no longer. They have the same owner, and the caller's references.
+    pub fn leave(&self, mfn: Mfn, order: u32) {
+        let (mut owner, mut count) = (DomId(0), 0);
+        for page in 0..1u64 << order {
+            let Some(info) = self.info(mfn.saturating_add(page)) else { continue };
+            let old = info.update(|state| {
+                let is_new = state.kind == Kind::Guest && state.count != 0 && !state.leaving;
+                is_new.then_some(State { leaving: true, ..state })
+            });
+            if let Ok(state) = old {
+                (owner, count) = (state.owner, count + 1);
+            }
+        }
+        if let Some(place) = self.leaving.get(usize::from(owner.0)) {
+            // The caller's references keep the pages, so nobody can have counted one of them down before.
+            place.fetch_add(count, Ordering::AcqRel);
+        }
+    }
+
+    /// Pages of an owner that its map does not show any more, but that references still keep.
+    #[inline]
+    pub fn leaving_pages(&self, owner: DomId) -> u64 {
+        self.leaving.get(usize::from(owner.0)).map_or(0, |count| u64::from(count.load(Ordering::Acquire)))
     }
 
     /// Pages free now.

@@ -68,6 +68,11 @@ pub(super) fn reaches(apic_id: u32) -> bool {
     MODE.get().is_some_and(|mode| mode.reaches(apic_id))
 }
 
+/// Where this processor's register page is, by its APIC_BASE register.
+pub fn local_apic() -> Maddr {
+    Maddr::new(svm::read_msr(msr::APIC_BASE) & 0x000f_ffff_ffff_f000)
+}
+
 /// Masks the pair of 8259 controllers: nothing here listens to them, and firmware leaves them on vectors of exceptions.
 fn silence_8259() {
     ports::output_8(0x21, 0xff);

@@ -8,12 +8,13 @@ use crate::boot_info::{BootInfo, Range, RangeKind};
 use crate::codec::loader::{self, LoaderError};
 use crate::codec::placement::highest_fit;
 use crate::codec::ranges;
-use crate::frame::{FrameInfo, FrameTable, Region};
+use crate::frame::{FrameInfo, FrameTable, OWNERS, Region};
 use crate::log;
 use crate::units::{CpuId, Maddr, Mfn, PAGE_SIZE_U64};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::ptr::addr_of;
+use core::sync::atomic::AtomicU32;
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
 
@@ -46,6 +47,8 @@ unsafe impl Sync for InfoCell {}
 static INFO: InfoCell = InfoCell(UnsafeCell::new(BootInfo::new()));
 
 static FRAMES: spin::Once<FrameTable> = spin::Once::new();
+/// Part of the frame table, but too large for the stack on which that is made.
+static LEAVING: [AtomicU32; OWNERS] = [const { AtomicU32::new(0) }; OWNERS];
 
 /// The frame table; there is none before `build_frame_table`.
 #[inline]
@@ -250,7 +253,7 @@ fn build_frame_table(info: &BootInfo, start: u64, length: u64) {
         assert!(is_room, "more regions of RAM than `ranges::tidy` leaves");
     }
     assert!(next <= start + length, "frame table larger than reserved");
-    let table = FRAMES.call_once(|| FrameTable::new(regions));
+    let table = FRAMES.call_once(|| FrameTable::new(regions, &LEAVING));
     table.claim(info.image.start.frame(), info.image.length / PAGE_SIZE_U64);
     table.claim(Maddr::new(start).frame(), length / PAGE_SIZE_U64);
     for module in &info.modules {

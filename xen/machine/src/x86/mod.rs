@@ -19,7 +19,7 @@ mod svm;
 mod time;
 mod traps;
 
-pub use apic::{kick, own_id as apic_id, set_timer};
+pub use apic::{kick, local_apic, own_id as apic_id, set_timer};
 pub use boot::build_id;
 pub use cpu::{
     cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, pass, relax, set_held_ranks, set_working_for,

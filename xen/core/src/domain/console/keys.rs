@@ -182,16 +182,15 @@ fn memory(host: &Host) {
     log!(Info, "    Dom heap: {}kB free", kib(frame::free_pages()));
     log!(Info, "Highest page: {:?}", frame::last_page());
     each_domain(host, |domain| {
-        let pool = domain.control.lock().paging_pool_bytes;
         log!(
             Info,
             "{}: {} KiB of at most {} KiB, {} KiB claimed, {} KiB of {} KiB for page tables",
             domain.id,
-            kib(domain.accounting.pages.load(Ordering::Relaxed)),
+            kib(domain.accounting.pages()),
             kib(domain.accounting.max_pages.load(Ordering::Relaxed)),
             kib(domain.accounting.claimed.load(Ordering::Relaxed)),
             kib(domain.p2m.table_pages()),
-            pool / 1024
+            kib(domain.p2m.table_limit())
         );
     });
 }

@@ -31,10 +31,14 @@ pub fn set_limit(target: &Target<'_>, request: &MaxMem) -> Answer {
     Answer::Unchanged
 }
 
+/// Bytes that a domain's page tables may take. As in Xen not less than they do take.
+fn pool_bytes(target: &Target<'_>) -> u64 {
+    target.p2m.table_limit().saturating_mul(PAGE_SIZE_U64)
+}
+
 /// get_paging_mempool_size.
 pub fn get_pool(target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop> {
-    let size = target.control.lock().paging_pool_bytes;
-    Ok(answer(request, &PagingMempool { size })?)
+    Ok(answer(request, &PagingMempool { size: pool_bytes(target) })?)
 }
 
 /// set_paging_mempool_size.
@@ -43,18 +47,18 @@ pub fn set_pool(target: &Target<'_>, request: &PagingMempool) -> Result<Answer, 
     Ok(Answer::Unchanged)
 }
 
-/// Page tables are taken from free memory as they are needed; the pool is the promise that there is enough, which a request
-/// that cannot be kept is refused for.
+/// The pool is the limit of what a domain's page tables may take (Xen since XSA-410). Unlike in Xen it is not set aside:
+/// tables are taken from free memory as they are needed, so that a small guest does not pay for a large pool. A request for
+/// more than is free now is refused, as in Xen.
 fn change_pool(target: &Target<'_>, bytes: u64) -> Result<(), Errno> {
     if !bytes.is_multiple_of(PAGE_SIZE_U64) || bytes >> PAGE_SHIFT > MAX_PAGES {
         return Err(Errno::EINVAL);
     }
     let free = frame::free_pages().saturating_mul(PAGE_SIZE_U64);
-    let mut control = target.control.lock();
-    if bytes.saturating_sub(control.paging_pool_bytes) > free {
+    if bytes.saturating_sub(pool_bytes(target)) > free {
         return Err(Errno::ENOMEM);
     }
-    control.paging_pool_bytes = bytes;
+    target.p2m.set_table_limit(bytes >> PAGE_SHIFT);
     Ok(())
 }
 
@@ -85,8 +89,7 @@ pub fn paging(target: &Target<'_>, request: &mut Domctl) -> Result<Answer, Stop>
 }
 
 fn pool_in_mib(target: &Target<'_>, operation: &mut ShadowOp, request: &mut Domctl) -> Result<Answer, Stop> {
-    let bytes = target.control.lock().paging_pool_bytes;
-    operation.mb = u32::try_from(bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
+    operation.mb = u32::try_from(pool_bytes(target).div_ceil(MIB)).unwrap_or(u32::MAX);
     Ok(answer(request, operation)?)
 }
 

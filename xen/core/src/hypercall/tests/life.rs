@@ -123,7 +123,8 @@ fn the_end_waits_for_references_and_for_its_turn() {
         let held = world.host.domains.get(DomId(id)).unwrap();
         assert_eq!(world.domctl_plain(DomctlOp::DestroyDomain, id), Err(Stop::Restart(None)));
         assert_eq!(held.lifecycle.stage(), Stage::Dead, "everything but the object is gone");
-        assert!(about(world, id).unwrap().flags & DomainInfoFlags::DYING.bits() != 0);
+        assert_eq!(about(world, id), Err(Stop::Error(Errno::ESRCH)), "nobody new finds it");
+        assert_eq!(world.domctl_plain(DomctlOp::DestroyDomain, id), Err(Stop::Restart(None)));
         drop(held);
         assert_eq!(world.domctl_plain(DomctlOp::DestroyDomain, id), Ok(0));
 

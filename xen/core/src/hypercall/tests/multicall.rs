@@ -4,6 +4,7 @@ use super::support::{GUEST, LAST, World, error, put_bytes, read_arena, with_worl
 use crate::hypercall::dispatch;
 use crate::outcome::{Reply, Stop};
 use machine::cpu::Work;
+use public_abi::memory::{MemoryOp, RemoveFromPhysmap};
 use public_abi::multicall::MulticallEntry;
 use public_abi::{Errno, Hypercall};
 use std::vec::Vec;
@@ -59,6 +60,22 @@ fn the_count_is_the_lower_half_of_its_register() {
         }
         assert_eq!(call(world, u64::MAX, u64::MAX), error(Errno::EFAULT));
         assert_eq!(call(world, LAST - 62, 1), error(Errno::EFAULT), "one byte too few");
+    });
+}
+
+#[test]
+fn a_call_does_not_use_a_page_that_the_call_before_has_given_up() {
+    with_world(|world| {
+        // XENVER_extraversion into the arena's last page, which the second call takes out of the guest's map.
+        let page = LAST & !0xfff;
+        let extra = |to: u64| entry(Hypercall::XenVersion, [1, to, 0, 0, 0, 0]);
+        let removal =
+            put_bytes(RemoveFromPhysmap { domid: 0x7ff0, gpfn: page >> 12, ..FromZeros::new_zeroed() }.as_bytes());
+        let remove = entry(Hypercall::MemoryOp, [MemoryOp::RemoveFromPhysmap.number().into(), removal, 0, 0, 0, 0]);
+        let list = put_list(&[extra(page), remove, extra(page), version()]);
+        assert_eq!(call(world, list, 4), Ok(0));
+        let fault = i64::from(Errno::EFAULT.number()).wrapping_neg().cast_unsigned();
+        assert_eq!([0, 1, 2, 3].map(|index| result(list, index)), [0, 0, fault, VERSION]);
     });
 }
 

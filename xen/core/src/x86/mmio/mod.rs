@@ -16,7 +16,6 @@ mod tests;
 use super::guest::DomainMemory;
 use super::vioapic::Vioapic;
 use super::vlapic::registers as lapic;
-use super::walk::PhysicalMemory;
 use super::{instruction, interrupts};
 use crate::domain::Domain;
 use crate::host::Host;
@@ -55,11 +54,11 @@ impl Bus<'_> {
 
     /// Reads memory that may not be written, for an instruction that wanted to do both. Not across its page's end.
     fn read_memory(&self, address: u64, size: u8) -> u64 {
-        let (place, mut bytes) = (Gpa::new(address), [0; 8]);
-        let page = DomainMemory(self.domain).page(place.frame());
-        let is_read = page.zip(bytes.get_mut(..usize::from(size))).is_some_and(|(page, part)| {
-            // The guest may change the page meanwhile elsewhere; the instruction is not atomic any more.
-            DomainMemory::read(&page, place.offset(), part)
+        let mut bytes = [0; 8];
+        let is_read = bytes.get_mut(..usize::from(size)).is_some_and(|part| {
+            // The guest may change the page meanwhile elsewhere; the instruction is not atomic any more. Under the map's
+            // lock, because granted pages may only be touched while they are mapped.
+            self.domain.p2m.reader().read(Gpa::new(address), part).is_ok()
         });
         if is_read { u64::from_le_bytes(bytes) } else { mask(size) }
     }

@@ -150,6 +150,35 @@ fn what_cannot_be_emulated_is_said_once() {
 }
 
 #[test]
+fn a_page_that_was_granted_for_reading_keeps_its_content() {
+    use crate::p2m::{Entry, Kind};
+    use machine::frame::{self, Fill, Pin};
+    // mov [rdi], rax; xadd [rdi], ecx
+    let code = [0x48, 0x89, 0x07, 0x0f, 0xc1, 0x0f];
+    with_guest(Role::Guest, &code, |_, host, domain, vcpu, hardware| {
+        let granter = machine::DomId(9);
+        let mfn = frame::allocate(0, frame::Kind::Guest, granter, Fill::Zero).unwrap();
+        let page = Pin::take(mfn, granter).unwrap();
+        assert!(machine::memory::write(&page, 0x10, &0x1122_3344u64.to_le_bytes()));
+        let mut change = domain.p2m.begin().unwrap();
+        change.set(machine::Gfn::new(9), Entry::with_frame(Kind::GrantRo, 0, mfn)).unwrap();
+        change.commit().complete();
+        for (at, next) in [(0, 3), (3, 6)] {
+            hardware.vmcb_mut().rip = CODE + at;
+            hardware.set_register(Register::Rdi, 0x9010);
+            let access = Access { cause: AccessCause::Rights, ..fault(0x9010, AccessKind::Write) };
+            assert_eq!(crate::fault::handle(domain, &access), crate::fault::Handled::Emulate);
+            assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
+            assert_eq!(hardware.vmcb().rip, CODE + next);
+        }
+        assert_eq!(hardware.register(Register::Rcx), 0x1122_3344, "it may be read");
+        let mut bytes = [0; 8];
+        assert!(machine::memory::read(&page, 0x10, &mut bytes));
+        assert_eq!(u64::from_le_bytes(bytes), 0x1122_3344);
+    });
+}
+
+#[test]
 fn memory_that_may_not_be_written_keeps_its_content() {
     // mov [rdi], rax; xchg [rdi], ecx; lock or dword [rdi], 0x100; stosb
     let code = [0x48, 0x89, 0x07, 0x87, 0x0f, 0xf0, 0x81, 0x0f, 0, 1, 0, 0, 0xaa];

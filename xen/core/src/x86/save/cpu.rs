@@ -3,6 +3,7 @@
 use crate::domain::Domain;
 use crate::x86::control::{CR0_BITS, cr4_bits, efer_bits};
 use crate::x86::instruction::is_64_bit;
+use crate::x86::interrupts;
 use machine::codec::registers::{Register, cr0, cr4, efer, rflags};
 use machine::codec::vmcb::{Segment, Vmcb, event};
 use machine::vcpu::Vcpu as Hardware;
@@ -32,7 +33,7 @@ pub(super) fn save(hardware: &Hardware) -> HvmHwCpu {
     let lazy = hardware.lazy();
     let register = |register| hardware.register(register);
     let [dr0, dr1, dr2, dr3] = lazy.debug_address;
-    let event = vmcb.event_injection;
+    let event = interrupts::event_in_delivery(vmcb);
     let is_pending = event & event::VALID != 0;
     let mut record = HvmHwCpu {
         rax: register(Register::Rax),

@@ -78,6 +78,37 @@ fn an_init_from_before_does_not_undo_a_restore() {
 }
 
 #[test]
+fn an_event_whose_delivery_an_exit_interrupted_is_saved() {
+    use machine::codec::vmcb::event;
+    const INTERRUPT: u64 = event::VALID | event::INTERRUPT | 0x41;
+    const PAGE_FAULT: u64 = event::VALID | event::EXCEPTION | event::HAS_ERROR | 14 | 2 << 32;
+    const DOUBLE_FAULT: u64 = event::VALID | event::EXCEPTION | event::HAS_ERROR | 8;
+    let cases = [
+        (0, INTERRUPT, INTERRUPT),
+        (0, PAGE_FAULT, PAGE_FAULT),
+        (0, INTERRUPT & !event::VALID, 0),
+        // The instruction raises it again.
+        (0, event::VALID | event::SOFTWARE | 0x80, 0),
+        (PAGE_FAULT, PAGE_FAULT, DOUBLE_FAULT),
+        (PAGE_FAULT, DOUBLE_FAULT, DOUBLE_FAULT),
+        (PAGE_FAULT, 0, PAGE_FAULT),
+    ];
+    with_vcpu(|host, domain, vcpu| {
+        for (queued, interrupted, expected) in cases {
+            let mut hardware = vcpu.hardware.try_lock().unwrap();
+            let vmcb = hardware.vmcb_mut();
+            (vmcb.event_injection, vmcb.exit_int_info) = (queued, interrupted);
+            drop(hardware);
+            let bytes = save(domain, vcpu, SaveCode::Cpu);
+            let other = domain.vcpu(1).unwrap();
+            load_record(host, domain, other, SaveCode::Cpu, &bytes).unwrap();
+            let restored = other.hardware.try_lock().unwrap().vmcb().event_injection;
+            assert_eq!(restored, expected, "{queued:#x} {interrupted:#x}");
+        }
+    });
+}
+
+#[test]
 fn a_vcpu_that_is_down_has_no_registers_to_save() {
     with_vcpu(|_, domain, _| {
         let mut out = [0; 2048];

@@ -44,6 +44,32 @@ fn only_the_owners_counted_pages_can_be_pinned() {
 }
 
 #[test]
+fn pages_that_left_the_map_are_counted_until_they_are_free() {
+    FakeMachine::builder().pages(64).build().on_cpu(0, || {
+        let block = frame::allocate(1, Kind::Guest, OWNER, Fill::Zero).unwrap();
+        let kept = Pin::take(block, OWNER).unwrap();
+        assert_eq!(frame::leaving_pages(OWNER), 0);
+        frame::leave(block, 1);
+        frame::leave(block, 1);
+        assert_eq!(frame::leaving_pages(OWNER), 2, "each once");
+        assert_eq!(frame::leaving_pages(DomId(8)), 0);
+        drop(Pin::from_entry(block));
+        drop(Pin::from_entry(block.saturating_add(1)));
+        assert_eq!(frame::leaving_pages(OWNER), 1, "one is still used");
+        let again = Pin::take(block, OWNER).unwrap();
+        drop(kept);
+        drop(again);
+        assert_eq!((frame::leaving_pages(OWNER), frame::free_pages()), (0, 64));
+        // The next owner's page has not left anything.
+        let mfn = guest_page();
+        assert!(!frame::state(mfn).unwrap().leaving);
+        drop(Pin::from_entry(mfn));
+        frame::leave(Mfn::new(1000), 0);
+        assert_eq!(frame::leaving_pages(OWNER), 0);
+    });
+}
+
+#[test]
 fn a_new_owner_never_sees_old_content() {
     FakeMachine::builder().pages(4).build().on_cpu(0, || {
         for _ in 0..8 {

@@ -47,6 +47,34 @@ fn leaves_point_to_what_they_claim_only() {
 }
 
 #[test]
+fn a_table_knows_when_it_is_empty() {
+    FakeMachine::builder().pages(64).build().on_cpu(0, || {
+        // A page whose record held something else before.
+        let old = page();
+        frame::set_gfn(old, crate::Gfn::new(77));
+        drop(Pin::from_entry(old));
+        let (table, child) = (Table::allocate(OWNER).unwrap(), Table::allocate(OWNER).unwrap());
+        let entries = table.borrow();
+        assert!(entries.is_empty());
+        let ram = page();
+        entries.set_leaf(3, Target::Ram(ram), 0, RW, &FORMAT).unwrap();
+        entries.set_leaf(3, Target::Ram(ram), 0, 1, &FORMAT).unwrap();
+        entries.set_absent(4, 1 << 52, &FORMAT);
+        entries.set_table(5, child, RW, &FORMAT);
+        for place in [3, 4] {
+            entries.set_absent(place, 0, &FORMAT);
+            entries.set_absent(place, 1, &FORMAT);
+            assert!(!entries.is_empty());
+        }
+        let child = entries.take_table(5, 0, &FORMAT).unwrap();
+        assert!(entries.is_empty());
+        child.free();
+        assert!(Target::Ram(ram).is_valid(0) && !Target::Ram(table.mfn()).is_valid(0));
+        assert!(!Target::Ram(Mfn::new(ram.number() | 1)).is_valid(1), "not aligned");
+    });
+}
+
+#[test]
 fn attributes_cannot_smuggle_an_address() {
     FakeMachine::builder().pages(64).build().on_cpu(0, || {
         let table = Table::allocate(OWNER).unwrap();
