@@ -142,7 +142,7 @@ fn grant(subject: &Subject, random: &mut Random, command: u64) -> Option<Vec<u8>
         let u = if random.once_in(2) { u64::from(reference(random)) } else { gfn(subject, random) };
         CopyPtr { u, domid: domid(subject, random), offset: random.below(0x1010) as u16, ..CopyPtr::default() }
     };
-    let mut one = |random: &mut Random| -> Option<Vec<u8>> {
+    let one = |random: &mut Random| -> Option<Vec<u8>> {
         let bytes = match command {
             0 => MapGrantRef {
                 host_addr: gfn(subject, random) << 12,

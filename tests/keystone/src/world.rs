@@ -7,11 +7,17 @@ use crate::kernel;
 use libxc::plan::acpi::{self, Processor};
 use machine::boot_info::{BootInfo, CommandLine, Range, RangeKind};
 use machine::fake::{FakeMachine, Ledger, account};
+use machine::lock::{Guard, rank};
 use machine::{CpuId, DomId, Maddr, PAGE_SHIFT};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use xen_core::host::{DomainRef, Host};
+use xen_core::sched::{self, CpuQueue, Waiting};
 use xen_core::vcpu::run;
+
+/// No domain has this number.
+const NOBODY: DomId = DomId(0x7fff);
 
 /// First byte behind the first megabyte's RAM.
 const LOW_END: u64 = 0x9_f000;
@@ -69,6 +75,9 @@ impl World {
                 panic!("the hypervisor does not boot: {error}\n{}", machine.console());
             });
             drop(info);
+            for cpu in &host.cpus {
+                cpu.queue.lock().reserve(1).expect("memory for the one who ends turns");
+            }
             host
         });
         Self { machine, host, cpus, ledger: RefCell::default(), turns: Cell::new(0) }
@@ -79,12 +88,30 @@ impl World {
         self.host.domains.get(DomId(id)).unwrap_or_else(|| panic!("there is no domain {id}"))
     }
 
-    /// One turn of a CPU. The hypervisor's allocations are written into the ledger.
+    /// One turn of a CPU: a slice at the most. The hypervisor's allocations are written into the ledger.
     pub fn turn_of(&self, cpu: u16) {
         self.turns.set(self.turns.get() + 1);
         let mut ledger = *self.ledger.borrow();
-        self.machine.on_cpu(cpu, || account(&mut ledger, || run::turn(self.host, CpuId(cpu))));
+        self.host.idle.fetch_and(!(1 << cpu), Ordering::AcqRel);
+        self.machine.on_cpu(cpu, || {
+            self.bound_turn(cpu);
+            account(&mut ledger, || run::turn(self.host, CpuId(cpu)));
+            self.queue(cpu).remove(NOBODY, 0);
+        });
         self.ledger.replace(ledger);
+    }
+
+    /// Sees that a CPU's turn ends even if nobody else wants to run there: queues somebody who does not exist behind the one
+    /// whose turn it is.
+    fn bound_turn(&self, cpu: u16) {
+        let mut queue = self.queue(cpu);
+        let first = queue.first_time().map_or(queue.clock(), |first| first.max(queue.clock()));
+        let virtual_time = first + sched::ticks(sched::SLICE_MICROSECONDS);
+        queue.add(Waiting { virtual_time, domain: NOBODY, vcpu: 0 });
+    }
+
+    fn queue(&self, cpu: u16) -> Guard<'_, CpuQueue, { rank::RUN_QUEUE }> {
+        self.host.cpus[usize::from(cpu)].queue.lock()
     }
 
     /// One turn of each CPU that has something to do. Whether one had.
@@ -94,14 +121,16 @@ impl World {
             if self.has_work(cpu) {
                 self.turn_of(cpu);
                 had = true;
+            } else {
+                // It would wait for an interrupt now, and others may send it work.
+                self.host.idle.fetch_or(1 << cpu, Ordering::AcqRel);
             }
         }
         had
     }
 
     fn has_work(&self, cpu: u16) -> bool {
-        !self.machine.work(cpu).is_empty()
-            || self.host.cpus.get(usize::from(cpu)).is_some_and(|cpu| !cpu.queue.lock().is_empty())
+        !self.machine.work(cpu).is_empty() || !self.queue(cpu).is_empty()
     }
 
     /// Takes turns until `is_done`; when nobody has anything to do, time passes up to the next timer. False if nothing will
