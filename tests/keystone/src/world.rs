@@ -35,11 +35,13 @@ pub struct Plan {
     pub memory_mib: u64,
     /// The hypervisor's command line.
     pub command_line: String,
+    /// CPUs other than the first run by themselves, on threads of their own: no two runs are the same.
+    pub threads: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { cpus: 1, memory_mib: 64, command_line: "dom0_mem=16M dom0_max_vcpus=1 loglvl=all".into() }
+        Self { cpus: 1, memory_mib: 64, command_line: "dom0_mem=16M dom0_max_vcpus=1 loglvl=all".into(), threads: false }
     }
 }
 
@@ -49,26 +51,40 @@ pub struct World {
     pub machine: FakeMachine,
     /// The hypervisor's state.
     pub host: &'static Host,
+    /// CPUs whose turns the test takes.
     cpus: u16,
+    threads: bool,
     ledger: RefCell<Ledger>,
     turns: Cell<u64>,
+}
+
+/// Shuts the machine down when the test is over, or has failed, so that other CPUs' threads end.
+struct Stop(FakeMachine);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
 }
 
 impl World {
     /// Runs a test with a host that has booted, on CPU 0 of its machine.
     pub fn with<R>(plan: &Plan, test: impl FnOnce(&Rc<Self>) -> R) -> R {
         let world = Self::boot(plan);
-        world.machine.clone().on_cpu(0, || test(&Rc::new(world)))
+        let machine = world.machine.clone();
+        let _stop = Stop(machine.clone());
+        machine.on_cpu(0, || test(&Rc::new(world)))
     }
 
     fn boot(plan: &Plan) -> Self {
         let top = plan.memory_mib << 20;
-        let builder = FakeMachine::builder().stepped().cpus(plan.cpus);
+        let builder = FakeMachine::builder().cpus(plan.cpus);
+        let builder = if plan.threads { builder } else { builder.stepped() };
         let builder = builder.region(0, LOW_END >> PAGE_SHIFT);
         let high_pages = (top - HIGH_START) >> PAGE_SHIFT;
         let builder = builder.region(HIGH_START >> PAGE_SHIFT, high_pages);
         let machine = builder.reserve(0, top >> PAGE_SHIFT).build();
-        let cpus = plan.cpus;
+        let cpus = if plan.threads { 1 } else { plan.cpus };
         let host = machine.on_cpu(0, || {
             let mut info = boot_info(&machine, plan, top);
             let host = xen_core::boot::bring_up(&mut info, "none").unwrap_or_else(|error| {
@@ -80,7 +96,7 @@ impl World {
             }
             host
         });
-        Self { machine, host, cpus, ledger: RefCell::default(), turns: Cell::new(0) }
+        Self { machine, host, cpus, threads: plan.threads, ledger: RefCell::default(), turns: Cell::new(0) }
     }
 
     /// A domain.
@@ -137,10 +153,32 @@ impl World {
     /// ever happen any more.
     #[must_use]
     pub fn run_until(&self, mut is_done: impl FnMut() -> bool) -> bool {
+        if self.threads {
+            return self.run_beside_threads(is_done);
+        }
         while !is_done() {
             if !self.turn() && !self.pass_time() {
                 return false;
             }
+        }
+        true
+    }
+
+    /// As [`World::run_until`], while other CPUs run on their threads: time passes at this one's pace.
+    fn run_beside_threads(&self, mut is_done: impl FnMut() -> bool) -> bool {
+        /// Rounds without anything to do here after which nothing will ever happen.
+        const MOST_ROUNDS: u64 = 20_000_000;
+        /// Ticks of a round.
+        const ROUND: u64 = 1000;
+        let mut idle = 0;
+        while !is_done() {
+            assert!(!self.machine.is_broken(), "another CPU has found an error");
+            self.machine.advance(ROUND);
+            idle = if self.turn() { 0 } else { idle + 1 };
+            if idle > MOST_ROUNDS {
+                return false;
+            }
+            std::thread::yield_now();
         }
         true
     }
