@@ -1,7 +1,6 @@
 //! Hypercalls that guest code makes with a structure as argument: by family, with the operation and the structure.
 
 use crate::guest::Cpu;
-use crate::kernel;
 use public_abi::domid::DOMID_SELF;
 use public_abi::event_channel::EventChannelOp;
 use public_abi::grant_table::GrantTableOp;
@@ -23,7 +22,7 @@ impl<T: FromBytes + IntoBytes + Immutable> Argument for T {}
 
 impl Cpu {
     fn with<T: Argument>(&mut self, value: &mut T, request: impl FnOnce(GuestPtr<()>) -> Request) -> Answer {
-        self.exchange(kernel::SCRATCH, value, request)
+        self.exchange(self.scratch(), value, request)
     }
 
     /// memory_op.

@@ -153,10 +153,13 @@ impl Control {
         }
         let domain = self.world.domain(0);
         let vcpu = domain.vcpu(0).expect("has a vCPU");
-        xen_core::sched::wake(self.world.host, &domain, vcpu, Wait::BLOCKED);
         let mut outcome = None;
         let is_done = self.world.run_until(|| {
             outcome = open(&self.mailbox).outcome.take();
+            if outcome.is_none() {
+                // Again and again, because the vCPU may have looked into its mailbox just before, and be about to block.
+                xen_core::sched::wake(self.world.host, &domain, vcpu, Wait::BLOCKED);
+            }
             outcome.is_some()
         });
         assert!(is_done, "the control domain waits for ever: {:?}, {:?}", vcpu.wait(), vcpu.sched);

@@ -24,6 +24,7 @@ pub struct Cpu {
     operations: Sender<Operation>,
     outcomes: Receiver<Answer>,
     interrupts: Vec<u8>,
+    scratch: u64,
 }
 
 /// An outcome, and the interrupts that came before it.
@@ -47,6 +48,16 @@ impl Cpu {
     /// Interrupts that were delivered since this was asked last: their vectors, oldest first.
     pub fn interrupts(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.interrupts)
+    }
+
+    /// Where the arguments of its hypercalls are put: vCPUs that run at the same time need places of their own.
+    pub fn scratch(&self) -> u64 {
+        self.scratch
+    }
+
+    /// See [`Cpu::scratch`].
+    pub fn set_scratch(&mut self, gpa: u64) {
+        self.scratch = gpa;
     }
 
     /// Reads RAM.
@@ -263,6 +274,7 @@ pub fn run(machine: &FakeMachine, domain: DomId, vcpu: u16, code: impl FnOnce(&m
         operations: operation_sender,
         outcomes: outcome_receiver,
         interrupts: Vec::new(),
+        scratch: kernel::SCRATCH,
     };
     let thread = std::thread::Builder::new().name(format!("d{}v{vcpu}", domain.0));
     let thread = thread.spawn(move || {

@@ -41,6 +41,8 @@ pub enum Operation {
     Halt,
     /// PAUSE.
     Pause,
+    /// An exit that no instruction of the kernel makes, by its code; nothing comes back.
+    Exit(u32),
     /// What cannot be told in instructions, such as a loop, or a change of registers that needs no exit.
     Stretch(Stretch),
 }
@@ -243,6 +245,7 @@ fn instruction(operation: &Operation, phase: Phase, guest: &mut Guest<'_>) -> Re
             guest.set_register(Register::Rax, u64::from(*value));
             (rip, port_exit(guest, *port, *size, 0, Instruction::Out(*size)))
         }
+        Operation::Exit(code) => (guest.vmcb.rip, guest.exit(*code, 0, 0)),
         Operation::Halt => (at(guest, Instruction::Hlt), guest.exit(exit::HLT, 0, 0)),
         Operation::Pause => (at(guest, Instruction::Pause), guest.exit(exit::PAUSE, 0, 0)),
         Operation::Read(..)

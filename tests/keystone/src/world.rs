@@ -7,11 +7,17 @@ use crate::kernel;
 use libxc::plan::acpi::{self, Processor};
 use machine::boot_info::{BootInfo, CommandLine, Range, RangeKind, RootPointer};
 use machine::fake::{FakeMachine, Ledger, account};
+use machine::lock::{Guard, rank};
 use machine::{CpuId, DomId, Maddr, PAGE_SHIFT};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use xen_core::host::{DomainRef, Host};
+use xen_core::sched::{self, CpuQueue, Waiting};
 use xen_core::vcpu::run;
+
+/// No domain has this number.
+const NOBODY: DomId = DomId(0x7fff);
 
 /// First byte behind the first megabyte's RAM.
 const LOW_END: u64 = 0x9_f000;
@@ -29,11 +35,13 @@ pub struct Plan {
     pub memory_mib: u64,
     /// The hypervisor's command line.
     pub command_line: String,
+    /// CPUs other than the first run by themselves, on threads of their own: no two runs are the same.
+    pub threads: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { cpus: 1, memory_mib: 64, command_line: "dom0_mem=16M dom0_max_vcpus=1 loglvl=all".into() }
+        Self { cpus: 1, memory_mib: 64, command_line: "dom0_mem=16M dom0_max_vcpus=1 loglvl=all".into(), threads: false }
     }
 }
 
@@ -43,35 +51,52 @@ pub struct World {
     pub machine: FakeMachine,
     /// The hypervisor's state.
     pub host: &'static Host,
+    /// CPUs whose turns the test takes.
     cpus: u16,
+    threads: bool,
     ledger: RefCell<Ledger>,
     turns: Cell<u64>,
+}
+
+/// Shuts the machine down when the test is over, or has failed, so that other CPUs' threads end.
+struct Stop(FakeMachine);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
 }
 
 impl World {
     /// Runs a test with a host that has booted, on CPU 0 of its machine.
     pub fn with<R>(plan: &Plan, test: impl FnOnce(&Rc<Self>) -> R) -> R {
         let world = Self::boot(plan);
-        world.machine.clone().on_cpu(0, || test(&Rc::new(world)))
+        let machine = world.machine.clone();
+        let _stop = Stop(machine.clone());
+        machine.on_cpu(0, || test(&Rc::new(world)))
     }
 
     fn boot(plan: &Plan) -> Self {
         let top = plan.memory_mib << 20;
-        let builder = FakeMachine::builder().stepped().cpus(plan.cpus);
+        let builder = FakeMachine::builder().cpus(plan.cpus);
+        let builder = if plan.threads { builder } else { builder.stepped() };
         let builder = builder.region(0, LOW_END >> PAGE_SHIFT);
         let high_pages = (top - HIGH_START) >> PAGE_SHIFT;
         let builder = builder.region(HIGH_START >> PAGE_SHIFT, high_pages);
         let machine = builder.reserve(0, top >> PAGE_SHIFT).build();
-        let cpus = plan.cpus;
+        let cpus = if plan.threads { 1 } else { plan.cpus };
         let host = machine.on_cpu(0, || {
             let mut info = boot_info(&machine, plan, top);
             let host = xen_core::boot::bring_up(&mut info, "none").unwrap_or_else(|error| {
                 panic!("the hypervisor does not boot: {error}\n{}", machine.console());
             });
             drop(info);
+            for cpu in &host.cpus {
+                cpu.queue.lock().reserve(1).expect("memory for the one who ends turns");
+            }
             host
         });
-        Self { machine, host, cpus, ledger: RefCell::default(), turns: Cell::new(0) }
+        Self { machine, host, cpus, threads: plan.threads, ledger: RefCell::default(), turns: Cell::new(0) }
     }
 
     /// A domain.
@@ -79,12 +104,30 @@ impl World {
         self.host.domains.get(DomId(id)).unwrap_or_else(|| panic!("there is no domain {id}"))
     }
 
-    /// One turn of a CPU. The hypervisor's allocations are written into the ledger.
+    /// One turn of a CPU: a slice at the most. The hypervisor's allocations are written into the ledger.
     pub fn turn_of(&self, cpu: u16) {
         self.turns.set(self.turns.get() + 1);
         let mut ledger = *self.ledger.borrow();
-        self.machine.on_cpu(cpu, || account(&mut ledger, || run::turn(self.host, CpuId(cpu))));
+        self.host.idle.fetch_and(!(1 << cpu), Ordering::AcqRel);
+        self.machine.on_cpu(cpu, || {
+            self.bound_turn(cpu);
+            account(&mut ledger, || run::turn(self.host, CpuId(cpu)));
+            self.queue(cpu).remove(NOBODY, 0);
+        });
         self.ledger.replace(ledger);
+    }
+
+    /// Sees that a CPU's turn ends even if nobody else wants to run there: queues somebody who does not exist behind the one
+    /// whose turn it is.
+    fn bound_turn(&self, cpu: u16) {
+        let mut queue = self.queue(cpu);
+        let first = queue.first_time().map_or(queue.clock(), |first| first.max(queue.clock()));
+        let virtual_time = first + sched::ticks(sched::SLICE_MICROSECONDS);
+        queue.add(Waiting { virtual_time, domain: NOBODY, vcpu: 0 });
+    }
+
+    fn queue(&self, cpu: u16) -> Guard<'_, CpuQueue, { rank::RUN_QUEUE }> {
+        self.host.cpus[usize::from(cpu)].queue.lock()
     }
 
     /// One turn of each CPU that has something to do. Whether one had.
@@ -94,24 +137,48 @@ impl World {
             if self.has_work(cpu) {
                 self.turn_of(cpu);
                 had = true;
+            } else {
+                // It would wait for an interrupt now, and others may send it work.
+                self.host.idle.fetch_or(1 << cpu, Ordering::AcqRel);
             }
         }
         had
     }
 
     fn has_work(&self, cpu: u16) -> bool {
-        !self.machine.work(cpu).is_empty()
-            || self.host.cpus.get(usize::from(cpu)).is_some_and(|cpu| !cpu.queue.lock().is_empty())
+        !self.machine.work(cpu).is_empty() || !self.queue(cpu).is_empty()
     }
 
     /// Takes turns until `is_done`; when nobody has anything to do, time passes up to the next timer. False if nothing will
     /// ever happen any more.
     #[must_use]
     pub fn run_until(&self, mut is_done: impl FnMut() -> bool) -> bool {
+        if self.threads {
+            return self.run_beside_threads(is_done);
+        }
         while !is_done() {
             if !self.turn() && !self.pass_time() {
                 return false;
             }
+        }
+        true
+    }
+
+    /// As [`World::run_until`], while other CPUs run on their threads: time passes at this one's pace.
+    fn run_beside_threads(&self, mut is_done: impl FnMut() -> bool) -> bool {
+        /// Rounds without anything to do here after which nothing will ever happen.
+        const MOST_ROUNDS: u64 = 20_000_000;
+        /// Ticks of a round.
+        const ROUND: u64 = 1000;
+        let mut idle = 0;
+        while !is_done() {
+            assert!(!self.machine.is_broken(), "another CPU has found an error");
+            self.machine.advance(ROUND);
+            idle = if self.turn() { 0 } else { idle + 1 };
+            if idle > MOST_ROUNDS {
+                return false;
+            }
+            std::thread::yield_now();
         }
         true
     }

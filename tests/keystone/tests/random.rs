@@ -5,12 +5,13 @@
 
 mod common;
 
-use common::{CONFIG, with_toolstack};
+use common::{CONFIG, with_toolstack, with_toolstack_on};
 use keystone::audit::audit;
 use keystone::kernel;
 use keystone::random::{ARENA, Progress, Random, Subject, describe_hypercall, hammer};
 use keystone::snapshot::Snapshot;
 use keystone::toolstack::Toolstack;
+use keystone::world::Plan;
 use machine::DomId;
 use machine::cpu::Work;
 use public_abi::event_channel::{EventChannelOp, Port};
@@ -18,6 +19,7 @@ use public_abi::{Errno, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use xen_core::vcpu::Wait;
 
 /// Operations of one domain's life, and lives of one run.
 const OPERATIONS: u64 = 400;
@@ -28,9 +30,9 @@ fn from_environment(name: &str, default: u64) -> u64 {
 }
 
 /// Runs `life` with one seed after the other.
-fn with_seeds(first: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
-    let first = from_environment("OXEN_SEED", first);
-    let lives = LIVES * from_environment("OXEN_SOAK", 1);
+fn with_seeds(lives: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
+    let first = from_environment("OXEN_SEED", 1);
+    let lives = lives * from_environment("OXEN_SOAK", 1);
     let progress = Arc::new(Progress::default());
     for seed in first..first + lives {
         let result = catch_unwind(AssertUnwindSafe(|| life(seed, &progress)));
@@ -95,7 +97,7 @@ fn a_guest_that_asks_for_anything_harms_only_itself() {
         let world = toolstack.control.world();
         let witness_before = witness(toolstack);
         let mut before = None;
-        with_seeds(1, |seed, progress| {
+        with_seeds(LIVES, |seed, progress| {
             let mut random = Random::new(seed ^ 0x5eed);
             let domid = toolstack.create(CONFIG).unwrap_or_else(|failure| panic!("{failure}")).domid;
             let subject = Subject { domain: domid, neighbour: domid, ram_frames: 1024, is_control: false };
@@ -145,7 +147,7 @@ fn a_control_domain_that_asks_for_anything_keeps_a_sound_host() {
     with_toolstack(|toolstack| {
         let world = toolstack.control.world();
         let mut before = None;
-        with_seeds(1, |seed, progress| {
+        with_seeds(LIVES, |seed, progress| {
             let mut random = Random::new(seed ^ 0xc0de);
             let mut guests = Vec::new();
             for number in 0..2 {
@@ -191,4 +193,61 @@ fn clean_up(toolstack: &Toolstack) {
         let closed = toolstack.control.exchange(&mut Port { port }, close);
         assert!(matches!(closed, Ok(0) | Err(Errno::EINVAL)), "{closed:?}");
     }
+}
+
+/// Lets all vCPUs of a domain ask for anything, each on its own.
+fn let_all_ask(toolstack: &Toolstack, domid: u16, neighbour: u16, seed: u64) -> Vec<Arc<Progress>> {
+    let world = toolstack.control.world();
+    let domain = world.domain(domid);
+    let subject = Subject { domain: domid, neighbour, ram_frames: 1024, is_control: false };
+    let start = |vcpu: &xen_core::vcpu::Vcpu| {
+        let progress = Arc::new(Progress::default());
+        progress.left.store(OPERATIONS, Ordering::Relaxed);
+        let program = hammer(subject, seed + u64::from(vcpu.index), progress.clone());
+        world.machine.program_vcpu(DomId(domid), u16::try_from(vcpu.index).expect("few"), program);
+        // The guest would start its other vCPUs itself; the program sets the registers that it needs.
+        vcpu.is_initialised.store(true, Ordering::Relaxed);
+        vcpu.clear_wait(Wait::DOWN);
+        progress
+    };
+    let progress = domain.vcpus().iter().map(start).collect();
+    drop(domain);
+    toolstack.handle().domain_unpause(domid).expect("is unpaused");
+    progress
+}
+
+/// Two guests with two vCPUs each on two CPUs, and the control domain beside them: all at the same time, in one arena a domain.
+#[test]
+fn vcpus_that_ask_for_anything_at_the_same_time_meet_no_race() {
+    let plan = Plan { cpus: 3, threads: true, ..Plan::default() };
+    with_toolstack_on(&plan, |toolstack| {
+        let world = toolstack.control.world();
+        let mut before = None;
+        with_seeds(LIVES / 8, |seed, progress| {
+            let mut random = Random::new(seed ^ 0xaced);
+            let create = |number: u64| {
+                let config = CONFIG.replace("\"g\"", &format!("\"g{number}\""));
+                toolstack.create(&config).unwrap_or_else(|failure| panic!("{failure}")).domid
+            };
+            let (first, second) = (create(0), create(1));
+            let mut all = let_all_ask(toolstack, first, second, seed * 4);
+            all.extend(let_all_ask(toolstack, second, first, seed * 4 + 2));
+            let subject = Subject { domain: 0, neighbour: first, ram_frames: 0x400, is_control: true };
+            for _ in 0..OPERATIONS / 8 {
+                ask_for_anything(toolstack, &subject, &mut random, progress);
+            }
+            for guest in &all {
+                let mut calls = progress.calls.lock().unwrap();
+                for (call, (answered, succeeded)) in guest.calls.lock().unwrap().iter() {
+                    let entry = calls.entry(*call).or_insert((0, 0));
+                    (entry.0, entry.1) = (entry.0 + answered, entry.1 + succeeded);
+                }
+            }
+            clean_up(toolstack);
+            audit(world.host);
+            let after = Snapshot::take(toolstack);
+            let before = before.get_or_insert_with(|| after.clone());
+            assert_eq!(before.others(), after.others(), "after seed {seed}");
+        });
+    });
 }

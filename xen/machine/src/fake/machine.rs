@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) clock: AtomicU64,
     pub(super) khz: u64,
     stopped: AtomicBool,
+    /// A CPU's thread has found an error.
+    broken: AtomicBool,
     /// The test takes the CPUs' turns: they are no threads, and do not wait when they idle.
     pub(super) is_stepped: bool,
     /// How often a CPU has relaxed since a guest was entered last.
@@ -179,6 +181,7 @@ impl Builder {
             clock: AtomicU64::new(0),
             khz: self.khz,
             stopped: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             is_stepped: self.is_stepped,
             relaxed: AtomicU64::new(0),
             desk: Mutex::new(Desk::default()),
@@ -228,8 +231,16 @@ impl FakeMachine {
         if let Err(reason) = end
             && !reason.is::<Stopped>()
         {
+            // The other CPUs would wait for this one.
+            self.0.broken.store(true, Ordering::Release);
+            self.shut_down();
             std::panic::resume_unwind(reason);
         }
+    }
+
+    /// Whether a CPU's thread has found an error, and has shut the machine down.
+    pub fn is_broken(&self) -> bool {
+        self.0.broken.load(Ordering::Acquire)
     }
 
     /// Shuts the machine down: its CPUs leave [`FakeMachine::on_cpu_until_stopped`] at their next idling, relaxing or entry.
