@@ -2,20 +2,18 @@
 //!
 //! A value lives for one hypercall. It remembers the two pages that it used last, kept by a pin: a hypercall reads a
 //! structure, then an array, then writes the structure, and one walk each is enough. Remembering is sound because a guest
-//! that changes its tables in the middle of its own hypercall gets either page, and the pin keeps both from being freed.
+//! that changes its tables in the middle of its own hypercall gets either page, and the pin keeps both from being freed; a
+//! page is written only if the guest frame map has taken nothing away since the page was found writable.
 
 use super::physical::{bytes_left, read_page, write_page};
-use super::walk::Mode;
+use super::walk::{Mode, Registers};
 use crate::domain::Domain;
-use crate::p2m::Access;
-use core::cell::{Cell, RefCell};
+use crate::p2m::{Access, PinError};
+use core::cell::RefCell;
 use machine::frame::Pin;
 use machine::{Gpa, PAGE_SHIFT};
 use public_abi::{Errno, GuestPtr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-/// Pages that are remembered.
-const REMEMBERED: usize = 2;
 
 /// A page used before.
 struct Known {
@@ -25,17 +23,31 @@ struct Known {
     gpa: Gpa,
     /// Whether it was found writable, by the guest's tables and the p2m.
     writable: bool,
+    /// The p2m's epoch then.
+    epoch: u64,
     pin: Pin,
+}
+
+impl Known {
+    /// Whether it serves an access to a page.
+    #[inline]
+    fn serves(&self, page: u64, access: Access, domain: &Domain) -> bool {
+        self.page == page && (access == Access::Read || self.writable && self.epoch == domain.p2m.epoch())
+    }
+}
+
+/// The pages used last. (Not a list: setting up an empty one must cost next to nothing.)
+struct Remembered {
+    newer: Option<Known>,
+    older: Option<Known>,
 }
 
 /// A guest's memory as its own page tables show it at this moment: where hypercall pointers lead.
 pub struct LinearMemory<'a> {
     /// Whose memory.
     pub domain: &'a Domain,
-    mode: Mode,
-    known: RefCell<[Option<Known>; REMEMBERED]>,
-    /// Which place to forget next.
-    oldest: Cell<usize>,
+    registers: Registers,
+    remembered: RefCell<Remembered>,
 }
 
 impl<'a> LinearMemory<'a> {
@@ -44,9 +56,8 @@ impl<'a> LinearMemory<'a> {
     pub fn new(domain: &'a Domain, hardware: &machine::vcpu::Vcpu) -> Self {
         Self {
             domain,
-            mode: Mode::of(hardware.vmcb()),
-            known: RefCell::new([const { None }; REMEMBERED]),
-            oldest: Cell::new(0),
+            registers: Registers::of(hardware.vmcb()),
+            remembered: RefCell::new(Remembered { newer: None, older: None }),
         }
     }
 
@@ -129,7 +140,8 @@ impl<'a> LinearMemory<'a> {
     /// # Errors
     /// `EFAULT`, when the guest's tables have no translation, or none that may be written.
     pub fn translate(&self, address: u64, access: Access) -> Result<Gpa, Errno> {
-        let found = self.mode.translate(&self.domain.p2m.reader(), self.mode.effective(address)?)?;
+        let mode = Mode::of(&self.registers);
+        let found = mode.translate(&self.domain.p2m.reader(), mode.effective(address)?)?;
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
 
@@ -152,39 +164,42 @@ impl<'a> LinearMemory<'a> {
         access: Access,
         work: impl FnOnce(&Pin, Gpa) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let address = self.mode.effective(address)?;
+        let mode = Mode::of(&self.registers);
+        let address = mode.effective(address)?;
         let (page, offset) = (address >> PAGE_SHIFT, address & 0xfff);
-        let is_match = |known: &Known| known.page == page && (access == Access::Read || known.writable);
         {
-            let places = self.known.try_borrow().map_err(|_| Errno::EFAULT)?;
-            for known in places.iter().flatten() {
-                if is_match(known) {
-                    return work(&known.pin, known.gpa.checked_add(offset).ok_or(Errno::EFAULT)?);
-                }
+            let remembered = self.remembered.try_borrow().map_err(|_| Errno::EFAULT)?;
+            let mut places = remembered.newer.iter().chain(&remembered.older);
+            if let Some(known) = places.find(|known| known.serves(page, access, self.domain)) {
+                return work(&known.pin, known.gpa.checked_add(offset).ok_or(Errno::EFAULT)?);
             }
         }
-        let known = self.find_page(page, access)?;
+        let known = self.find_page(mode, page, access)?;
         let result = known.gpa.checked_add(offset).ok_or(Errno::EFAULT).and_then(|gpa| work(&known.pin, gpa));
-        let place = self.oldest.get();
-        self.oldest.set(if place == 0 { REMEMBERED - 1 } else { place.saturating_sub(1) });
-        let forgotten = match self.known.try_borrow_mut() {
-            Ok(mut places) => places.get_mut(place).and_then(|place| place.replace(known)),
-            Err(_) => None,
-        };
-        drop(forgotten);
+        if let Ok(mut remembered) = self.remembered.try_borrow_mut() {
+            let Remembered { newer, older } = &mut *remembered;
+            *older = newer.replace(known);
+        }
         result
     }
 
-    fn find_page(&self, page: u64, access: Access) -> Result<Known, Errno> {
+    fn find_page(&self, mode: Mode, page: u64, access: Access) -> Result<Known, Errno> {
         let map = self.domain.p2m.reader();
-        let found = self.mode.translate(&map, page << PAGE_SHIFT)?;
-        let writable = access == Access::Write;
-        if writable && !found.writable {
+        let found = mode.translate(&map, page << PAGE_SHIFT)?;
+        let (gpa, epoch) = (found.gpa, self.domain.p2m.epoch());
+        // What is read is often written next: then it need not be looked up again.
+        if found.writable {
+            match map.pin(gpa.frame(), Access::Write) {
+                Ok(pin) => return Ok(Known { page, gpa, writable: true, epoch, pin }),
+                Err(PinError::ReadOnly) => {}
+                Err(_) => return Err(Errno::EFAULT),
+            }
+        }
+        if access == Access::Write {
             return Err(Errno::EFAULT);
         }
-        // Pinned for what is asked: a page that is only read may become read-only in between.
-        let pin = map.pin(found.gpa.frame(), access).map_err(|_| Errno::EFAULT)?;
-        Ok(Known { page, gpa: found.gpa, writable, pin })
+        let pin = map.pin(gpa.frame(), Access::Read).map_err(|_| Errno::EFAULT)?;
+        Ok(Known { page, gpa, writable: false, epoch, pin })
     }
 }
 

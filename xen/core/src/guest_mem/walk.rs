@@ -14,7 +14,24 @@ const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// How a vCPU translates linear addresses: its control registers at the moment of the exit.
+/// The registers that decide how a vCPU translates linear addresses, at the moment of the exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Registers {
+    cr0: u64,
+    cr3: u64,
+    cr4: u64,
+    efer: u64,
+}
+
+impl Registers {
+    /// Copies them.
+    #[inline]
+    pub(super) fn of(vmcb: &Vmcb) -> Self {
+        Self { cr0: vmcb.cr0, cr3: vmcb.cr3, cr4: vmcb.cr4, efer: vmcb.efer }
+    }
+}
+
+/// How a vCPU translates linear addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     /// Linear addresses are physical.
@@ -58,17 +75,17 @@ pub(super) struct Translation {
 impl Mode {
     /// The mode that a vCPU's registers select.
     #[inline]
-    pub(super) fn of(vmcb: &Vmcb) -> Self {
-        let protect = vmcb.cr0 & cr0::WP != 0;
-        if vmcb.cr0 & cr0::PG == 0 {
+    pub(super) fn of(registers: &Registers) -> Self {
+        let Registers { cr0, cr3: root, cr4, efer } = *registers;
+        let protect = cr0 & cr0::WP != 0;
+        if cr0 & cr0::PG == 0 {
             Self::Unpaged
-        } else if vmcb.efer & efer::LMA != 0 {
-            let levels = if vmcb.cr4 & cr4::LA57 != 0 { 5 } else { 4 };
-            Self::Long { root: vmcb.cr3, levels, protect }
-        } else if vmcb.cr4 & cr4::PAE != 0 {
-            Self::Pae { root: vmcb.cr3, protect }
+        } else if efer & efer::LMA != 0 {
+            Self::Long { root, levels: if cr4 & cr4::LA57 != 0 { 5 } else { 4 }, protect }
+        } else if cr4 & cr4::PAE != 0 {
+            Self::Pae { root, protect }
         } else {
-            Self::Legacy { root: vmcb.cr3, large: vmcb.cr4 & cr4::PSE != 0, protect }
+            Self::Legacy { root, large: cr4 & cr4::PSE != 0, protect }
         }
     }
 

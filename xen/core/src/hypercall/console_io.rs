@@ -17,6 +17,7 @@ const CHUNK: usize = 128;
 ///
 /// # Errors
 /// `EPERM`, `EFAULT`; `E2BIG` when asked to read 2 GiB or more; `ENOSYS` for unknown commands.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, command: u32, count: u32, buffer: GuestPtr<()>) -> Reply {
     caller.permit(Who::Control)?;
     match ConsoleIoOp::try_from(command).map_err(|_| Errno::ENOSYS)? {

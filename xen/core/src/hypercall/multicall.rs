@@ -18,6 +18,7 @@ const COUNT_REGISTER: usize = 1;
 ///
 /// # Errors
 /// EFAULT if the list cannot be read or written; the results of single calls are in the list.
+#[inline(never)]
 pub fn call(caller: &Caller<'_>, list: GuestPtr<()>, registers: [u64; 6]) -> Reply {
     let register = registers.get(COUNT_REGISTER).copied().unwrap_or(0);
     let (done, count) = (register >> DONE_SHIFT, register & u64::from(u32::MAX));

@@ -29,6 +29,10 @@ bitflags::bitflags! {
     }
 }
 
+/// One pause, above the bits of [`Wait`].
+const PAUSE: u32 = 1 << 8;
+const _: () = assert!(Wait::all().bits() < PAUSE);
+
 /// A vCPU.
 pub struct Vcpu {
     /// Whose it is.
@@ -37,10 +41,8 @@ pub struct Vcpu {
     pub index: u32,
     /// Registers and control block. Only ever `try_lock`ed.
     pub hardware: Lock<machine::vcpu::Vcpu, { rank::VCPU }>,
-    /// Why it does not want to run.
+    /// Why it does not want to run: [`Wait`], and above its bits the number of pauses of this vCPU alone.
     wait: AtomicU32,
-    /// Pauses of this vCPU alone.
-    pauses: AtomicU32,
     /// Whether its registers were ever set (VCPUOP_initialise, sethvmcontext, a start-up IPI).
     pub is_initialised: AtomicBool,
     /// Where it runs and how much it has run.
@@ -66,7 +68,6 @@ impl Vcpu {
             index,
             hardware: Lock::new(machine::vcpu::Vcpu::try_new(root)?),
             wait: AtomicU32::new(Wait::DOWN.bits()),
-            pauses: AtomicU32::new(0),
             is_initialised: AtomicBool::new(false),
             sched: Unit::new(),
             events: VcpuEvents::new(),
@@ -79,32 +80,32 @@ impl Vcpu {
     /// Why it does not want to run.
     #[inline]
     pub fn wait(&self) -> Wait {
-        Wait::from_bits_retain(self.wait.load(Ordering::Acquire))
+        Wait::from_bits_truncate(self.wait.load(Ordering::Acquire))
     }
 
     /// Adds reasons to wait; gives those before.
     pub fn add_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_retain(self.wait.fetch_or(reasons.bits(), Ordering::AcqRel))
+        Wait::from_bits_truncate(self.wait.fetch_or(reasons.bits(), Ordering::AcqRel))
     }
 
     /// Takes reasons to wait away; gives those before.
     pub fn clear_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_retain(self.wait.fetch_and(!reasons.bits(), Ordering::AcqRel))
+        Wait::from_bits_truncate(self.wait.fetch_and(!reasons.bits(), Ordering::AcqRel))
     }
 
     /// Whether it wants to run, as far as it alone decides.
     #[inline]
     pub fn is_runnable(&self) -> bool {
-        self.wait.load(Ordering::Acquire) == 0 && self.pauses.load(Ordering::Acquire) == 0
+        self.wait.load(Ordering::Acquire) == 0
     }
 
     /// Pauses this vCPU alone; counts.
     pub fn pause(&self) {
-        self.pauses.fetch_add(1, Ordering::AcqRel);
+        self.wait.fetch_add(PAUSE, Ordering::AcqRel);
     }
 
     /// Undoes one pause.
     pub fn unpause(&self) {
-        self.pauses.try_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
+        self.wait.try_update(Ordering::AcqRel, Ordering::Acquire, |word| word.checked_sub(PAUSE)).ok();
     }
 }

@@ -28,7 +28,7 @@ pub use startup::Startup;
 
 use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use cpuid::{CpuPolicy, TimeLeaves};
 use instruction::Remembered;
 use machine::boxed::OutOfMemory;
@@ -129,8 +129,6 @@ pub struct VcpuX86 {
     pub startup: Startup,
     /// MSRs that are only stored.
     pub stored: Lock<StoredMsrs, { rank::DEVICE }>,
-    /// The p2m's epoch when `remembered` was last looked through.
-    code_epoch: AtomicU64,
     /// Where it executed the last intercepted instructions.
     remembered: Lock<Remembered<PinnedWord>, { rank::VCPU_AREAS }>,
 }
@@ -145,21 +143,12 @@ impl VcpuX86 {
             lapic: Vlapic::new(cpuid::apic_id(index), index == 0),
             startup: Startup::new(),
             stored: Lock::new(StoredMsrs::RESET),
-            code_epoch: AtomicU64::new(0),
             remembered: Lock::new(Remembered::default()),
         })
     }
 
-    /// Gives up code pages that were remembered before this epoch of the p2m: the domain may not have them any more.
-    #[inline]
-    fn forget_code_before(&self, epoch: u64) {
-        if self.code_epoch.load(Ordering::Relaxed) != epoch {
-            self.remembered.lock().forget_before(epoch);
-            self.code_epoch.store(epoch, Ordering::Relaxed);
-        }
-    }
-
-    /// Gives up all code pages that are remembered: the vCPU leaves its CPU. While they are kept, the pages are not freed.
+    /// Gives up all code pages that are remembered: the vCPU leaves its CPU, or the domain may not have them any more. While
+    /// they are kept, the pages are not freed.
     pub fn forget_code(&self) {
         self.remembered.lock().forget();
     }
