@@ -1,45 +1,24 @@
 //! Guest memory by linear address: where hypercall pointers lead.
 //!
-//! A value lives for one hypercall. It remembers the two pages that it used last, kept by a pin: a hypercall reads a
-//! structure, then an array, then writes the structure, and one walk each is enough. Remembering is sound because a guest
-//! that changes its tables in the middle of its own hypercall gets either page, and the pin keeps both from being freed; a
-//! page is written only if the guest frame map has taken nothing away since the page was found writable.
+//! A value lives for one hypercall. The pages that it uses are kept (`pages`): a hypercall reads a structure, then an array,
+//! then writes the structure, and one walk each is enough; most often the hypercall before has used the same ones.
 
+use super::pages::{Page, Pages, Steps};
 use super::physical::{bytes_left, read_page, write_page};
 use super::walk::{Mode, Registers};
 use crate::domain::Domain;
 use crate::p2m::{Access, PinError};
-use core::cell::RefCell;
 use machine::frame::Pin;
 use machine::{Gpa, PAGE_SHIFT};
 use public_abi::{Errno, GuestPtr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// A page used before.
-struct Known {
-    /// Linear page number.
-    page: u64,
-    /// Where it begins in guest physical memory.
-    gpa: Gpa,
-    /// Whether it was found writable, by the guest's tables and the p2m.
-    writable: bool,
-    /// The p2m's epoch then.
-    epoch: u64,
-    pin: Pin,
-}
-
-impl Known {
-    /// Whether it serves an access to a page.
-    #[inline]
-    fn serves(&self, page: u64, access: Access, domain: &Domain) -> bool {
-        self.page == page && (access == Access::Read || self.writable && self.epoch == domain.p2m.epoch())
-    }
-}
-
-/// The pages used last. (Not a list: setting up an empty one must cost next to nothing.)
-struct Remembered {
-    newer: Option<Known>,
-    older: Option<Known>,
+/// Where the pages are kept.
+enum Kept<'a> {
+    /// By whoever makes one hypercall after the other: the run loop.
+    Longer(&'a Pages),
+    /// As long as this hypercall.
+    Here(Pages),
 }
 
 /// A guest's memory as its own page tables show it at this moment: where hypercall pointers lead.
@@ -47,17 +26,27 @@ pub struct LinearMemory<'a> {
     /// Whose memory.
     pub domain: &'a Domain,
     registers: Registers,
-    remembered: RefCell<Remembered>,
+    kept: Kept<'a>,
 }
 
 impl<'a> LinearMemory<'a> {
     /// The memory that a vCPU sees which has just left its guest.
-    #[inline]
     pub fn new(domain: &'a Domain, hardware: &machine::vcpu::Vcpu) -> Self {
-        Self {
-            domain,
-            registers: Registers::of(hardware.vmcb()),
-            remembered: RefCell::new(Remembered { newer: None, older: None }),
+        Self { domain, registers: Registers::of(hardware.vmcb()), kept: Kept::Here(Pages::new()) }
+    }
+
+    /// The same, where the hypercalls of the vCPU before have left pages, and later ones will find some.
+    #[inline]
+    pub fn keeping(domain: &'a Domain, hardware: &machine::vcpu::Vcpu, pages: &'a Pages) -> Self {
+        pages.begin();
+        Self { domain, registers: Registers::of(hardware.vmcb()), kept: Kept::Longer(pages) }
+    }
+
+    #[inline]
+    fn pages(&self) -> &Pages {
+        match &self.kept {
+            Kept::Longer(pages) => pages,
+            Kept::Here(pages) => pages,
         }
     }
 
@@ -141,7 +130,7 @@ impl<'a> LinearMemory<'a> {
     /// `EFAULT`, when the guest's tables have no translation, or none that may be written.
     pub fn translate(&self, address: u64, access: Access) -> Result<Gpa, Errno> {
         let mode = Mode::of(&self.registers);
-        let found = mode.translate(&self.domain.p2m.reader(), mode.effective(address)?)?;
+        let found = mode.translate(&self.domain.p2m.reader(), mode.effective(address)?, &mut Steps::new())?;
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
 
@@ -166,31 +155,29 @@ impl<'a> LinearMemory<'a> {
     ) -> Result<(), Errno> {
         let mode = Mode::of(&self.registers);
         let address = mode.effective(address)?;
-        let (page, offset) = (address >> PAGE_SHIFT, address & 0xfff);
-        {
-            let remembered = self.remembered.try_borrow().map_err(|_| Errno::EFAULT)?;
-            let mut places = remembered.newer.iter().chain(&remembered.older);
-            if let Some(known) = places.find(|known| known.serves(page, access, self.domain)) {
-                return work(&known.pin, known.gpa.checked_add(offset).ok_or(Errno::EFAULT)?);
+        let (number, offset) = (address >> PAGE_SHIFT, address & 0xfff);
+        let work = |pin: &Pin, page: Gpa| work(pin, page.checked_add(offset).ok_or(Errno::EFAULT)?);
+        match self.pages().with(number, access, &self.registers, self.domain.p2m.epoch(), work) {
+            Ok(result) => result,
+            Err(work) => {
+                let page = self.find_page(mode, number, access)?;
+                let result = work(&page.pin, page.gpa);
+                self.pages().keep(page);
+                result
             }
         }
-        let known = self.find_page(mode, page, access)?;
-        let result = known.gpa.checked_add(offset).ok_or(Errno::EFAULT).and_then(|gpa| work(&known.pin, gpa));
-        if let Ok(mut remembered) = self.remembered.try_borrow_mut() {
-            let Remembered { newer, older } = &mut *remembered;
-            *older = newer.replace(known);
-        }
-        result
     }
 
-    fn find_page(&self, mode: Mode, page: u64, access: Access) -> Result<Known, Errno> {
+    #[inline(never)]
+    fn find_page(&self, mode: Mode, number: u64, access: Access) -> Result<Page, Errno> {
         let map = self.domain.p2m.reader();
-        let found = mode.translate(&map, page << PAGE_SHIFT)?;
-        let (gpa, epoch) = (found.gpa, self.domain.p2m.epoch());
+        let mut steps = Steps::new();
+        let found = mode.translate(&map, number << PAGE_SHIFT, &mut steps)?;
+        let (gpa, epoch, registers) = (found.gpa, self.domain.p2m.epoch(), self.registers);
         // What is read is often written next: then it need not be looked up again.
         if found.writable {
             match map.pin(gpa.frame(), Access::Write) {
-                Ok(pin) => return Ok(Known { page, gpa, writable: true, epoch, pin }),
+                Ok(pin) => return Ok(Page { number, registers, epoch, steps, gpa, writable: true, pin }),
                 Err(PinError::ReadOnly) => {}
                 Err(_) => return Err(Errno::EFAULT),
             }
@@ -199,7 +186,7 @@ impl<'a> LinearMemory<'a> {
             return Err(Errno::EFAULT);
         }
         let pin = map.pin(gpa.frame(), Access::Read).map_err(|_| Errno::EFAULT)?;
-        Ok(Known { page, gpa, writable: false, epoch, pin })
+        Ok(Page { number, registers, epoch, steps, gpa, writable: false, pin })
     }
 }
 

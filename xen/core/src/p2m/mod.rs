@@ -326,22 +326,6 @@ impl Reader<'_> {
         borrowed.into_entry();
         if is_read { Ok(()) } else { Err(PinError::NoRam) }
     }
-
-    /// Reads an aligned word of 8 bytes, in one load.
-    ///
-    /// # Errors
-    /// [`PinError`]; also when it is not aligned.
-    #[inline]
-    pub fn word(&self, gpa: Gpa) -> Result<u64, PinError> {
-        let entry = self.locked.tree.find(gpa.frame());
-        if !entry.kind.is_readable_ram() {
-            return Err(refusal(entry.kind));
-        }
-        let borrowed = Pin::from_entry(entry.frame_at(gpa.frame()));
-        let word = machine::memory::atomic::<u64>(&borrowed, gpa.offset()).map(|word| word.load(Ordering::Relaxed));
-        borrowed.into_entry();
-        word.ok_or(PinError::NoRam)
-    }
 }
 
 impl Drop for DomainP2m {

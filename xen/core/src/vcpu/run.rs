@@ -6,7 +6,7 @@
 use super::{Vcpu, Wait};
 use crate::domain::Domain;
 use crate::fault::Handled;
-use crate::guest_mem::LinearMemory;
+use crate::guest_mem::{LinearMemory, Pages};
 use crate::host::{Cpu, Host};
 use crate::hypercall::{self, Caller};
 use crate::outcome::{Reply, Stop};
@@ -71,6 +71,7 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     };
     let hardware: &mut Hardware = &mut guard;
     let Some(door) = domain.p2m.door(me) else { return };
+    let pages = Pages::new();
     sched::begin(host, me, vcpu);
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
     let start = cpu::timestamp();
@@ -86,15 +87,20 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
         if door.enter(&mut epoch) == NeedsFlush::Yes {
             hardware.flush_translations();
             vcpu.x86.forget_code();
+            pages.forget();
         }
         let exit = hardware.run();
         door.leave();
-        let reply = handle(host, domain, vcpu, hardware, exit);
+        let reply = match exit {
+            Exit::Hypercall => hypercall(host, domain, vcpu, hardware, &pages),
+            other => handle(host, domain, vcpu, hardware, other),
+        };
         if apply(host, domain, vcpu, hardware, reply) == Next::Leave {
             break;
         }
         do_work(host, me);
     }
+    pages.forget();
     hardware.save();
     drop(guard);
     vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
@@ -137,12 +143,11 @@ fn may_keep_cpu(host: &Host, me: CpuId, vcpu: &Vcpu, start: u64) -> bool {
     true
 }
 
-/// Finds out what an exit asks for, and does it.
+/// Finds out what an exit other than a hypercall asks for, and does it.
 #[inline]
 fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exit: Exit) -> Reply {
     match exit {
-        Exit::Hypercall => hypercall(host, domain, vcpu, hardware),
-        Exit::Interrupt => Ok(0),
+        Exit::Hypercall | Exit::Interrupt => Ok(0),
         Exit::X86(exit) => x86::exits::handle(host, domain, vcpu, hardware, exit),
         Exit::Stage2Fault(access) => match fault::handle(domain, &access) {
             Handled::Resume => Ok(0),
@@ -162,7 +167,7 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
 
 /// A hypercall: its registers to a request, the answer to RAX. A call that is not finished leaves RIP where it was.
 #[inline]
-fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
+fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, pages: &Pages) -> Reply {
     let rip = hardware.vmcb().rip;
     if !x86::exits::pass_hypercall(domain, vcpu, hardware) {
         return Ok(0);
@@ -171,7 +176,7 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware)
         return hypercall_32(host, domain, vcpu, hardware, rip);
     }
     let reply = if hardware.vmcb().cpl == 0 {
-        let caller = Caller { host, domain, vcpu, memory: LinearMemory::new(domain, hardware) };
+        let caller = Caller { host, domain, vcpu, memory: LinearMemory::keeping(domain, hardware, pages) };
         let registers = ARGUMENTS.map(|register| hardware.register(register));
         hypercall::dispatch(&caller, hardware.register(Register::Rax), registers)
     } else {
