@@ -10,7 +10,8 @@ use machine::boot_info::BootInfo;
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "the machine finds its successor by this name")]
 fn oxen_main(info: &'static mut BootInfo) -> ! {
-    xen_core::boot::start(info)
+    // `cargo xtask` names the sources' revision.
+    xen_core::boot::start(info, option_env!("OXEN_CHANGESET").unwrap_or("unavailable"))
 }
 
 #[cfg(not(target_os = "none"))]

@@ -3,13 +3,16 @@
 //! Each takes the family's operation and a structure, and gives the result register as a signed number.
 
 use public_abi::Hypercall;
+use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::domid::DOMID_SELF;
 use public_abi::event_channel::{EventChannelOp, Port};
 use public_abi::grant_table::GrantTableOp;
 use public_abi::hvm_op::{HvmOp, HvmParamRequest};
 use public_abi::hvm_params::HvmParam;
 use public_abi::memory::MemoryOp;
+use public_abi::payload::Payload;
 use public_abi::sched::SchedOp;
+use public_abi::sysctl::{Sysctl, SysctlOp};
 use public_abi::vcpu::VcpuOp;
 use public_abi::version::VersionOp;
 
@@ -92,8 +95,35 @@ pub fn get_parameter(parameter: HvmParam) -> Result<u64, i64> {
 
 /// Sets a parameter of this domain; the hypercall's result.
 pub fn set_parameter(parameter: HvmParam, value: u64) -> i64 {
-    hvm(
-        HvmOp::SetParam,
-        &mut HvmParamRequest { domid: DOMID_SELF, index: parameter.number(), value, ..Default::default() },
-    )
+    set_parameter_of(DOMID_SELF, parameter, value)
+}
+
+/// Sets a parameter of a domain; the hypercall's result.
+pub fn set_parameter_of(domid: u16, parameter: HvmParam, value: u64) -> i64 {
+    hvm(HvmOp::SetParam, &mut HvmParamRequest { domid, index: parameter.number(), value, ..Default::default() })
+}
+
+/// domctl with parameters, which are replaced by its answer; gives the result and the domain that it names then.
+pub fn domctl<T: Payload<Domctl>>(operation: DomctlOp, domid: u16, parameters: &mut T) -> (i64, u16) {
+    let Ok(mut request) = Domctl::with(operation, domid, parameters) else { return (i64::MIN, domid) };
+    let result = raw(Hypercall::Domctl, [address(&mut request), 0, 0, 0, 0]);
+    if let Ok(answer) = request.get() {
+        *parameters = answer;
+    }
+    (result, request.domain)
+}
+
+/// domctl without parameters.
+pub fn domctl_plain(operation: DomctlOp, domid: u16) -> i64 {
+    raw(Hypercall::Domctl, [address(&mut Domctl::new(operation, domid)), 0, 0, 0, 0])
+}
+
+/// sysctl with parameters, which are replaced by its answer.
+pub fn sysctl<T: Payload<Sysctl>>(operation: SysctlOp, parameters: &mut T) -> i64 {
+    let Ok(mut request) = Sysctl::with(operation, parameters) else { return i64::MIN };
+    let result = raw(Hypercall::Sysctl, [address(&mut request), 0, 0, 0, 0]);
+    if let Ok(answer) = request.get() {
+        *parameters = answer;
+    }
+    result
 }

@@ -8,7 +8,7 @@ use public_abi::version::VersionOp;
 use public_abi::x86::cpuid::{
     FIRST_LEAF, HvmFeatures, LEAF_HVM, LEAF_STEP, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX,
 };
-use public_abi::x86::{HvmMemmapEntry, HvmStartInfo, SIF_INITDOMAIN};
+use public_abi::x86::{HvmMemmapEntry, HvmModlistEntry, HvmStartInfo, SIF_INITDOMAIN};
 use rt::memory;
 
 use crate::call;
@@ -65,6 +65,17 @@ pub fn memory_map(mut each: impl FnMut(u64, u64, u32)) -> u32 {
         each(memory::read(entry), memory::read(entry + 8), memory::read(entry + 16));
     }
     count
+}
+
+/// Address and size of a boot module.
+#[must_use]
+pub fn module(index: u32) -> Option<(u64, u64)> {
+    if index >= field_32(core::mem::offset_of!(HvmStartInfo, nr_modules)) {
+        return None;
+    }
+    let list = field_64(core::mem::offset_of!(HvmStartInfo, modlist_paddr));
+    let entry = list + u64::from(index) * size_of::<HvmModlistEntry>() as u64;
+    Some((memory::read(entry), memory::read(entry + 8)))
 }
 
 /// The first word of the command line that is `key=number`.
@@ -131,4 +142,18 @@ pub fn is_oxen() -> bool {
         let mut text = [0_u8; 64];
         call::version(operation, &mut text) == 0 && text.windows(4).any(|window| window.eq_ignore_ascii_case(b"oxen"))
     })
+}
+
+/// The address of two pages that nobody owns: below the APICs, above the PCI windows in use. Oxen's control domain owns all
+/// of the machine's device memory, where reads give what the machine's bus gives (QEMU's: zeroes), but not the window in
+/// which writes are interrupt messages: of that it sees the local APIC only.
+#[must_use]
+pub fn hole() -> u64 {
+    if has_own_frames_only() { 0xfee1_0000 } else { 0xfd00_0000 }
+}
+
+/// Whether this is Oxen's control domain: mapped 1:1, each frame of its memory is for one guest frame and no other.
+#[must_use]
+pub fn has_own_frames_only() -> bool {
+    is_oxen() && role() == Role::Control
 }

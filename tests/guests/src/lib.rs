@@ -7,6 +7,8 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]
+pub mod builder;
+#[cfg(target_os = "none")]
 pub mod call;
 #[cfg(target_os = "none")]
 pub mod check;
@@ -30,6 +32,8 @@ pub mod shared;
 pub mod smp;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod wild;
 
 #[cfg(target_os = "none")]
 pub use check::Test;

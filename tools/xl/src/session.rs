@@ -1,15 +1,16 @@
 //! What a command works with: the hypervisor and xenstore, and domains by name.
 
+use libxc::trap::Trap;
 use libxc::verbs::domain::DomainInfo;
 use libxc::xenstore::{Client, Tx};
 use libxc::{Handle, Privcmd};
 
 use crate::failure::{Failure, Outcome};
 
-/// The hypervisor and xenstore.
-pub struct Session {
+/// The hypervisor and xenstore: those of this machine, or in tests of a fake one.
+pub struct Session<T: Trap = Privcmd> {
     /// The hypervisor.
-    pub handle: Handle<Privcmd>,
+    pub handle: Handle<T>,
     /// xenstore.
     pub store: Client,
 }
@@ -24,7 +25,9 @@ impl Session {
     pub fn open() -> Outcome<Session> {
         Ok(Session { handle: hypervisor()?, store: Client::open()? })
     }
+}
 
+impl<T: Trap> Session<T> {
     /// The name of a domain; empty if it has none.
     pub fn name(&self, domid: u16) -> Outcome<String> {
         Ok(self.store.read(Tx::NONE, &format!("/local/domain/{domid}/name"))?.unwrap_or_default())

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::changeset;
 use crate::paths::Paths;
 use crate::progress;
 
@@ -72,6 +73,18 @@ pub(crate) fn hvcount(paths: &Paths) -> Result<PathBuf> {
     publish(paths, plugin, "libhvcount.so")
 }
 
+/// The tiny control domain that makes one guest. One run of this tool builds it once.
+pub(crate) fn launcher(paths: &Paths) -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(launcher) = BUILT.get() {
+        return Ok(launcher.clone());
+    }
+    let guests = test_guests(paths)?;
+    let launcher = guests.into_iter().find(|(name, _)| name == "launcher").map(|(_, path)| path);
+    let launcher = launcher.context("the package guests has no program named launcher")?;
+    Ok(BUILT.get_or_init(|| launcher).clone())
+}
+
 /// Builds all test guests; gives their names and files.
 pub(crate) fn test_guests(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
     let built = cargo_build(paths, &GUESTS)?;
@@ -130,6 +143,7 @@ fn cargo_build(paths: &Paths, program: &Program) -> Result<Vec<PathBuf>> {
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", program.package, "--profile", program.profile])
         .args(["--target", program.target])
+        .env(changeset::VARIABLE, changeset::of(&paths.root))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -8,6 +8,7 @@
 mod artifacts;
 mod bench;
 mod bochs;
+mod changeset;
 mod commands;
 mod console;
 mod exit;

@@ -225,9 +225,12 @@ pub(crate) mod testing {
             virq_handlers: VirqHandlers::new(),
             platform: Platform {
                 command_line: machine::boot_info::CommandLine::new(),
+                changeset: "git:0123456789ab",
                 acpi: crate::boot::acpi::Acpi::default(),
                 start_timestamp: 0,
                 total_pages: machine::frame::total_pages(),
+                power: crate::power::Power::default(),
+                after_crash: crate::boot::options::AfterCrash::Restart,
             },
             console: Console::new(),
         }

@@ -12,6 +12,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+/// Lets tests count and fail the allocations of small objects, too.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: machine::fake::TestAllocator = machine::fake::TestAllocator;
+
 pub mod boot;
 pub mod dom0;
 pub mod domain;
@@ -24,6 +29,7 @@ pub mod hypercall;
 pub mod memory;
 pub mod outcome;
 pub mod p2m;
+pub mod power;
 pub mod sched;
 pub mod time;
 pub mod timer;

@@ -120,6 +120,12 @@ impl CpuTimers {
         self.reserved = self.reserved.saturating_sub(count.saturating_mul(KINDS));
     }
 
+    /// Deadlines on the list, and those that there is room for.
+    #[cfg(test)]
+    pub fn numbers(&self) -> (usize, usize) {
+        (self.list.len(), self.reserved)
+    }
+
     /// Adds a deadline, replacing the one that the same timer has here.
     fn put(&mut self, due: Due) {
         let same = |other: &&mut Due| other.domain == due.domain && other.vcpu == due.vcpu && other.kind == due.kind;
@@ -127,6 +133,11 @@ impl CpuTimers {
             Some(old) => *old = due,
             None => self.list.push(due),
         }
+    }
+
+    /// Removes the deadlines of a domain that is no more: they may be far away, and would take the room of others until then.
+    pub fn forget(&mut self, domain: DomId) {
+        self.list.retain(|due| due.domain != domain);
     }
 
     fn earliest(&self) -> u64 {
@@ -226,6 +237,20 @@ mod tests {
         assert_eq!(timers.earliest(), 200);
         timers.slice_end = 10;
         assert_eq!(timers.earliest(), 10);
+    }
+
+    #[test]
+    fn a_domain_that_is_gone_leaves_no_deadline() {
+        let mut timers = CpuTimers::new();
+        timers.reserve(2).unwrap();
+        let capacity = timers.list.capacity();
+        for round in 0..100u16 {
+            let domain = DomId(round);
+            timers.put(Due { domain, ..due(u64::MAX - 1, 0, TimerKind::Singleshot) });
+            timers.forget(domain);
+        }
+        assert!(timers.list.is_empty());
+        assert_eq!(timers.list.capacity(), capacity, "no memory was needed");
     }
 
     #[test]

@@ -42,6 +42,14 @@ pub fn has_work() -> bool {
     arch::has_work()
 }
 
+/// Whether something that takes long should stop here and go on later: takes what interrupts are pending, since nothing is
+/// noted while they are off, and says whether there is work. Their handlers take no lock, so any may be held.
+#[inline]
+pub fn must_yield() -> bool {
+    arch::interrupt_window();
+    arch::has_work()
+}
+
 /// Interrupts a CPU so that it leaves a guest or its idle loop and finds [`Work::KICK`].
 pub fn kick(cpu: CpuId) {
     arch::kick(cpu);
@@ -51,6 +59,11 @@ pub fn kick(cpu: CpuId) {
 #[inline]
 pub fn relax() {
     arch::relax();
+}
+
+/// Does nothing until `ticks` of the time stamp counter have passed. For the machine's last seconds: nobody else's work is done.
+pub fn pass(ticks: u64) {
+    arch::pass(ticks);
 }
 
 /// Takes what interrupts are pending, then goes on with interrupts off.

@@ -20,6 +20,24 @@ pub fn port_write(port: u16, size: u8, value: u32) {
     arch::port_write(port, size, value);
 }
 
+/// Reads `size` bytes (1, 2 or 4) from a device's register in memory. `None` if that is RAM, is not aligned, or cannot be
+/// mapped.
+pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
+    is_device(maddr, size).then(|| arch::device_read(maddr, size)).flatten()
+}
+
+/// Writes `size` bytes (1, 2 or 4) to a device's register in memory. False if that is RAM, is not aligned, or cannot be mapped.
+#[must_use]
+pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
+    is_device(maddr, size) && arch::device_write(maddr, size, value)
+}
+
+/// Whether a whole register can be there. The core decides much, but it never writes memory past the types that guard it.
+fn is_device(maddr: Maddr, size: u8) -> bool {
+    let is_ram = arch::with_frames(|frames| frames.info(maddr.frame()).is_some());
+    matches!(size, 1 | 2 | 4) && maddr.number().is_multiple_of(u64::from(size)) && !is_ram
+}
+
 /// First port of the serial console, which no domain may touch; it takes eight.
 pub fn console_port() -> Option<u16> {
     arch::console_port()
@@ -48,6 +66,11 @@ pub fn apic_id() -> u32 {
 /// Halt instead of restarting after a panic.
 pub fn set_no_reboot() {
     arch::set_no_reboot();
+}
+
+/// What the linker has called this image, so that a crash can be matched with its symbols; empty if it has not.
+pub fn build_id() -> &'static [u8] {
+    arch::build_id()
 }
 
 /// CPUID of the real processor: EAX, EBX, ECX, EDX.

@@ -84,7 +84,9 @@ mod guest {
         let again = reserve(MemoryOp::PopulatePhysmap, &mut [frame], 0, 0);
         let now = current();
         println!("GUEST-INFO populated twice: {again}, pages {now} of {before}");
-        test.check("pages grow with it, or not at all", now == before + again.max(0), now);
+        // Oxen frees the first one.
+        let replaced = environment::is_oxen() && now == before;
+        test.check("pages grow with it, or not at all", replaced || now == before + again.max(0), now);
         test.equal("three times in one list", decrease(&mut [frame; 3]), 1);
         test.equal("one page less again", current(), now - 1);
         test.equal("populate again", reserve(MemoryOp::PopulatePhysmap, &mut [frame], 0, 0), 1);

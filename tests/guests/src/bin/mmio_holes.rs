@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "none")]
 mod guest {
-    use guests::{Test, println};
+    use guests::{Test, environment, println};
     use rt::Registers;
     use rt::memory::{self, Word};
     use rt::paging::{self, PRESENT, UNCACHED, WRITABLE};
@@ -13,19 +13,35 @@ mod guest {
 
     /// Where the hole is mapped for the tests.
     const WINDOW: u64 = 0x0000_0400_0000_0000;
-    /// A hole in a guest and in the machine of a control domain: below the APICs, above the PCI windows in use.
-    const HOLE: u64 = 0xfd00_0000;
     const FILL: u64 = 0x1122_3344_5566_7788;
 
     fn run(test: &mut Test) {
-        paging::map(WINDOW, HOLE, PRESENT | WRITABLE | UNCACHED);
-        paging::map(WINDOW + 0x1000, HOLE + 0x1000, PRESENT | WRITABLE | UNCACHED);
+        let hole = environment::hole();
+        paging::map(WINDOW, hole, PRESENT | WRITABLE | UNCACHED);
+        paging::map(WINDOW + 0x1000, hole + 0x1000, PRESENT | WRITABLE | UNCACHED);
         widths(test);
         loads(test);
         stores(test);
         read_modify_write(test);
         strings(test);
         test.equal("still all ones", memory::read::<u64>(WINDOW), u64::MAX);
+        println!("GUEST-INFO hole at {hole:#x} done");
+        if environment::has_own_frames_only() {
+            hardware(test);
+        }
+    }
+
+    /// Device memory of the machine at which no device is: the bus answers, whatever it says. What processors say to each
+    /// other at the top of the address space is no device's.
+    fn hardware(test: &mut Test) {
+        paging::map(WINDOW, 0xfd00_0000, PRESENT | WRITABLE | UNCACHED);
+        let value = test.runs("device memory is read", u64::try_read(WINDOW));
+        test.runs("and written", u64::try_write(WINDOW, 0));
+        println!("GUEST-INFO where no device is, the bus says {value:x?}");
+        let bits = rt::cpuid(0x8000_0008, 0)[0] & 0xff;
+        let messages = (1_u64 << bits) - (12 << 30);
+        paging::map(WINDOW, messages, PRESENT | WRITABLE | UNCACHED);
+        test.equal("processors' messages are hidden", u64::try_read(WINDOW), Ok(u64::MAX));
     }
 
     fn widths(test: &mut Test) {
@@ -175,7 +191,6 @@ mod guest {
             good && registers.rcx == 8,
             format_args!("{result:?} rcx {}", registers.rcx),
         );
-        println!("GUEST-INFO hole at {HOLE:#x} done");
     }
 }
 

@@ -19,7 +19,8 @@ mod guest {
     const FXSAVE: &[u8] = &[0x48, 0x0f, 0xae, 0x03];
     const XSAVE: &[u8] = &[0x48, 0x0f, 0xae, 0x23];
     const XRSTOR: &[u8] = &[0x48, 0x0f, 0xae, 0x2b];
-    /// RDPKRU
+    /// RDTSCP, RDPKRU
+    const RDTSCP: &[u8] = &[0x0f, 0x01, 0xf9];
     const RDPKRU: &[u8] = &[0x0f, 0x01, 0xee];
 
     /// What a vCPU finds: each word is 0 if it is clean.
@@ -49,7 +50,7 @@ mod guest {
     /// Looks at this processor's registers. The area is a zeroed page.
     fn look(area: u64) {
         note(0, MSRS.iter().map(|index| msr::try_read(*index).unwrap_or(0)).fold(0, |all, value| all | value));
-        note(1, if supported(0x8000_0001, 3, 27) { msr::try_read(0xc000_0103).unwrap_or(0) } else { 0 });
+        note(1, tsc_aux());
         let debug = rt::dr0() | rt::dr1() | rt::dr2() | rt::dr3() | rt::dr6() ^ 0xffff_0ff0 | rt::dr7() ^ 0x400;
         note(2, debug);
         let mut registers = Registers { rbx: area, ..Default::default() };
@@ -62,6 +63,16 @@ mod guest {
         note(5, u64::from(memory::read::<u32>(area + 24) ^ 0x1f80));
         note(6, avx(area));
         note(7, pkru());
+    }
+
+    /// By RDMSR, which the hypervisor may answer, and by RDTSCP, which the processor answers.
+    fn tsc_aux() -> u64 {
+        if !supported(0x8000_0001, 3, 27) {
+            return 0;
+        }
+        let mut registers = Registers::default();
+        let by_rdtscp = rt::execute(RDTSCP, &mut registers).map_or(u64::MAX, |()| registers.rcx & 0xffff_ffff);
+        by_rdtscp | msr::try_read(0xc000_0103).unwrap_or(0)
     }
 
     fn avx(area: u64) -> u64 {

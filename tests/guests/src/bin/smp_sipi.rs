@@ -18,6 +18,8 @@ mod guest {
     static SECOND_ID: AtomicU32 = AtomicU32::new(u32::MAX);
 
     fn job() {
+        // Before it is known to be here: an APIC that is off drops interrupts.
+        apic::enable();
         SECOND_ID.store(apic::id(), SeqCst);
         smp::sleep_with_interrupts();
     }

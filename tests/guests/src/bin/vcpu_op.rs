@@ -35,7 +35,8 @@ mod guest {
         );
         let result = call::vcpu(VcpuOp::GetPhysid, 0, &mut 0_u64);
         println!("GUEST-INFO get_physid answers {result}");
-        test.check("get_physid", result < 0, result);
+        // Xen answers for vCPUs that may run on one CPU only: those of the control domain of a machine with one.
+        test.check("get_physid", result < 0 || !environment::is_oxen(), result);
         run_state(test);
         time_area(test);
         info(test, shared);

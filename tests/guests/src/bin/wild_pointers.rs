@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "none")]
 mod guest {
+    use guests::wild::{self, WINDOW};
     use guests::{Role, Test, call, check, role};
     use public_abi::event_channel::EventChannelOp;
     use public_abi::grant_table::GrantTableOp;
@@ -14,37 +15,12 @@ mod guest {
     use public_abi::version::VersionOp;
     use public_abi::{Errno, Hypercall};
     use rt::memory;
-    use rt::paging::{self, PRESENT, WRITABLE};
+    use rt::paging::{self, PRESENT};
 
     guests::guest!("wild_pointers", run);
 
-    const WINDOW: u64 = 0x0000_0300_0000_0000;
-    const COUNT: usize = 9;
-
-    /// Addresses that cannot hold any structure.
-    fn wild() -> [u64; COUNT] {
-        let page = memory::take_pages(1);
-        // One page with nothing behind it: structures that begin in its last byte do not fit.
-        paging::map(WINDOW, page, PRESENT | WRITABLE);
-        // A page-table entry that points beyond all memory, one to the local APIC, one to a hole.
-        paging::map(WINDOW + 0x10000, 0x0000_007f_ffff_f000, PRESENT | WRITABLE);
-        paging::map(WINDOW + 0x20000, 0xfee0_0000, PRESENT | WRITABLE);
-        [
-            WINDOW + 0xfff,
-            WINDOW + 0x1000,
-            WINDOW + 0x10000,
-            WINDOW + 0x20000,
-            0x0000_7fff_ffff_fff9,
-            0x0000_8000_0000_0000,
-            // Not canonical. Xen does not check that but ignores the upper bits, so they must name nothing, too.
-            0x8000_6000_0000_0000,
-            0xffff_ffff_ffff_f000,
-            u64::MAX,
-        ]
-    }
-
     fn run(test: &mut Test) {
-        let pointers = wild();
+        let pointers = wild::pointers();
         for pointer in pointers {
             structures(test, pointer);
             plain(test, pointer);
@@ -181,7 +157,7 @@ mod guest {
     }
 
     /// Wild values in all registers at once.
-    fn every_register(test: &mut Test, pointers: &[u64; COUNT]) {
+    fn every_register(test: &mut Test, pointers: &[u64; wild::COUNT]) {
         for number in [7, 12, 13, 17, 20, 21, 27, 32, 33, 34, 35, 36, 39, 40, 41, 42, 49] {
             for pointer in pointers {
                 let result = rt::hypercall(number, [*pointer; 5]);

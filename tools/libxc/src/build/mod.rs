@@ -2,7 +2,8 @@
 //!
 //! The plan has decided everything; here it meets the hypervisor ([`crate::Handle`]) and xenstored
 //! ([`crate::xenstore::Client`]). A failure names the step and why; the domain, its memory, ports and nodes are gone
-//! then. What comes after is the caller's: user data, console, unpause.
+//! then. What comes after is the caller's: user data, console, unpause. Its tests are in `tests/keystone`, where the real
+//! hypervisor carries out what it asks for.
 
 mod load;
 mod store;
@@ -192,8 +193,3 @@ impl<T: Trap> Builder<'_, T> {
         nodes.and(gone)
     }
 }
-
-#[cfg(test)]
-mod fake;
-#[cfg(test)]
-mod tests;

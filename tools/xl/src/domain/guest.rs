@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use image::{ImageError, Kernel};
 use libxc::plan::spec::{GuestSpec, HostFacts};
+use libxc::trap::Trap;
 use public_abi::sysctl::{INVALID_NODE_ID, PhysCap};
 
 use crate::config::cpus::CpuSet;
@@ -63,7 +64,7 @@ fn read_file(key: &str, file: &str) -> Outcome<Vec<u8>> {
 }
 
 /// For each CPU number of the host its node, `None` where there is no such CPU; padded to whole bytes of a CPU map.
-pub fn nodes_of_cpus(session: &Session) -> Outcome<Vec<Option<u32>>> {
+pub fn nodes_of_cpus<T: Trap>(session: &Session<T>) -> Outcome<Vec<Option<u32>>> {
     let topology = session.handle.cpu_topology()?;
     let node = |node: u32| (node != INVALID_NODE_ID).then_some(node);
     let mut nodes: Vec<_> = topology.iter().map(|cpu| node(cpu.node)).collect();
@@ -72,7 +73,7 @@ pub fn nodes_of_cpus(session: &Session) -> Outcome<Vec<Option<u32>>> {
 }
 
 /// What the plan must know of the host.
-pub fn host_facts(session: &Session) -> Outcome<HostFacts> {
+pub fn host_facts<T: Trap>(session: &Session<T>) -> Outcome<HostFacts> {
     let capabilities = PhysCap::from_bits_truncate(session.handle.phys_info()?.capabilities);
     if !capabilities.contains(PhysCap::HVM | PhysCap::HAP) {
         return Err(Failure::new(
@@ -96,7 +97,7 @@ pub fn host_facts(session: &Session) -> Outcome<HostFacts> {
 pub const ABSENT_HOST: HostFacts = HostFacts { grant_version: 2, xenstore_domid: 0, console_domid: 0 };
 
 /// The number of the CPU pool that the configuration names.
-pub fn cpu_pool(session: &Session, config: &DomainConfig) -> Outcome<u32> {
+pub fn cpu_pool<T: Trap>(session: &Session<T>, config: &DomainConfig) -> Outcome<u32> {
     let Some(wanted) = &config.pool else { return Ok(0) };
     for pool in session.handle.cpu_pools()? {
         let path = format!("/local/pool/{}/name", pool.id);

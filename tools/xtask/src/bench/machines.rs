@@ -62,6 +62,8 @@ fn control(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Read
         xen_args: String::new(),
         cpu: None,
         smp: 1,
+        vcpus: None,
+        as_guest: None,
         mem: 1024,
         dom0_mem: 256,
         icount: machine.emulator == Emulator::Qemu,

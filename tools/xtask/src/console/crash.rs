@@ -17,10 +17,12 @@ pub(crate) enum DomainEnd {
 }
 
 /// What a line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// The hypervisor stopped.
     HypervisorPanic,
+    /// The hypervisor did not come up, for this reason.
+    NoBoot(String),
     /// The hypervisor says how dom0 ended.
     Dom0(DomainEnd),
     /// Some kernel panicked, probably dom0's.
@@ -59,6 +61,9 @@ fn classify(line: &str) -> Option<Sign> {
         if words.starts_with("Panic on CPU") {
             return Some(Sign::HypervisorPanic);
         }
+        if let Some(reason) = words.strip_prefix("Oxen cannot ") {
+            return Some(Sign::NoBoot(format!("Oxen cannot {reason}")));
+        }
         let end = words.strip_prefix("Hardware Dom0 ")?;
         return if end.starts_with("crashed") || end.starts_with("shutdown: watchdog") {
             Some(Sign::Dom0(DomainEnd::Crash))
@@ -94,6 +99,10 @@ mod tests {
         assert_eq!(
             detector.feed(b"(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\r\n"),
             [Sign::Dom0(DomainEnd::Crash)]
+        );
+        assert_eq!(
+            detector.feed(b"(XEN) Oxen cannot go on: no module was loaded\n"),
+            [Sign::NoBoot("Oxen cannot go on: no module was loaded".into())]
         );
         assert_eq!(detector.feed(b"[    4.1] Kernel panic - not syncing: sysrq\r\n"), [Sign::KernelPanic]);
     }

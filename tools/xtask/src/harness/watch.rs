@@ -173,6 +173,9 @@ impl Watch {
         for sign in self.detector.feed(bytes) {
             match sign {
                 Sign::HypervisorPanic => self.panic = true,
+                Sign::NoBoot(reason) => {
+                    self.failure.get_or_insert(reason);
+                }
                 Sign::Dom0(DomainEnd::Crash) => self.crash = true,
                 Sign::Dom0(DomainEnd::PowerOff | DomainEnd::Reboot) => continue,
                 Sign::KernelPanic => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::guest_list::{self, Guest, Role};
+use super::guest_list::{self, Guest, Role, WantedEnd};
 use super::guests::program;
 use super::scenarios::Overrides;
 use super::{End, Report};
@@ -91,9 +91,11 @@ fn judge(guest: &Guest, results: &str, outcome: &Outcome, show: bool) -> End {
         };
     };
     let wanted = match guest.end {
-        DomainEnd::PowerOff => "0",
-        DomainEnd::Reboot => "1",
-        DomainEnd::Crash => "3",
+        WantedEnd::Domain(DomainEnd::PowerOff) => "0",
+        WantedEnd::Domain(DomainEnd::Reboot) => "1",
+        WantedEnd::Domain(DomainEnd::Crash) => "3",
+        // Only a control domain can; the list's reader sees to it.
+        WantedEnd::Panic => "none",
     };
     let why = if verdict != format!("GUEST-TEST {} PASS", guest.name) {
         if verdict.is_empty() { "no verdict".to_owned() } else { verdict.to_owned() }
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     fn guest(name: &str, end: DomainEnd) -> Guest {
-        Guest { name: name.into(), roles: vec![Role::Guest], vcpus: 1, memory_mib: 64, end }
+        Guest { name: name.into(), roles: vec![Role::Guest], vcpus: 1, memory_mib: 64, end: WantedEnd::Domain(end) }
     }
 
     fn judged(guest: &Guest, results: &str, verdict: Verdict) -> End {

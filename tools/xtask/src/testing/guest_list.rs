@@ -1,7 +1,7 @@
 //! `tests/guests/guests.list`: which tiny guests there are, where each runs and how its domain must end.
 //!
 //! One line per guest: name, roles (`control`, `guest` or both with a comma), number of vCPUs, MiB of memory, end
-//! (`poweroff`, `reboot`, `crash`). Read by [`super::guests`] and [`super::domu_guests`].
+//! (`poweroff`, `reboot`, `crash`; `panic`, if it takes the hypervisor with it). Read by [`super::guests`] and [`super::domu_guests`].
 
 use std::path::Path;
 
@@ -32,8 +32,17 @@ pub(crate) struct Guest {
     pub(crate) vcpus: u32,
     /// Memory in MiB.
     pub(crate) memory_mib: u32,
-    /// How its domain must end.
-    pub(crate) end: DomainEnd,
+    /// How it must end.
+    pub(crate) end: WantedEnd,
+}
+
+/// How a guest must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WantedEnd {
+    /// Its domain ends so.
+    Domain(DomainEnd),
+    /// The hypervisor panics, on request.
+    Panic,
 }
 
 impl Guest {
@@ -83,15 +92,20 @@ fn parse_line(line: &str) -> Result<Guest> {
             _ => bail!("`{role}` is no role"),
         })
         .collect::<Result<_>>()?;
+    let roles: Vec<Role> = roles;
+    if *end == "panic" && roles.contains(&Role::Guest) {
+        bail!("only the control domain may make the hypervisor panic");
+    }
     Ok(Guest {
         name: (*name).to_owned(),
         roles,
         vcpus: vcpus.parse().context("number of vCPUs")?,
         memory_mib: memory.parse().context("MiB of memory")?,
         end: match *end {
-            "poweroff" => DomainEnd::PowerOff,
-            "reboot" => DomainEnd::Reboot,
-            "crash" => DomainEnd::Crash,
+            "poweroff" => WantedEnd::Domain(DomainEnd::PowerOff),
+            "reboot" => WantedEnd::Domain(DomainEnd::Reboot),
+            "crash" => WantedEnd::Domain(DomainEnd::Crash),
+            "panic" => WantedEnd::Panic,
             _ => bail!("`{end}` is no end of a domain"),
         },
     })
@@ -107,14 +121,21 @@ mod tests {
             parse("# name roles\n\nspin  control,guest 2 64 poweroff\ntriple_fault control 1 32 reboot\n").unwrap();
         assert_eq!(guests.len(), 2);
         assert_eq!(guests[0].roles, [Role::Control, Role::Guest]);
-        assert_eq!((guests[1].vcpus, guests[1].memory_mib, guests[1].end), (1, 32, DomainEnd::Reboot));
+        assert_eq!(
+            (guests[1].vcpus, guests[1].memory_mib, guests[1].end),
+            (1, 32, WantedEnd::Domain(DomainEnd::Reboot))
+        );
     }
 
     #[test]
     fn a_wrong_line_is_named() {
-        for line in
-            ["spin control 2 64", "spin somewhere 2 64 poweroff", "spin control x 64 poweroff", "spin control 1 1 off"]
-        {
+        for line in [
+            "spin control 2 64",
+            "spin somewhere 2 64 poweroff",
+            "spin control x 64 poweroff",
+            "spin control 1 1 off",
+            "spin control,guest 1 64 panic",
+        ] {
             let error = format!("{:#}", parse(&format!("# x\n{line}\n")).unwrap_err());
             assert!(error.contains("line 2: spin"), "{error}");
         }

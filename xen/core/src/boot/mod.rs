@@ -5,6 +5,7 @@ pub mod options;
 
 use crate::dom0;
 use crate::host::{Cpu, DomainTable, Host};
+use crate::power::Power;
 use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
 use crate::vcpu::run::cpu_loop;
@@ -16,52 +17,71 @@ use machine::boxed::{Boxed, OutOfMemory};
 use machine::console::{self, Level};
 use machine::lock::Lock;
 use machine::{CpuId, PAGE_SHIFT, cpu, frame, log, platform};
-use options::Options;
+use options::{AfterCrash, Options};
 
 /// What the firmware and the command line said, for everybody to read.
 #[derive(Debug)]
 pub struct Platform {
     /// The hypervisor's command line as the loader gave it.
     pub command_line: CommandLine,
+    /// The revision of the sources, "unavailable" if the build was not told.
+    pub changeset: &'static str,
     /// The firmware's tables.
     pub acpi: Acpi,
     /// The time stamp at which the hypervisor started: system time 0.
     pub start_timestamp: u64,
     /// Pages of RAM when the hypervisor started.
     pub total_pages: u64,
+    /// How the machine is powered off.
+    pub power: Power,
+    /// What follows the control domain's crash.
+    pub after_crash: AfterCrash,
 }
 
-/// Goes on where the machine's boot ends.
-pub fn start(info: &mut BootInfo) -> ! {
+/// Goes on where the machine's boot ends. `changeset`: the sources' revision.
+pub fn start(info: &mut BootInfo, changeset: &'static str) -> ! {
+    match bring_up(info, changeset) {
+        Ok(host) => cpu_loop(host, CpuId(0)),
+        Err(error) => give_up(&error),
+    }
+}
+
+/// Everything up to the moment when this CPU, too, begins to run vCPUs.
+///
+/// # Errors
+/// [`dom0::BuildError`]: what is wrong with the control domain that was asked for.
+pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static Host, dom0::BuildError> {
     let start_timestamp = cpu::timestamp();
     let command_line = info.command_line.clone();
     let options = Options::parse(&command_line);
     console::set_threshold(options.level.max(Level::Info));
-    if options.no_reboot {
+    if options.after_crash == AfterCrash::Halt {
         platform::set_no_reboot();
     }
-    banner(info, &options);
-    let acpi = read_acpi(info);
+    banner(info, &options, changeset);
+    let (acpi, power) = read_acpi(info);
     set_up_interrupts(&acpi);
     let ids = other_cpus(&acpi, options.max_cpus);
-    let prepared = match dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1)) {
-        Ok(prepared) => prepared,
-        Err(error) => give_up(&error),
-    };
+    let prepared = dom0::reserve_memory(info, &options, &acpi, ids.len().saturating_add(1))?;
     let mib = |pages: u64| pages >> (20 - PAGE_SHIFT);
     log!(Info, "Memory: {} MiB in all, {} MiB free", mib(frame::total_pages()), mib(frame::free_pages()));
-    let platform =
-        Platform { command_line: command_line.clone(), acpi, start_timestamp, total_pages: frame::total_pages() };
-    let Ok(host) = create_host(platform, &ids) else { give_up(&dom0::BuildError::OutOfMemory) };
+    let platform = Platform {
+        command_line: command_line.clone(),
+        changeset,
+        acpi,
+        start_timestamp,
+        total_pages: frame::total_pages(),
+        power,
+        after_crash: options.after_crash,
+    };
+    let host = create_host(platform, &ids)?;
     platform::set_host(host);
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.saturating_add(1));
-    if let Err(error) = dom0::build(host, info, &host.platform.acpi, prepared) {
-        give_up(&error);
-    }
+    dom0::build(host, info, &host.platform.acpi, prepared)?;
     log!(Info, "Xen is relinquishing the console to Dom0");
     console::set_threshold(options.level);
-    cpu_loop(host, CpuId(0))
+    Ok(host)
 }
 
 /// Where the other processors begin.
@@ -77,9 +97,10 @@ fn give_up(error: &dom0::BuildError) -> ! {
     cpu::stop()
 }
 
-fn banner(info: &BootInfo, options: &Options<'_>) {
+fn banner(info: &BootInfo, options: &Options<'_>, changeset: &str) {
     log!(Info, "Xen version 4.17.7-oxen (Oxen {}) ({})", env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_LICENSE"));
-    log!(Info, "Latest ChangeSet: {}", build_changeset());
+    log!(Info, "Latest ChangeSet: {changeset}");
+    log!(Info, "build-id: {}", Hex(platform::build_id()));
     log!(Info, "Bootloader: {}", if info.loader.is_empty() { "unknown" } else { info.loader.as_str() });
     log!(Info, "Command line: {}", info.command_line);
     for complaint in &info.complaints {
@@ -105,33 +126,36 @@ fn banner(info: &BootInfo, options: &Options<'_>) {
     );
 }
 
-/// The revision that this was built from, if the build knew it.
-pub fn build_changeset() -> &'static str {
-    option_env!("OXEN_CHANGESET").unwrap_or("unavailable")
+/// Bytes as hexadecimal digits.
+struct Hex<'a>(&'a [u8]);
+
+impl core::fmt::Display for Hex<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
 }
 
-fn read_acpi(info: &BootInfo) -> Acpi {
+fn read_acpi(info: &BootInfo) -> (Acpi, Power) {
     let read = |address: u64, out: &mut [u8]| platform::read_firmware(machine::Maddr::new(address), out);
-    let Some(rsdp) = info.rsdp.map(machine::Maddr::number).or_else(|| acpi::find_rsdp(&read)) else {
-        log!(Warning, "{}: one CPU, and no ACPI for Dom0", acpi::AcpiError::NoRoot);
-        return Acpi::default();
-    };
-    match acpi::read_all(&read, rsdp, |error| log!(Warning, "{error}: left out")) {
-        Ok(acpi) => {
-            for table in &acpi.tables {
-                let name = core::str::from_utf8(&table.signature).unwrap_or("????");
-                log!(Info, "ACPI: {name} {:08x} {:#x} bytes", table.address, table.length);
-            }
-            if acpi.find(b"IVRS").or(acpi.find(b"DMAR")).is_some() {
-                log!(Info, "An IOMMU is present and left off: Dom0 is mapped 1:1");
-            }
-            acpi
-        }
+    let leave_out = |error| log!(Warning, "{error}: left out");
+    let rsdp = info.rsdp.map(machine::Maddr::number).or_else(|| acpi::find_rsdp(&read));
+    let found = rsdp.ok_or(acpi::AcpiError::NoRoot).and_then(|rsdp| acpi::read_all(&read, rsdp, leave_out));
+    let acpi = match found {
+        Ok(acpi) => acpi,
         Err(error) => {
-            log!(Warning, "{error}: one CPU, and no ACPI for Dom0");
+            log!(Warning, "{error}: one CPU, no ACPI for Dom0, and no powering off");
             Acpi::default()
         }
+    };
+    for table in &acpi.tables {
+        let name = core::str::from_utf8(&table.signature).unwrap_or("????");
+        log!(Info, "ACPI: {name} {:08x} {:#x} bytes", table.address, table.length);
     }
+    if acpi.find(b"IVRS").or(acpi.find(b"DMAR")).is_some() {
+        log!(Info, "An IOMMU is present and left off: Dom0 is mapped 1:1");
+    }
+    let power = Power::read(&read, &acpi, leave_out);
+    (acpi, power)
 }
 
 /// Masks all device interrupts but the console's.

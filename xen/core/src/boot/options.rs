@@ -19,6 +19,21 @@ pub struct Dom0Memory {
     pub max: Option<u64>,
 }
 
+/// What the machine does when the hypervisor or the control domain has crashed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterCrash {
+    /// It starts again.
+    Restart,
+    /// It halts, so that the last messages can be read.
+    Halt,
+}
+
+impl AfterCrash {
+    const fn no_reboot(wanted: bool) -> Self {
+        if wanted { Self::Halt } else { Self::Restart }
+    }
+}
+
 /// The options.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -28,8 +43,8 @@ pub struct Options<'a> {
     pub dom0_vcpus: (u32, u32),
     /// `loglvl=`: the hypervisor's own lines up to this level.
     pub level: Level,
-    /// `noreboot`: halt instead of restarting.
-    pub no_reboot: bool,
+    /// `noreboot`: halt instead of restarting after a crash.
+    pub after_crash: AfterCrash,
     /// `maxcpus=` and `nosmp`: physical CPUs to start at most.
     pub max_cpus: usize,
     /// Options that mean nothing here.
@@ -44,7 +59,7 @@ impl Default for Options<'_> {
             dom0_memory: Dom0Memory::default(),
             dom0_vcpus: (1, u32::MAX),
             level: Level::Warning,
-            no_reboot: false,
+            after_crash: AfterCrash::Restart,
             max_cpus: usize::MAX,
             unknown: heapless::Vec::new(),
             invalid: heapless::Vec::new(),
@@ -100,8 +115,10 @@ impl<'a> Options<'a> {
             "dom0_mem" => self.dom0_memory.apply(value),
             "dom0_max_vcpus" => set(&mut self.dom0_vcpus, parse_vcpus(value)),
             "loglvl" => set(&mut self.level, parse_level(value)),
-            "noreboot" => set(&mut self.no_reboot, parse_bool(value)),
-            "reboot" => set(&mut self.no_reboot, parse_bool(value).map(|reboot| !reboot)),
+            "noreboot" => set(&mut self.after_crash, parse_bool(value).map(AfterCrash::no_reboot)),
+            // The other values choose between ways to restart, all of which are tried here.
+            "reboot" if value.starts_with('n') => set(&mut self.after_crash, Some(AfterCrash::Halt)),
+            "reboot" => !value.is_empty(),
             "maxcpus" => set(&mut self.max_cpus, value.parse().ok().filter(|count| *count > 0)),
             "nosmp" => set(&mut self.max_cpus, Some(1)),
             _ if ACCEPTED.contains(&name.strip_prefix("no-").unwrap_or(name)) => true,
@@ -193,7 +210,10 @@ mod tests {
         assert_eq!(options.dom0_memory, Dom0Memory { size: Some(1 << 30), min: None, max: Some(2 << 30) });
         assert_eq!(options.dom0_vcpus, (1, 2));
         assert_eq!(options.level, Level::Debug);
-        assert!(options.no_reboot);
+        assert_eq!(options.after_crash, AfterCrash::Halt);
+        assert_eq!(Options::parse("reboot=no").after_crash, AfterCrash::Halt);
+        assert_eq!(Options::parse("reboot=k").after_crash, AfterCrash::Restart);
+        assert_eq!(Options::parse("noreboot=no").after_crash, AfterCrash::Restart);
         assert!(options.unknown.is_empty() && options.invalid.is_empty(), "{options:?}");
     }
 

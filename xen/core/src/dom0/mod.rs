@@ -15,7 +15,7 @@ use crate::x86::msr::mtrr::Mtrr;
 use core::sync::atomic::Ordering;
 use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
-use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log};
+use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log, platform};
 
 /// Why the control domain could not be built.
 #[derive(Debug)]
@@ -64,9 +64,22 @@ impl From<OutOfMemory> for BuildError {
 /// The vIO-APIC that the control domain sees, at the place that every PC has one.
 pub const IO_APIC: acpi::VirtualIoApic = acpi::VirtualIoApic { id: 0, address: 0xfec0_0000, first_gsi: 0 };
 
-/// Pages that the control domain never gets, because they are emulated or hidden: I/O interrupt controller, HPET, local
-/// APIC; first page and count.
-const EMULATED: [(u64, u64); 3] = [(0xf_ec00, 1), (0xf_ed00, 1), (0xf_ee00, 1)];
+/// Pages that the control domain never gets, because they are emulated or hidden; first page and count: I/O interrupt
+/// controller, HPET, and the local APIC with all of the window that turns writes into interrupts (APM volume 2, 16.2 and
+/// 16.11; Xen denies the same).
+const EMULATED: [(u64, u64); 3] = [(0xf_ec00, 1), (0xf_ed00, 1), (0xf_ee00, 256)];
+
+/// Bytes below the top of the physical address space that processors use for messages among themselves (AMD Processor
+/// Programming Reference, "Memory Address Space": 12 GiB).
+const MESSAGE_BYTES: u64 = 12 << 30;
+
+/// What this machine has besides [`EMULATED`]: its interrupt controllers, and its processors' messages.
+fn hidden(native: &Acpi, address_bits: u32) -> impl Iterator<Item = (u64, u64)> {
+    let controllers = native.io_apics.iter().map(|controller| (u64::from(controller.address) >> PAGE_SHIFT, 1));
+    let top = 1u64.checked_shl(address_bits).unwrap_or(0);
+    let messages = top.checked_sub(MESSAGE_BYTES).map(|start| (start >> PAGE_SHIFT, MESSAGE_BYTES >> PAGE_SHIFT));
+    controllers.chain(messages)
+}
 
 /// What [`reserve_memory`] decided and [`build`] carries out.
 #[derive(Debug)]
@@ -130,6 +143,10 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     };
     let domain = Domain::try_new(DomId::CONTROL, settings)?;
     map_memory(&domain, &prepared.plan)?;
+    hide_devices(&domain, native)?;
+    // Mapped 1:1 it can never have more than these frames, whatever maximum was asked for.
+    let pages = domain.accounting.pages.load(Ordering::Acquire);
+    domain.accounting.max_pages.store(pages, Ordering::Release);
     let tables = prepared.plan.acpi.map(|range| acpi::build(native, prepared.vcpus, IO_APIC, range.start()));
     let tables = tables.transpose().map_err(BuildError::Acpi)?;
     let rsdp = tables.as_ref().map_or(0, |tables| tables.rsdp);
@@ -146,7 +163,6 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     }
     crate::time::begin(host, &domain);
     start_first_vcpu(&domain, entry);
-    let pages = domain.accounting.pages.load(Ordering::Acquire);
     log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
     host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
     if let Some(domain) = host.domains.get(DomId::CONTROL)
@@ -167,7 +183,12 @@ fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {
             log!(Warning, "{} pages of Dom0's memory from {start:?} on are not free", count.saturating_sub(adopted));
         }
     }
-    for (start, count) in EMULATED {
+    Ok(())
+}
+
+fn hide_devices(domain: &Domain, native: &Acpi) -> Result<(), BuildError> {
+    let address_bits = platform::cpuid(0x8000_0008, 0)[0] & 0xff;
+    for (start, count) in EMULATED.into_iter().chain(hidden(native, address_bits)) {
         crate::memory::mark_emulated(domain, Gfn::new(start), count)
             .map_err(|errno| BuildError::Step("keeping device memory from it", errno))?;
     }
@@ -194,4 +215,19 @@ fn start_first_vcpu(domain: &Domain, entry: load::Entry) {
     drop(hardware);
     vcpu.is_initialised.store(true, Ordering::Release);
     vcpu.clear_wait(crate::vcpu::Wait::DOWN);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::acpi::IoApic;
+
+    #[test]
+    fn what_the_machine_has_is_hidden() {
+        let second = IoApic { id: 1, address: 0xfe80_0000, first_gsi: 24 };
+        let native = Acpi { io_apics: alloc::vec![second], ..Acpi::default() };
+        let hidden: alloc::vec::Vec<_> = super::hidden(&native, 40).collect();
+        assert_eq!(hidden, [(0xf_e800, 1), (0xfd0_0000, 0x30_0000)]);
+        assert_eq!(super::hidden(&Acpi::default(), 32).count(), 0, "no room for messages");
+    }
 }

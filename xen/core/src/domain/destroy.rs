@@ -25,7 +25,7 @@ impl<'a> Paused<'a> {
     /// itself, and the caller must hold no lock that a vCPU of it may be waiting for.
     pub fn new(host: &'a Host, domain: &'a Domain) -> Self {
         domain.lifecycle.pause_by_system();
-        sched::wait_until_off(domain);
+        sched::wait_until_off(host, domain);
         Self { host, domain }
     }
 }
@@ -59,7 +59,7 @@ pub fn destroy(host: &Host, caller: DomId, target: DomId) -> Reply {
 /// because the other sides must hear of it; memory last, because the former may live in it.
 fn take_apart(host: &Host, domain: &Domain) -> Result<(), Stop> {
     domain.lifecycle.advance(Stage::Dying);
-    sched::wait_until_off(domain);
+    sched::wait_until_off(host, domain);
     grant::relinquish(host, domain)?;
     event::channel::relinquish(host, domain)?;
     memory::relinquish(host, domain)?;
@@ -76,9 +76,11 @@ fn remove(host: &Host, target: DomId) -> Reply {
         if !is_ours {
             return Ok(0);
         }
-        host.domains.remove(target).ok_or(Stop::Restart(None))?
+        let domain = host.domains.remove(target).ok_or(Stop::Restart(None))?;
+        // While nobody can make a new domain of this number, whose vCPUs would be taken for the old one's.
+        sched::release(host, target, domain.vcpus().len());
+        domain
     };
-    sched::release(host, domain.vcpus().len());
     drop(domain);
     event::send_global_virq(host, Virq::DomExc);
     Ok(0)

@@ -1,4 +1,5 @@
-//! Whether a domain runs: pause counts, shutdown, the steps of dying.
+//! Whether a domain runs: pause counts, shutdown, the steps of dying. All of it in one order for all CPUs, like the reasons of
+//! a vCPU not to run (see `vcpu`).
 
 use super::shutdown::Watchdogs;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -45,6 +46,8 @@ pub struct Lifecycle {
     ///
     /// Pauses of either kind are each to be undone by the same: the system's by creation, destruction, suspension.
     word: AtomicU64,
+    /// Nothing of it runs any more since it was shut down, and those who want to know have been told.
+    is_at_rest: AtomicBool,
     /// The reason that the guest announced for its next shutdown (SCHEDOP_shutdown_code).
     announced: AtomicU32,
     /// The guest's watchdog timers.
@@ -69,6 +72,7 @@ impl Lifecycle {
     pub const fn new() -> Self {
         Self {
             word: AtomicU64::new(word::TOOLSTACK_PAUSE),
+            is_at_rest: AtomicBool::new(false),
             announced: AtomicU32::new(RUNNING),
             watchdogs: Watchdogs::new(),
             teardown: AtomicBool::new(false),
@@ -77,12 +81,12 @@ impl Lifecycle {
 
     #[inline]
     fn word(&self) -> u64 {
-        self.word.load(Ordering::Acquire)
+        self.word.load(Ordering::SeqCst)
     }
 
     /// Replaces the word if `change` agrees to what is there.
     fn change(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
-        self.word.try_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+        self.word.try_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
     }
 
     /// Whether its vCPUs may not run.
@@ -93,7 +97,7 @@ impl Lifecycle {
 
     /// Pauses for the system.
     pub fn pause_by_system(&self) {
-        self.word.fetch_add(word::SYSTEM_PAUSE, Ordering::AcqRel);
+        self.word.fetch_add(word::SYSTEM_PAUSE, Ordering::SeqCst);
     }
 
     /// Undoes one pause of the system.
@@ -128,10 +132,21 @@ impl Lifecycle {
         self.change(|word| (word & word::SHUT_DOWN == 0).then_some(word | set))
     }
 
-    /// The reason of the shutdown, if it is shut down.
+    /// The reason of the shutdown, if it is shut down and nothing of it runs any more: its memory stays as it is.
     pub fn shutdown_reason(&self) -> Option<ShutdownReason> {
+        self.is_at_rest.load(Ordering::SeqCst).then(|| self.wanted_shutdown()).flatten()
+    }
+
+    /// The reason of the shutdown, if it is shut down, even if a CPU is still in the guest.
+    pub fn wanted_shutdown(&self) -> Option<ShutdownReason> {
         let word = self.word();
         (word & word::SHUT_DOWN != 0).then_some((word >> word::REASON_SHIFT & 0xff) as u8)
+    }
+
+    /// Notes that a domain that is shut down has come to rest; true for the first who does.
+    #[must_use]
+    pub fn come_to_rest(&self) -> bool {
+        !self.is_at_rest.swap(true, Ordering::SeqCst)
     }
 
     /// Announces the reason of the next shutdown; the first announcement stays, and is what any later shutdown reports.
@@ -144,7 +159,8 @@ impl Lifecycle {
     /// Undoes a shutdown (resume after suspend).
     pub fn clear_shutdown(&self) {
         self.announced.store(RUNNING, Ordering::Release);
-        self.word.fetch_and(!(word::SHUT_DOWN | 0xff << word::REASON_SHIFT), Ordering::AcqRel);
+        self.is_at_rest.store(false, Ordering::SeqCst);
+        self.word.fetch_and(!(word::SHUT_DOWN | 0xff << word::REASON_SHIFT), Ordering::SeqCst);
     }
 
     /// How far the end has come.
@@ -236,10 +252,14 @@ mod tests {
         let life = Lifecycle::new();
         assert!(life.shut_down(3));
         assert!(!life.shut_down(0));
+        assert_eq!(life.wanted_shutdown(), Some(3));
+        assert_eq!(life.shutdown_reason(), None, "something of it may still run");
+        assert!(life.come_to_rest());
+        assert!(!life.come_to_rest(), "once");
         assert_eq!(life.shutdown_reason(), Some(3));
         life.clear_shutdown();
-        assert_eq!(life.shutdown_reason(), None);
+        assert_eq!((life.shutdown_reason(), life.wanted_shutdown()), (None, None));
         assert!(life.shut_down(0));
-        assert_eq!(life.shutdown_reason(), Some(0), "reason 0 is a reason, too");
+        assert_eq!(life.wanted_shutdown(), Some(0), "reason 0 is a reason, too");
     }
 }

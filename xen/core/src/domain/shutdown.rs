@@ -1,14 +1,16 @@
 //! How a domain stops: it asks to, its watchdog expires, its last vCPU goes down, or the toolstack says so.
 //!
-//! The control domain's end is the machine's. Any other domain stops where it is, and the control domain hears of it by
+//! The control domain's end is the machine's: `power` powers it off. Any other domain stops where it is, and the control domain hears of it by
 //! VIRQ_DOM_EXC (or, for a suspension, by the port that it subscribed); the toolstack then looks at the reason.
 
 use super::Domain;
+use crate::boot::options::AfterCrash;
 use crate::event::{channel, send_global_virq};
 use crate::host::Host;
 use crate::sched;
 use crate::timer::{self, TimerKind};
 use crate::vcpu::{Vcpu, Wait};
+use crate::x86::Startup;
 use core::sync::atomic::{AtomicU64, Ordering};
 use machine::log;
 use public_abi::Errno;
@@ -43,17 +45,27 @@ impl Default for Watchdogs {
 }
 
 /// Stops a domain for a reason (public/sched.h, SHUTDOWN_*), unless it has stopped already. An announced reason
-/// (SCHEDOP_shutdown_code) goes before. Does not return if it is the control domain.
+/// (SCHEDOP_shutdown_code) goes before. Does not return if it is the control domain that stops.
 pub fn shutdown(host: &Host, domain: &Domain, reason: u8) {
     let reason = domain.lifecycle.announce(reason);
-    if domain.is_control() {
-        end_machine(reason);
-    }
     if !domain.lifecycle.shut_down(reason) {
         return;
     }
     for vcpu in domain.vcpus() {
         sched::kick(host, vcpu);
+    }
+    if domain.is_control() {
+        end_machine(host, reason);
+    }
+    tell_when_at_rest(host, domain);
+}
+
+/// Tells those who want to know that a domain that was shut down has come to rest, once none of its vCPUs is on a CPU: from
+/// then on its memory stays as it is. Whoever shuts a domain down asks, and each vCPU that leaves its CPU.
+pub fn tell_when_at_rest(host: &Host, domain: &Domain) {
+    let Some(reason) = domain.lifecycle.wanted_shutdown() else { return };
+    if domain.vcpus().iter().any(|vcpu| vcpu.sched.is_running()) || !domain.lifecycle.come_to_rest() {
+        return;
     }
     let is_suspension = reason == number(ShutdownReason::Suspend);
     match domain.events.suspend_port().filter(|_| is_suspension) {
@@ -70,24 +82,51 @@ fn number(reason: ShutdownReason) -> u8 {
     u8::try_from(reason.number()).unwrap_or(u8::MAX)
 }
 
-/// Ends the machine, as the control domain's shutdown means. Powering off is the control domain's own doing (ACPI); without
-/// it the machine halts.
-fn end_machine(reason: u8) -> ! {
+/// Ends the machine, as the control domain's shutdown means. The words are Xen's (common/shutdown.c), because scripts wait
+/// for them; what they promise is Xen's too, but for one thing: where Xen halts the machine, it is powered off if it can be.
+fn end_machine(host: &Host, reason: u8) -> ! {
     match ShutdownReason::try_from(u32::from(reason)) {
         Ok(ShutdownReason::Poweroff) => {
-            log!(Info, "The control domain has powered off: halting");
+            log!(Warning, "Hardware Dom0 halted: powering off the machine");
+            host.platform.power.off();
+            log!(Warning, "Halting the machine");
             machine::cpu::stop()
         }
-        Ok(reason) => log!(Info, "The control domain has shut down ({}): restarting", reason.name()),
-        Err(_) => log!(Info, "The control domain has shut down for unknown reason {reason}: restarting"),
+        Ok(ShutdownReason::Reboot) => log!(Warning, "Hardware Dom0 shutdown: rebooting machine"),
+        Ok(ShutdownReason::Watchdog) => log!(Warning, "Hardware Dom0 shutdown: watchdog rebooting machine"),
+        Ok(ShutdownReason::SoftReset) => log!(Warning, "Hardware Dom0 did unsupported soft reset, rebooting"),
+        Ok(ShutdownReason::Crash) => after_crash(host, format_args!("Hardware Dom0 crashed")),
+        _ => after_crash(host, format_args!("Hardware Dom0 shutdown (unknown reason {reason})")),
     }
     machine::cpu::restart()
+}
+
+/// Seconds between the last message and the restart, as in Xen.
+const SECONDS_TO_READ: u64 = 5;
+
+/// What `noreboot` decides: halts, or waits a little before the caller restarts.
+fn after_crash(host: &Host, what: core::fmt::Arguments<'_>) {
+    match host.platform.after_crash {
+        AfterCrash::Halt => {
+            log!(Warning, "{what}: 'noreboot' set - not rebooting.");
+            machine::cpu::stop()
+        }
+        AfterCrash::Restart => {
+            log!(Warning, "{what}: rebooting machine in {SECONDS_TO_READ} seconds.");
+            machine::cpu::pass(machine::cpu::timestamp_khz().saturating_mul(1000 * SECONDS_TO_READ));
+        }
+    }
 }
 
 /// Takes a vCPU down (VCPUOP_down, or halted with interrupts off). When all are down, the domain has powered off.
 pub fn vcpu_down(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     vcpu.add_wait(Wait::DOWN);
-    if domain.vcpus().iter().all(|vcpu| vcpu.wait().contains(Wait::DOWN)) {
+    // Who has sent a start-up message before this saw a vCPU that was up, and has not woken it: it goes on, and starts.
+    if vcpu.x86.startup.has(Startup::SIPI) {
+        vcpu.clear_wait(Wait::DOWN);
+    }
+    let is_down = |vcpu: &Vcpu| vcpu.wait().contains(Wait::DOWN) && !vcpu.x86.startup.has(Startup::SIPI);
+    if domain.vcpus().iter().all(is_down) {
         shutdown(host, domain, number(ShutdownReason::Poweroff));
     } else {
         sched::kick(host, vcpu);
@@ -137,3 +176,7 @@ pub fn watchdog_expired(host: &Host, domain: &Domain) {
         None => {}
     }
 }
+
+#[cfg(test)]
+#[path = "shutdown_tests.rs"]
+mod tests;

@@ -166,7 +166,7 @@ fn close_all(host: &Host, domain: &Domain, closer: Closer) -> Result<(), Stop> {
         // Not bound, or the hypervisor's: there is nothing to close.
         close(host, domain, number, closer).ok();
         number = number.saturating_add(1);
-        if number < end && number.is_multiple_of(PREEMPT_EVERY) && cpu::has_work() {
+        if number < end && number.is_multiple_of(PREEMPT_EVERY) && cpu::must_yield() {
             domain.events.table().cursor = number;
             return Err(Stop::Restart(None));
         }

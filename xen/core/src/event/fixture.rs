@@ -7,6 +7,7 @@ use crate::hypercall::Caller;
 use crate::p2m::{Entry, Kind as RamKind};
 use crate::time::Clock;
 use crate::vcpu::Vcpu;
+use crate::x86::interrupts::InterruptFlag;
 use machine::boxed::Boxed;
 use machine::fake::FakeMachine;
 use machine::frame::{self, Fill, Kind, Pin};
@@ -74,9 +75,14 @@ pub fn pin(domain: &Domain, mfn: Mfn) -> Pin {
     Pin::take(mfn, domain.id).unwrap()
 }
 
-/// A vCPU of a domain as the caller of a hypercall. Addresses are guest physical addresses.
+/// A vCPU of a domain as the caller of a hypercall, with interrupts on. Addresses are guest physical addresses.
 pub fn caller<'a>(host: &'a Host, domain: &'a Domain, vcpu: u32) -> Caller<'a> {
+    caller_with(host, domain, vcpu, InterruptFlag::Set)
+}
+
+/// As [`caller`], with interrupts on or off.
+pub fn caller_with<'a>(host: &'a Host, domain: &'a Domain, vcpu: u32, interrupts: InterruptFlag) -> Caller<'a> {
     let vcpu = domain.vcpu(vcpu).unwrap();
     let memory = LinearMemory::new(domain, &vcpu.hardware.try_lock().unwrap());
-    Caller { host, domain, vcpu, memory }
+    Caller { host, domain, vcpu, memory, interrupts }
 }

@@ -12,7 +12,7 @@ use crate::domain::Domain;
 use crate::host::Host;
 use crate::sched;
 use crate::vcpu::{Vcpu, Wait};
-use crate::x86::vlapic;
+use crate::x86::{interrupts, vlapic};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use machine::frame::Pin;
@@ -202,16 +202,23 @@ fn tell(host: &Host, domain: &Domain, upcall: Upcall) {
     }
 }
 
-/// Tells a vCPU whose pending flag is set: its vector, and awake so that it sees it.
+/// Tells a vCPU whose pending flag is set, in the way that its guest chose. Without any way it is not told, and what it waits
+/// for in HLT goes on waiting, as in Xen: who polls for the very port is woken all the same (`poll`).
 fn notify(host: &Host, domain: &Domain, vcpu: &Vcpu) {
-    poll::stop(domain, vcpu);
-    match vcpu.events.upcall.vector() {
+    match (vcpu.events.upcall.vector(), domain.events.callback.get()) {
         // Wakes by itself, once: a second wake could come when the vCPU has handled the first and sleeps again.
-        Some(vector) => vlapic::post_vector(host, domain, vcpu, vector),
-        None => {
+        (Some(vector), _) => {
+            poll::stop(domain, vcpu);
+            vlapic::post_vector(host, domain, vcpu, vector);
+        }
+        (None, Callback::Vector(_)) => {
+            poll::stop(domain, vcpu);
             sched::wake(host, domain, vcpu, Wait::BLOCKED);
             sched::kick(host, vcpu);
         }
+        // Whoever the line leads to is woken by its local APIC.
+        (None, Callback::Gsi(_) | Callback::PciIntx { .. }) => interrupts::drive_callback_pin(host, domain, vcpu),
+        (None, Callback::None) => {}
     }
 }
 

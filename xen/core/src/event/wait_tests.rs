@@ -1,12 +1,13 @@
 //! Waiting for events and stopping, by their hypercalls.
 
-use super::fixture::{caller, domain};
+use super::fixture::{caller, caller_with, domain};
 use super::tests::{ADDRESS, call, error, with_callers};
 use super::{channel, upcall};
 use crate::hypercall::sched::sched_op;
 use crate::hypercall::vcpu::vcpu_op;
 use crate::outcome::Stop;
 use crate::vcpu::Wait;
+use crate::x86::interrupts::InterruptFlag;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::SeqCst;
 use machine::memory;
@@ -77,6 +78,100 @@ fn blocking_looks_once_more() {
 }
 
 #[test]
+fn with_interrupts_off_what_is_pending_ends_no_waiting() {
+    with_callers(1, 1, |_, host| {
+        let control = domain(host, 0);
+        let vcpu = control.vcpu(0).unwrap();
+        vcpu.clear_wait(Wait::DOWN);
+        upcall::set_callback(host, &control, 2 << 56 | 0xf3);
+        let port = control.events.table().bind(super::State::Ipi, 0).unwrap();
+        assert_eq!(channel::send(host, &control, port), Ok(()));
+        for flag in [InterruptFlag::Clear, InterruptFlag::Set] {
+            let expected = if flag == InterruptFlag::Set { Ok(0) } else { Err(Stop::Yield(0)) };
+            let with_flag = || caller_with(host, &control, 0, flag);
+            assert_eq!(sched_op(&with_flag(), SchedOp::Block.number(), GuestPtr::NULL), expected);
+            assert_eq!(vcpu.is_runnable(), flag == InterruptFlag::Set);
+            vcpu.clear_wait(Wait::BLOCKED);
+            // Linux waits so for a lock: interrupts off, one port.
+            let other = control.events.table().bind(super::State::Ipi, 0).unwrap();
+            let mut poll =
+                SchedPoll { ports: GuestPtr::from_address(ADDRESS + 64), nr_ports: 1, ..SchedPoll::default() };
+            let reply = call(host, 0, &mut poll, |caller, pointer| {
+                caller.memory.write(GuestPtr::from_address(ADDRESS + 64), &other).unwrap();
+                sched_op(&with_flag(), SchedOp::Poll.number(), pointer)
+            });
+            assert_eq!(reply, expected);
+            if flag == InterruptFlag::Clear {
+                assert!(!vcpu.is_runnable());
+                assert_eq!(channel::send(host, &control, other), Ok(()));
+                assert!(vcpu.is_runnable(), "what is polled for ends it");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_guest_that_chose_no_callback_is_not_woken() {
+    with_callers(1, 1, |_, host| {
+        let control = domain(host, 0);
+        let vcpu = control.vcpu(0).unwrap();
+        vcpu.clear_wait(Wait::DOWN);
+        let port = control.events.table().bind(super::State::Ipi, 0).unwrap();
+        vcpu.add_wait(Wait::BLOCKED);
+        assert_eq!(channel::send(host, &control, port), Ok(()));
+        assert!(super::upcall_pending(&control, vcpu), "it can look");
+        assert!(!vcpu.is_runnable(), "HLT ends by interrupts only, and this was none");
+        upcall::set_callback(host, &control, 2 << 56 | 0xf3);
+        assert!(vcpu.is_runnable(), "what was pending is told once there is a way");
+    });
+}
+
+#[test]
+fn a_poll_that_something_else_has_ended_does_not_end_the_next_waiting() {
+    with_callers(1, 1, |_, host| {
+        let control = domain(host, 0);
+        let vcpu = control.vcpu(0).unwrap();
+        vcpu.clear_wait(Wait::DOWN);
+        let port = control.events.table().bind(super::State::Ipi, 0).unwrap();
+        let mask = offset_of!(SharedInfo, evtchn_mask);
+        memory::atomic::<u64>(control.events.shared_info(), mask).unwrap().store(u64::MAX, SeqCst);
+        super::poll::begin(&control, vcpu);
+        crate::sched::wake(host, &control, vcpu, Wait::BLOCKED);
+        let block = || sched_op(&caller(host, &control, 0), SchedOp::Block.number(), GuestPtr::NULL);
+        assert_eq!(block(), Err(Stop::Yield(0)));
+        assert_eq!(channel::send(host, &control, port), Ok(()));
+        assert!(!vcpu.is_runnable(), "the port is masked, and nobody polls for it");
+        super::poll::expired(host, &control, vcpu);
+        assert!(!vcpu.is_runnable());
+    });
+}
+
+#[test]
+fn one_cpu_whatever_the_affinity_says() {
+    with_callers(2, 1, |_, host| {
+        let control = domain(host, 0);
+        let unit = &control.vcpu(0).unwrap().sched;
+        let pin = |id, pcpu| {
+            let mut pin = SchedPinOverride { pcpu };
+            call(host, id, &mut pin, |caller, pointer| sched_op(caller, SchedOp::PinOverride.number(), pointer))
+        };
+        assert_eq!(pin(1, 0), error(Errno::EPERM));
+        assert_eq!(pin(0, 1), error(Errno::EINVAL), "this host has one CPU");
+        assert_eq!(pin(0, 0x1_0000), error(Errno::EINVAL));
+        assert_eq!(pin(0, -1), error(Errno::EINVAL), "not bound");
+        assert_eq!(pin(0, 0), Ok(0));
+        assert_eq!(unit.affinity(), 1);
+        assert_eq!(pin(0, 0), error(Errno::EBUSY));
+        assert!(unit.set_affinity(3).is_err());
+        assert_eq!(pin(0, -1), Ok(0));
+        assert_eq!(unit.affinity(), u64::MAX);
+        unit.set_affinity(2).unwrap();
+        assert_eq!(pin(0, 0), Ok(0));
+        assert_eq!(pin(0, -7), Err(Stop::Yield(0)), "it may not stay here");
+    });
+}
+
+#[test]
 fn lines_are_level_and_give_way_to_vectors() {
     with_callers(1, 1, |_, host| {
         let control = domain(host, 0);
@@ -140,9 +235,6 @@ fn stopping_and_watchdogs() {
         shutdown(host, &guest);
         assert_eq!(guest.lifecycle.shutdown_reason(), Some(4));
         assert!(heard());
-        let mut pin = SchedPinOverride { pcpu: 0 };
-        let reply = call(host, 2, &mut pin, |caller, pointer| sched_op(caller, SchedOp::PinOverride.number(), pointer));
-        assert_eq!(reply, error(Errno::EPERM));
     });
 }
 

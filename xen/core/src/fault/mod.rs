@@ -81,7 +81,8 @@ pub const fn classify(entry: &Entry, kind: AccessKind) -> Cause {
         Kind::Hole | Kind::Reserved => Cause::Hole,
         Kind::MmioDm | Kind::RdmHole => Cause::Emulated,
         Kind::RamLogDirty if is_write => Cause::Dirty,
-        Kind::RamRo if is_write => Cause::DiscardedWrite,
+        // Granted and foreign pages as well: Xen drops such writes, and a mapping's user may try in good faith.
+        Kind::RamRo | Kind::GrantRo | Kind::ForeignRo if is_write => Cause::DiscardedWrite,
         Kind::CopyOnWrite if is_write => Cause::CopyOnWrite,
         Kind::PagingOut | Kind::Paged | Kind::PagingIn => Cause::Paged,
         Kind::PopulateOnDemand => Cause::Populate,

@@ -26,7 +26,7 @@ fn every_kind_under_every_access() {
         (Kind::CopyOnWrite, [Spurious, CopyOnWrite, Spurious]),
         (Kind::Foreign, [Spurious, Spurious, Forbidden]),
         (Kind::GrantRw, [Spurious, Spurious, Forbidden]),
-        (Kind::GrantRo, [Spurious, Forbidden, Forbidden]),
+        (Kind::GrantRo, [Spurious, DiscardedWrite, Forbidden]),
         (Kind::MmioDirect, [Spurious, Spurious, Spurious]),
         (Kind::IdentityRdm, [Spurious, Spurious, Forbidden]),
         (Kind::RdmHole, [Emulated, Emulated, Emulated]),
@@ -34,7 +34,7 @@ fn every_kind_under_every_access() {
         (Kind::Reserved, [Hole, Hole, Hole]),
         (Kind::MmioDm, [Emulated, Emulated, Emulated]),
         (Kind::SharedPage, [Spurious, Spurious, Forbidden]),
-        (Kind::ForeignRo, [Spurious, Forbidden, Forbidden]),
+        (Kind::ForeignRo, [Spurious, DiscardedWrite, Forbidden]),
     ];
     assert_eq!(table.map(|(kind, _)| kind), Kind::ALL, "every kind, once");
     for (kind, causes) in table {
@@ -50,7 +50,7 @@ fn a_narrowed_right_is_told_from_one_that_was_never_given() {
     assert_eq!(classify(&narrowed(Kind::RamRw, MemoryAccess::Rx), Read), Cause::Spurious);
     assert_eq!(classify(&narrowed(Kind::RamLogDirty, MemoryAccess::Rx), Write), Cause::Dirty);
     assert_eq!(classify(&narrowed(Kind::RamLogDirty, MemoryAccess::N), Read), Cause::Access);
-    assert_eq!(classify(&narrowed(Kind::GrantRo, MemoryAccess::R), Write), Cause::Forbidden);
+    assert_eq!(classify(&narrowed(Kind::GrantRo, MemoryAccess::R), Write), Cause::DiscardedWrite);
 }
 
 #[test]

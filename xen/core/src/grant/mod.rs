@@ -132,7 +132,7 @@ pub fn relinquish(host: &Host, domain: &Domain) -> Result<(), Stop> {
         map::release(host, domain, &mapping);
         domain.grants.maptrack().release(found);
         handle = found.saturating_add(1);
-        if handle.is_multiple_of(PREEMPT_EVERY) && cpu::has_work() {
+        if handle.is_multiple_of(PREEMPT_EVERY) && cpu::must_yield() {
             domain.grants.maptrack().cursor = handle;
             return Err(Stop::Restart(None));
         }

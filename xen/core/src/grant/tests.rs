@@ -287,7 +287,7 @@ fn long_arrays_are_interrupted() {
         let request =
             |gfn: u64| MapGrantRef { host_addr: gfn << 12, flags: HOST, gref: 7, dom: 1, ..MapGrantRef::default() };
         let (reply, done) = call(host, 0, GrantTableOp::MapGrantRef.number(), [request(100), request(101)]);
-        let cursor = Cursor { argument: 0, value: 1 << 12 };
+        let cursor = Cursor::one(0, 1 << 12);
         assert_eq!(reply, Err(Stop::Restart(Some(cursor))));
         assert_eq!(done[0].status, GNTST_OKAY);
         assert_eq!(domain(host, 0).p2m.lookup(Gfn::new(101)).kind, Kind::Hole, "one request was done");
@@ -404,6 +404,17 @@ fn a_dying_user_lets_go() {
         assert_eq!(map(host, 2, 3, HOST, 500).status, GNTST_NO_SPACE, "nothing new begins");
         assert_eq!(relinquish(host, &domain(host, 2)), Ok(()));
         assert_eq!(flags(host, 1), GTF_PERMIT_ACCESS);
+        // Its map still shows the pages; the references go with its memory.
+        let page = granted_page(host);
+        let mfn = page.mfn();
+        drop(page);
+        assert_eq!(frame::state(mfn).unwrap().count, 1 + 100);
+        // The fixture's three pages.
+        domain(host, 2).accounting.charge_always(3);
+        while let Err(stop) = crate::memory::relinquish(host, &domain(host, 2)) {
+            assert_eq!(stop, Stop::Restart(None));
+        }
+        assert_eq!(frame::state(mfn).unwrap().count, 1, "the owner's");
     });
 }
 

@@ -5,13 +5,16 @@
 
 use super::Caller;
 use crate::domain::console::INPUT_BYTES;
-use crate::outcome::Reply;
+use crate::outcome::{Cursor, Reply, Stop};
+use machine::cpu;
 use public_abi::console_io::ConsoleIoOp;
 use public_abi::hypercall::Caller as Who;
 use public_abi::{Errno, GuestPtr};
 
 /// Bytes printed in one go; nobody else can print meanwhile.
 const CHUNK: usize = 128;
+/// The place of the count among the arguments; the buffer is the next.
+const COUNT_ARGUMENT: u8 = 1;
 
 /// Answers console_io.
 ///
@@ -27,23 +30,25 @@ pub fn handle(caller: &Caller<'_>, command: u32, count: u32, buffer: GuestPtr<()
     }
 }
 
-/// Prints. Not preemptible: a restart would have to change two registers, and only the control domain comes here. Between
-/// the pieces the CPU serves what others wait for.
+/// Prints. When others must run, what is left goes on later: both the count's register and the buffer's move on.
 fn write(caller: &Caller<'_>, count: u32, buffer: GuestPtr<()>) -> Reply {
     let mut address = buffer.address();
     let mut left = u64::from(count);
     let mut chunk = [0; CHUNK];
     while left > 0 {
+        if left != u64::from(count) && cpu::must_yield() {
+            return Err(Stop::Restart(Some(Cursor::two(COUNT_ARGUMENT, left, address))));
+        }
         let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
         let Some(part) = chunk.get_mut(..length) else {
             break;
         };
         caller.memory.read_bytes(address, part)?;
         machine::console::raw(part);
-        machine::cpu::relax();
         let step = u64::try_from(length).unwrap_or(left);
-        address = address.checked_add(step).ok_or(Errno::EFAULT)?;
         left = left.saturating_sub(step);
+        // The byte after the last one of all need not exist.
+        address = if left == 0 { address } else { address.checked_add(step).ok_or(Errno::EFAULT)? };
     }
     Ok(0)
 }

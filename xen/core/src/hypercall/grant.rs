@@ -111,9 +111,9 @@ impl Requests<'_, '_> {
         self.check()?;
         let memory = &self.caller.memory;
         for number in self.done..self.count {
-            if number > self.done && cpu::has_work() {
+            if number > self.done && cpu::must_yield() {
                 let command = self.operation.number() | number << DONE_SHIFT;
-                return Err(Stop::Restart(Some(Cursor { argument: 0, value: u64::from(command) })));
+                return Err(Stop::Restart(Some(Cursor::one(0, u64::from(command)))));
             }
             let place = array.element(u64::from(number)).ok_or(Errno::EFAULT)?;
             let mut request = memory.read(place)?;

@@ -78,14 +78,14 @@ fn from_start(start: u64) -> Result<(), Errno> {
 /// Goes on later with element `done`.
 pub(super) fn restart(operation: MemoryOp, done: u64) -> Stop {
     let value = u64::from(operation.number()) | done << MEMOP_EXTENT_SHIFT;
-    Stop::Restart(Some(Cursor { argument: 0, value }))
+    Stop::Restart(Some(Cursor::one(0, value)))
 }
 
 /// Whether others must run before the next element. The first element of a call is always done, so that every call gets
 /// on.
 #[inline]
 pub(super) fn must_pause(start: u64, next: u64) -> bool {
-    next != start && cpu::has_work()
+    next != start && cpu::must_yield()
 }
 
 /// Populates, gives back, or adds extents. Whatever goes wrong, the answer is how many extents are done.

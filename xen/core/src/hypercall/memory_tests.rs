@@ -6,7 +6,7 @@ use crate::domain::Domain;
 use crate::host::Host;
 use crate::memory::testing::{TestCaller, control_settings, domain, host, insert, settings};
 use crate::memory::{adopt, populate};
-use crate::outcome::{Cursor, Reply, Stop};
+use crate::outcome::{Reply, Stop};
 use crate::p2m::Kind;
 use core::sync::atomic::Ordering;
 use machine::cpu::Work;
@@ -103,7 +103,8 @@ fn long_calls_are_continued_where_they_stopped() {
             machine.note_work(0, Work::TIMER);
             match caller.call(command, &reservation(list, 30, 0, 5)).0 {
                 Ok(done) => break done,
-                Err(Stop::Restart(Some(Cursor { argument: 0, value }))) => {
+                Err(Stop::Restart(Some(cursor))) => {
+                    let [(0, value)] = cursor.changes().collect::<Vec<_>>()[..] else { panic!("{cursor:?}") };
                     assert_eq!(value & 63, 6, "the same operation");
                     assert!(value > command, "every step gets on");
                     command = value;
@@ -174,7 +175,7 @@ fn foreign_pages_come_in_batches_and_go_one_by_one() {
             loop {
                 machine.note_work(0, Work::TIMER);
                 match caller.call(command, batch).0 {
-                    Err(Stop::Restart(Some(cursor))) => command = cursor.value,
+                    Err(Stop::Restart(Some(cursor))) => command = cursor.changes().next().unwrap().1,
                     reply => break reply,
                 }
             }

@@ -23,7 +23,7 @@ pub mod platform;
 pub mod sched;
 pub mod sysctl;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod vcpu;
 mod vcpu_initialise;
 pub mod version;
@@ -35,6 +35,7 @@ use crate::guest_mem::LinearMemory;
 use crate::host::Host;
 use crate::outcome::Reply;
 use crate::vcpu::Vcpu;
+use crate::x86::interrupts::InterruptFlag;
 use public_abi::{Errno, Request};
 
 /// Who makes a hypercall, and the memory that its pointers lead to.
@@ -47,6 +48,8 @@ pub struct Caller<'a> {
     pub vcpu: &'a Vcpu,
     /// The calling vCPU's address space.
     pub memory: LinearMemory<'a>,
+    /// Whether the calling vCPU takes interrupts: decides what ends its waiting.
+    pub interrupts: InterruptFlag,
 }
 
 /// Does what the registers of a 64-bit caller ask for. The families are functions of their own, never inlined here, so that
@@ -64,8 +67,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, registers: [u64; 6]) -> Reply 
         Request::MemoryOp { cmd, arg } => memory::memory_op(caller, cmd, arg),
         Request::GrantTableOp { cmd, uop, count } => grant::grant_table_op(caller, cmd, uop, count),
         Request::HvmOp { cmd, arg } => hvm::handle(caller, cmd, arg),
-        // The cursor of a preempted multicall is in the upper half of the count's register, which `decode` drops.
-        Request::Multicall { call_list, .. } => multicall::call(caller, call_list, registers),
+        Request::Multicall { call_list, nr_calls } => multicall::call(caller, call_list.cast(), nr_calls),
         Request::SetTimerOp { timeout } => vcpu::set_timer_op(caller, timeout),
         Request::ConsoleIo { cmd, count, buffer } => console_io::handle(caller, cmd, count, buffer),
         Request::VmAssist { cmd, assist } => vm_assist::vm_assist(caller, cmd, assist),

@@ -10,61 +10,56 @@ use machine::cpu;
 use public_abi::multicall::MulticallEntry;
 use public_abi::{Errno, GuestPtr, Hypercall};
 
-/// Where in the count's register the number of finished entries stands.
-const DONE_SHIFT: u32 = 32;
-const COUNT_REGISTER: usize = 1;
-
-/// Makes the calls of a list.
+/// Makes the calls of a list. What is left of a preempted list is in the registers: where it goes on, and how many calls.
 ///
 /// # Errors
 /// EFAULT if the list cannot be read or written; the results of single calls are in the list.
 #[inline(never)]
-pub fn call(caller: &Caller<'_>, list: GuestPtr<()>, registers: [u64; 6]) -> Reply {
-    let register = registers.get(COUNT_REGISTER).copied().unwrap_or(0);
-    let (done, count) = (register >> DONE_SHIFT, register & u64::from(u32::MAX));
-    let size = u64::try_from(size_of::<MulticallEntry>()).unwrap_or(0);
-    for index in done..count {
-        if index != done && cpu::has_work() {
-            return Err(restart(index, count));
+pub fn call(caller: &Caller<'_>, list: GuestPtr<MulticallEntry>, count: u32) -> Reply {
+    for index in 0..u64::from(count) {
+        let left = u64::from(count).saturating_sub(index);
+        let entry = list.element(index).ok_or(Errno::EFAULT)?;
+        if index != 0 && cpu::must_yield() {
+            return Err(restart(entry, left));
         }
-        let address = index.checked_mul(size).and_then(|offset| list.address().checked_add(offset));
-        let address = address.ok_or(Errno::EFAULT)?;
-        let entry: MulticallEntry = caller.memory.read(GuestPtr::from_address(address))?;
+        let request = caller.memory.read(entry)?;
         // A list inside a list would let a guest nest without end.
-        let reply = if entry.op == Hypercall::Multicall.number() {
+        let reply = if request.op == Hypercall::Multicall.number() {
             Err(Stop::Error(Errno::EINVAL))
         } else {
-            super::dispatch(caller, entry.op, entry.args)
-        };
-        let field = |offset: usize| u64::try_from(offset).ok().and_then(|offset| address.checked_add(offset));
-        let put = |place: Option<u64>, value: u64| {
-            let place = place.ok_or(Errno::EFAULT)?;
-            caller.memory.write(GuestPtr::<u64>::from_address(place), &value)
+            super::dispatch(caller, request.op, request.args)
         };
         let value = match reply {
             Ok(value) | Err(Stop::Block(value) | Stop::Yield(value)) => value,
             Err(Stop::Error(errno)) => i64::from(errno.number()).wrapping_neg().cast_unsigned(),
             Err(Stop::Restart(cursor)) => {
-                if let Some(cursor) = cursor {
-                    let offset = usize::from(cursor.argument).saturating_mul(8);
-                    put(field(offset_of!(MulticallEntry, args).saturating_add(offset)), cursor.value)?;
+                for (argument, value) in cursor.into_iter().flat_map(Cursor::changes) {
+                    let offset = usize::from(argument).saturating_mul(size_of::<u64>());
+                    put(caller, entry, offset_of!(MulticallEntry, args).saturating_add(offset), value)?;
                 }
-                return Err(restart(index, count));
+                return Err(restart(entry, left));
             }
             Err(crash @ Stop::Crash(_)) => return Err(crash),
         };
-        put(field(offset_of!(MulticallEntry, result)), value)?;
+        put(caller, entry, offset_of!(MulticallEntry, result), value)?;
         // A call that waits or gives way does so after the whole list is done up to here.
         if let Err(Stop::Block(_) | Stop::Yield(_)) = reply
-            && index.saturating_add(1) < count
+            && let (Some(next), 2..) = (list.element(index.saturating_add(1)), left)
         {
-            return Err(restart(index.saturating_add(1), count));
+            return Err(restart(next, left.saturating_sub(1)));
         }
     }
     Ok(0)
 }
 
-fn restart(done: u64, count: u64) -> Stop {
-    let value = done << DONE_SHIFT | count;
-    Stop::Restart(Some(Cursor { argument: 1, value }))
+/// Writes a field of a list's entry.
+fn put(caller: &Caller<'_>, entry: GuestPtr<MulticallEntry>, offset: usize, value: u64) -> Result<(), Errno> {
+    let place =
+        u64::try_from(offset).ok().and_then(|offset| entry.address().checked_add(offset)).ok_or(Errno::EFAULT)?;
+    caller.memory.write(GuestPtr::<u64>::from_address(place), &value)
+}
+
+/// Goes on later at an entry, with so many left.
+fn restart(entry: GuestPtr<MulticallEntry>, left: u64) -> Stop {
+    Stop::Restart(Some(Cursor::two(0, entry.address(), left)))
 }

@@ -5,10 +5,12 @@ use super::access::Need;
 use crate::domain::shutdown;
 use crate::event::{channel, poll, upcall};
 use crate::outcome::{Reply, Stop};
+use crate::sched::Overridden;
 use crate::time::timers;
 use crate::timer::TimerKind;
 use crate::vcpu::Wait;
 use crate::x86::interrupts;
+use machine::{CpuId, cpu};
 use public_abi::domid::DOMID_SELF;
 use public_abi::sched::{SchedOp, SchedPinOverride, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog};
 use public_abi::{Errno, GuestPtr};
@@ -63,8 +65,10 @@ const fn off_cpu() -> Reply {
 /// the look wakes it.
 fn block(caller: &Caller<'_>) -> Reply {
     upcall::clear_mask(caller.domain, caller.vcpu);
+    // A poll that an interrupt has ended must not end this, too.
+    poll::stop(caller.domain, caller.vcpu);
     caller.vcpu.add_wait(Wait::BLOCKED);
-    if interrupts::is_pending(caller.domain, caller.vcpu) {
+    if is_interrupted(caller) {
         caller.vcpu.clear_wait(Wait::BLOCKED);
         return Ok(0);
     }
@@ -79,8 +83,7 @@ fn poll(caller: &Caller<'_>, argument: GuestPtr<SchedPoll>) -> Reply {
     }
     let (host, domain, vcpu) = (caller.host, caller.domain, caller.vcpu);
     poll::begin(domain, vcpu);
-    let must_wait =
-        if interrupts::is_pending(caller.domain, caller.vcpu) { Ok(false) } else { none_pending(caller, &request) };
+    let must_wait = if is_interrupted(caller) { Ok(false) } else { none_pending(caller, &request) };
     if must_wait != Ok(true) {
         poll::stop(domain, vcpu);
         vcpu.clear_wait(Wait::BLOCKED);
@@ -92,6 +95,12 @@ fn poll(caller: &Caller<'_>, argument: GuestPtr<SchedPoll>) -> Reply {
         timers::stop(host, vcpu, TimerKind::Poll);
     }
     off_cpu()
+}
+
+/// Whether something waits for the calling vCPU that ends waiting: an interrupt or an upcall, if it takes interrupts at all,
+/// or an NMI. With interrupts off it may wait although one is pending, as in Xen: Linux polls so for a lock.
+fn is_interrupted(caller: &Caller<'_>) -> bool {
+    interrupts::is_pending(caller.domain, caller.vcpu, caller.interrupts)
 }
 
 /// Whether no port of a poll has its event pending.
@@ -119,20 +128,20 @@ fn remote_shutdown(caller: &Caller<'_>, argument: GuestPtr<SchedRemoteShutdown>)
     Ok(0)
 }
 
-/// Binding the calling vCPU of the control domain to one CPU for a while: checked as Xen does, then refused.
+/// Binds the calling vCPU of the control domain to one CPU, whatever its affinity says, until it asks for a negative number.
+/// Linux does so around firmware calls that must be made on CPU 0.
 fn pin_override(caller: &Caller<'_>, argument: GuestPtr<SchedPinOverride>) -> Reply {
     if !caller.domain.is_control() {
         return Err(Errno::EPERM.into());
     }
     let request = caller.memory.read(argument)?;
-    let cpu = usize::try_from(request.pcpu).ok();
-    if cpu.is_some_and(|cpu| cpu >= caller.host.cpus.len()) {
-        return Err(Errno::EINVAL.into());
+    let unit = &caller.vcpu.sched;
+    match u16::try_from(request.pcpu) {
+        Ok(cpu) if usize::from(cpu) >= caller.host.cpus.len() => return Err(Errno::EINVAL.into()),
+        Ok(cpu) => unit.override_affinity(CpuId(cpu)).map_err(|Overridden| Errno::EBUSY)?,
+        Err(_) if request.pcpu > 0 => return Err(Errno::EINVAL.into()),
+        Err(_) => unit.end_override().ok_or(Errno::EINVAL)?,
     }
-    // Undoing what was never done is EINVAL in Xen too. Binding is not offered: Linux needs it for firmware calls of a few
-    // machines only, and does without.
-    if cpu.is_none() {
-        return Err(Errno::EINVAL.into());
-    }
-    Err(Errno::EOPNOTSUPP.into())
+    // It moves when it is placed anew.
+    if unit.may_run_on(cpu::current()) { Ok(0) } else { off_cpu() }
 }

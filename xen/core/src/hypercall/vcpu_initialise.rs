@@ -75,6 +75,7 @@ pub fn initialise(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<VcpuHvmCo
     (vmcb.ss, vmcb.tr) = (registers.ss, registers.tr);
     vmcb.cpl = privilege(registers.ss);
     crate::x86::msr::synchronise_timestamp(caller.host, caller.domain, vcpu, &mut hardware);
+    vcpu.x86.set_halted(false);
     vcpu.is_initialised.store(true, Ordering::Release);
     Ok(())
 }

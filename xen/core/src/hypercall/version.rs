@@ -7,7 +7,7 @@
 use super::Caller;
 use crate::domain::Domain;
 use crate::outcome::Reply;
-use machine::PAGE_SIZE_U64;
+use machine::{PAGE_SIZE_U64, platform};
 use public_abi::version::{
     BuildIdHeader, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN, Feature,
     FeatureInfo, PlatformParameters, VersionOp,
@@ -22,11 +22,6 @@ pub const MINOR: u64 = 17;
 pub const EXTRA: &str = ".7-oxen";
 /// Which guests can run: 32-bit, 32-bit PAE and 64-bit ones in hardware virtual machines. No PV, hence no `xen-3.0-…`.
 pub const CAPABILITIES: &str = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
-/// The source's revision, as the build was told.
-pub const CHANGESET: &str = match option_env!("OXEN_CHANGESET") {
-    Some(changeset) => changeset,
-    None => "unavailable",
-};
 /// The build does not record when it was made, so that it can be repeated byte by byte.
 const COMPILE_DATE: &str = "not recorded";
 const COMPILER: &str = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"));
@@ -38,8 +33,8 @@ const VIRT_START: u64 = 0xffff_8000_0000_0000;
 /// Answers xen_version.
 ///
 /// # Errors
-/// `EFAULT`, `EINVAL` for a bad submap or a needless argument, `EPERM` for the build identifier; `ENOSYS` for unknown
-/// commands.
+/// `EFAULT`, `EINVAL` for a bad submap or a needless argument; for the build identifier `EPERM`, `EINVAL` for no room at all,
+/// `ENOBUFS` for too little, `ENODATA` if there is none; `ENOSYS` for unknown commands.
 #[inline]
 pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
     if command == VersionOp::Version.number() {
@@ -56,7 +51,10 @@ fn answer(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
         VersionOp::ExtraVersion => done(memory.write(argument.cast(), &text::<EXTRAVERSION_LEN>(EXTRA))),
         VersionOp::CompileInfo => done(memory.write(argument.cast(), &compile_info())),
         VersionOp::Capabilities => done(memory.write(argument.cast(), &text::<CAPABILITIES_INFO_LEN>(CAPABILITIES))),
-        VersionOp::Changeset => done(memory.write(argument.cast(), &text::<CHANGESET_INFO_LEN>(CHANGESET))),
+        VersionOp::Changeset => {
+            let changeset = caller.host.platform.changeset;
+            done(memory.write(argument.cast(), &text::<CHANGESET_INFO_LEN>(changeset)))
+        }
         VersionOp::PlatformParameters => {
             done(memory.write(argument.cast(), &PlatformParameters { virt_start: VIRT_START }))
         }
@@ -89,15 +87,30 @@ fn done(result: Result<(), Errno>) -> Reply {
     Ok(0)
 }
 
-/// The image carries no build identifier; what Xen then answers, and to whom.
+/// What the linker has called the image: its size, and its bytes if there is somewhere to put them.
 fn build_id(caller: &Caller<'_>, argument: GuestPtr<BuildIdHeader>) -> Reply {
     if !caller.domain.is_control() {
         return Err(Errno::EPERM.into());
     }
-    if !argument.is_null() && caller.memory.read(argument)?.len == 0 {
-        return Err(Errno::EINVAL.into());
+    let room = if argument.is_null() {
+        None
+    } else {
+        match caller.memory.read(argument)?.len {
+            0 => return Err(Errno::EINVAL.into()),
+            length => Some(length),
+        }
+    };
+    let id = platform::build_id();
+    let size = u32::try_from(id.len()).ok().filter(|size| *size != 0).ok_or(Errno::ENODATA)?;
+    if let Some(room) = room {
+        if size > room {
+            return Err(Errno::ENOBUFS.into());
+        }
+        let header = u64::try_from(size_of::<BuildIdHeader>()).unwrap_or(0);
+        let place = argument.address().checked_add(header).ok_or(Errno::EFAULT)?;
+        caller.memory.write_bytes(place, id)?;
     }
-    Err(Errno::ENODATA.into())
+    Ok(u64::from(size))
 }
 
 /// A text in a buffer of `N` bytes, zero to the end, the last byte always zero.
@@ -147,7 +160,6 @@ mod tests {
     #[test]
     fn the_extra_version_fits() {
         assert!(EXTRA.len() < EXTRAVERSION_LEN);
-        assert!(CHANGESET.len() < CHANGESET_INFO_LEN);
         assert!(COMPILER.len() < 64);
     }
 }

@@ -4,7 +4,7 @@ use super::claim::release_claim;
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::outcome::{Reply, Stop};
-use crate::p2m::{Entry, Kind, P2mTxn};
+use crate::p2m::{Entry, P2mTxn};
 use machine::{Gfn, cpu};
 
 /// Frames after which a step lets others run.
@@ -41,7 +41,7 @@ pub fn relinquish(host: &Host, domain: &Domain) -> Reply {
         if is_done {
             return Ok(0);
         }
-        if frames >= CHUNK || cpu::has_work() {
+        if frames >= CHUNK || cpu::must_yield() {
             return Err(Stop::Restart(None));
         }
     }
@@ -49,8 +49,7 @@ pub fn relinquish(host: &Host, domain: &Domain) -> Reply {
 
 /// Removes one whole entry.
 fn remove(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, entry: &Entry) {
-    // Grants are given back by the grant table, whose records must agree; it comes first in a domain's end.
-    debug_assert!(!matches!(entry.kind, Kind::GrantRw | Kind::GrantRo), "{gfn:?} is still a granted page");
+    // Granted pages are still here: their uses have ended (`grant::relinquish` comes first), their references end now.
     let removed = txn.set_anything(gfn, Entry::hole(entry.order));
     debug_assert!(removed.is_ok(), "a whole entry cannot be removed: {removed:?}");
     if removed.is_ok() && entry.kind.is_own_ram() {

@@ -66,19 +66,19 @@ pub fn mark_emulated(domain: &Domain, start: Gfn, count: u64) -> Result<(), Errn
         let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
         while gfn < end && txn.has_room() {
             let left = end.number().saturating_sub(gfn.number());
-            let order = if gfn.is_aligned(ORDER_2M) && left >= 1 << ORDER_2M { ORDER_2M } else { ORDER_4K };
-            let order = match put_emulated(&mut txn, gfn, order) {
-                // Smaller entries are there: go through them one by one.
-                Err(ChangeError::Occupied) if order > ORDER_4K => {
-                    put_emulated(&mut txn, gfn, ORDER_4K).map_err(errno)?;
-                    ORDER_4K
+            let fits = |order: &u32| gfn.is_aligned(*order) && left >= 1 << order;
+            let mut orders = [ORDER_1G, ORDER_2M, ORDER_4K].into_iter().filter(fits).peekable();
+            while let Some(order) = orders.next() {
+                match put_emulated(&mut txn, gfn, order) {
+                    // Smaller entries are there: go through them one by one.
+                    Err(ChangeError::Occupied) if orders.peek().is_some() => {}
+                    result => {
+                        result.map_err(errno)?;
+                        gfn = gfn.saturating_add(1 << order);
+                        break;
+                    }
                 }
-                result => {
-                    result.map_err(errno)?;
-                    order
-                }
-            };
-            gfn = gfn.saturating_add(1 << order);
+            }
         }
         txn.commit().complete();
     }

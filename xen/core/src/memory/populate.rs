@@ -8,7 +8,7 @@ use crate::domain::lifecycle::Stage;
 use crate::host::Host;
 use crate::p2m::entry::ORDER_2M;
 use crate::p2m::{self, ChangeError, Entry, Kind, P2mTxn};
-use machine::frame::{self, Fill};
+use machine::frame::{self, Fill, Pin};
 use machine::{Gfn, Mfn};
 use public_abi::Errno;
 
@@ -16,7 +16,7 @@ use public_abi::Errno;
 pub const MAX_ORDER: u32 = ORDER_2M;
 
 /// Gives a domain `1 << order` zeroed pages at `gfn`. A page that was there is freed. In a 1:1 domain only frames come back
-/// that are reserved for these very guest frames, with the content that they had.
+/// that are reserved for these very guest frames.
 ///
 /// # Errors
 /// `EINVAL` for a bad frame number or order; `ENOMEM` without memory or above the domain's maximum; `ESRCH` for a dying
@@ -153,8 +153,22 @@ fn take_back_one(domain: &Domain, txn: &mut P2mTxn<'_>, at: Gfn, end: Gfn) -> Re
     if entry.kind != Kind::Reserved || !domain.accounting.charge(1 << order) {
         return Err(Errno::ENOMEM);
     }
+    // The domain's own old content would harm nobody, but populated memory is zero everywhere else.
+    for page in 0..1 << order {
+        zero(domain, entry.frame_at(at).saturating_add(page));
+    }
     txn.retype(at, order, Kind::RamRw).map(|_| 1 << order).map_err(|error| {
         domain.accounting.discharge(1 << order);
         errno(error)
     })
+}
+
+/// Zeroes a frame that is reserved for a 1:1 domain.
+fn zero(domain: &Domain, mfn: Mfn) {
+    let frame = Pin::take(mfn, domain.id);
+    debug_assert!(frame.is_some(), "{mfn:?} is reserved for {}, but is not its own", domain.id);
+    if let Some(frame) = frame {
+        let is_done = machine::memory::fill(&frame, 0, machine::PAGE_SIZE, 0);
+        debug_assert!(is_done, "a whole page fits into a page");
+    }
 }

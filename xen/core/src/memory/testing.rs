@@ -205,6 +205,7 @@ impl<'a> TestCaller<'a> {
             domain: self.domain,
             vcpu: &self.vcpu,
             memory: crate::guest_mem::LinearMemory::new(self.domain, &hardware),
+            interrupts: crate::x86::interrupts::InterruptFlag::Set,
         })
     }
 

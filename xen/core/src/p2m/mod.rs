@@ -8,7 +8,7 @@
 //! What comes before: `memory`'s verbs, `guest_mem`, `fault`. What comes after: `machine::table`, which lets nothing be
 //! installed that the frame table does not agree to.
 
-#[cfg(any(test, debug_assertions))]
+#[cfg(any(debug_assertions, not(target_os = "none")))]
 mod check;
 pub mod entry;
 mod flush;

@@ -79,6 +79,7 @@ impl<F: Format> Tree<F> {
     }
 
     /// Calls `visit` with the bits, level and first frame of every entry that is not empty and points to no table.
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn for_each_leaf(&self, mut visit: impl FnMut(Gfn, u64, u32)) {
         if let Some(root) = &self.root {
             each_below::<F>(root.borrow(), LEVELS - 1, Gfn::new(0), &mut visit);
@@ -111,6 +112,7 @@ fn next_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, from: Gfn)
     None
 }
 
+#[cfg(any(test, debug_assertions))]
 fn each_below<F: Format>(table: TableRef<'_>, level: u32, start: Gfn, visit: &mut impl FnMut(Gfn, u64, u32)) {
     for place in 0..ENTRIES {
         let at = entry_start(start, place, level);

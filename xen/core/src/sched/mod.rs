@@ -4,15 +4,31 @@
 //! had least runs next, for a slice. A vCPU that waited a long time does not save up: it re-enters a little ahead of the
 //! others, no more. An idle CPU takes waiting vCPUs from busy ones. `vcpu::run` is the only caller of `pick` and `put`.
 
+#[cfg(test)]
+mod model_tests;
 pub mod queue;
+mod state;
+#[cfg(test)]
+mod state_model;
+#[cfg(test)]
+mod tests;
 
-use crate::domain::Domain;
-use crate::host::Host;
+use crate::domain::{Domain, shutdown};
+use crate::host::{Cpu, Host};
+use crate::time;
 use crate::vcpu::{Vcpu, Wait};
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
 use machine::{CpuId, DomId, cpu};
+use public_abi::Errno;
+use public_abi::vcpu::Runstate;
 pub use queue::{CpuQueue, Waiting};
+pub use state::{Place, RunState};
+
+/// The atomics of `state`, which its model test replaces.
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+}
 
 /// How long a vCPU runs while others wait, in microseconds.
 pub const SLICE_MICROSECONDS: u64 = 10_000;
@@ -21,39 +37,38 @@ const PREEMPTION_MICROSECONDS: u64 = 500;
 /// The weight of a vCPU that nobody set one for (credit2's default).
 pub const DEFAULT_WEIGHT: u16 = 256;
 
-/// Where a vCPU is in the schedule.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Place {
-    /// On no queue: it does not want to run, or may not.
-    Off = 0,
-    /// Waiting on the queue of its CPU.
-    Queued = 1,
-    /// Running on its CPU.
-    Running = 2,
-}
-
 /// A vCPU's place in the schedule.
 #[derive(Debug)]
 pub struct Unit {
+    /// Whether it wants to run, and where it is.
+    pub(crate) state: RunState,
     cpu: AtomicU16,
-    place: AtomicU8,
     virtual_time: AtomicU64,
     run_time: AtomicU64,
     affinity: AtomicU64,
+    /// The one CPU that it may run on for now, or [`NOWHERE`].
+    override_cpu: AtomicU16,
     soft_affinity: AtomicU64,
     weight: AtomicU16,
 }
 
+/// No CPU has this number.
+const NOWHERE: u16 = u16::MAX;
+
+/// The vCPU is bound to a CPU already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overridden;
+
 impl Unit {
-    /// Never run, on CPU 0, allowed everywhere.
-    pub const fn new() -> Self {
+    /// Never run, on CPU 0, allowed everywhere, and down.
+    pub fn new() -> Self {
         Self {
+            state: RunState::new(Wait::DOWN.bits()),
             cpu: AtomicU16::new(0),
-            place: AtomicU8::new(Place::Off as u8),
             virtual_time: AtomicU64::new(0),
             run_time: AtomicU64::new(0),
             affinity: AtomicU64::new(u64::MAX),
+            override_cpu: AtomicU16::new(NOWHERE),
             soft_affinity: AtomicU64::new(u64::MAX),
             weight: AtomicU16::new(DEFAULT_WEIGHT),
         }
@@ -68,11 +83,7 @@ impl Unit {
     /// Where it is.
     #[inline]
     pub fn place(&self) -> Place {
-        match self.place.load(Ordering::Acquire) {
-            0 => Place::Off,
-            1 => Place::Queued,
-            _ => Place::Running,
-        }
+        self.state.place()
     }
 
     /// Whether it is on its CPU now.
@@ -87,12 +98,36 @@ impl Unit {
 
     /// CPUs that it may run on, one bit each.
     pub fn affinity(&self) -> u64 {
-        self.affinity.load(Ordering::Acquire)
+        match self.override_cpu.load(Ordering::Acquire) {
+            NOWHERE => self.affinity.load(Ordering::Acquire),
+            cpu => bit(CpuId(cpu)),
+        }
     }
 
     /// Sets where it may run; takes effect when it is placed next.
-    pub fn set_affinity(&self, cpus: u64) {
+    ///
+    /// # Errors
+    /// [`Overridden`]: it is bound to a CPU for now.
+    pub fn set_affinity(&self, cpus: u64) -> Result<(), Overridden> {
+        if self.override_cpu.load(Ordering::Acquire) != NOWHERE {
+            return Err(Overridden);
+        }
         self.affinity.store(cpus, Ordering::Release);
+        Ok(())
+    }
+
+    /// Binds it to one CPU, whatever its affinity says; takes effect when it is placed next.
+    ///
+    /// # Errors
+    /// [`Overridden`], if it is bound already.
+    pub fn override_affinity(&self, cpu: CpuId) -> Result<(), Overridden> {
+        let result = self.override_cpu.compare_exchange(NOWHERE, cpu.0, Ordering::AcqRel, Ordering::Acquire);
+        result.map(drop).map_err(|_| Overridden)
+    }
+
+    /// Ends [`Unit::override_affinity`]; `None` if there is nothing to end.
+    pub fn end_override(&self) -> Option<()> {
+        (self.override_cpu.swap(NOWHERE, Ordering::AcqRel) != NOWHERE).then_some(())
     }
 
     /// CPUs that it would rather run on.
@@ -115,19 +150,20 @@ impl Unit {
         self.weight.store(weight.max(1), Ordering::Release);
     }
 
-    fn may_run_on(&self, cpu: CpuId) -> bool {
+    /// Whether it may run on a CPU.
+    pub fn may_run_on(&self, cpu: CpuId) -> bool {
         self.affinity() & bit(cpu) != 0
-    }
-
-    fn set_place(&self, place: Place) {
-        self.place.store(place as u8, Ordering::Release);
     }
 
     /// Charges `ticks` of running.
     pub(crate) fn charge(&self, ticks: u64) {
         self.run_time.fetch_add(ticks, Ordering::AcqRel);
-        let weighted = ticks.saturating_mul(u64::from(DEFAULT_WEIGHT)) / u64::from(self.weight());
-        self.virtual_time.fetch_add(weighted, Ordering::AcqRel);
+        self.virtual_time.fetch_add(self.weighted(ticks), Ordering::AcqRel);
+    }
+
+    /// What `ticks` of running cost it.
+    fn weighted(&self, ticks: u64) -> u64 {
+        ticks.saturating_mul(u64::from(DEFAULT_WEIGHT)) / u64::from(self.weight())
     }
 }
 
@@ -149,20 +185,41 @@ pub fn ticks(microseconds: u64) -> u64 {
 /// Makes room on every queue for `count` more vCPUs, so that waking one later needs no memory.
 ///
 /// # Errors
-/// [`OutOfMemory`].
+/// [`OutOfMemory`]; nothing is reserved then.
 pub fn reserve(host: &Host, count: usize) -> Result<(), OutOfMemory> {
-    for cpu in &host.cpus {
-        cpu.queue.lock().reserve(count)?;
-        cpu.timers.lock().reserve(count)?;
+    for (number, cpu) in host.cpus.iter().enumerate() {
+        if let Err(error) = reserve_on(cpu, count) {
+            for cpu in host.cpus.iter().take(number) {
+                cpu.queue.lock().release(count);
+                cpu.timers.lock().release(count);
+            }
+            return Err(error);
+        }
     }
     Ok(())
 }
 
-/// Gives the room of `count` vCPUs back.
-pub fn release(host: &Host, count: usize) {
-    for cpu in &host.cpus {
+fn reserve_on(cpu: &Cpu, count: usize) -> Result<(), OutOfMemory> {
+    cpu.queue.lock().reserve(count)?;
+    let room = cpu.timers.lock().reserve(count);
+    if room.is_err() {
         cpu.queue.lock().release(count);
-        cpu.timers.lock().release(count);
+    }
+    room
+}
+
+/// Gives the room of a domain's `count` vCPUs back. The domain is in the table no more; what is left of it on queues and
+/// among deadlines, which may be far away, goes.
+pub fn release(host: &Host, domain: DomId, count: usize) {
+    for cpu in &host.cpus {
+        {
+            let mut queue = cpu.queue.lock();
+            queue.forget(domain);
+            queue.release(count);
+        }
+        let mut timers = cpu.timers.lock();
+        timers.forget(domain);
+        timers.release(count);
     }
 }
 
@@ -170,19 +227,15 @@ pub fn release(host: &Host, count: usize) {
 /// that holds no lock of rank `RUN_QUEUE` or above; cheap when the vCPU was not waiting for that.
 #[inline]
 pub fn wake(host: &Host, domain: &Domain, vcpu: &Vcpu, reasons: Wait) {
-    if vcpu.wait().intersects(reasons) {
-        vcpu.clear_wait(reasons);
+    if vcpu.sched.state.end(reasons.bits()) {
         resume(host, domain, vcpu);
     }
 }
 
 /// Queues a vCPU if it wants and may run: after an unpause, or whatever else may have ended its waiting.
 pub fn resume(host: &Host, domain: &Domain, vcpu: &Vcpu) {
-    if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
-        return;
-    }
-    let (off, queued) = (Place::Off as u8, Place::Queued as u8);
-    if vcpu.sched.place.compare_exchange(off, queued, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+    if vcpu.sched.state.claim(|| !domain.lifecycle.is_stopped()) {
+        time::runstate_changed(domain, vcpu, Runstate::Runnable, host.clock.now());
         enqueue(host, vcpu);
     }
 }
@@ -197,12 +250,14 @@ pub fn resume_domain(host: &Host, domain: &Domain) {
 /// Puts a vCPU whose place is `Queued` on the queue of the best CPU.
 fn enqueue(host: &Host, vcpu: &Vcpu) {
     let target = choose_cpu(host, vcpu);
+    let from = clock_of_other(host, vcpu.sched.cpu(), target);
     vcpu.sched.cpu.store(target.0, Ordering::Release);
+    // The next one that wakes shall find another idle CPU, if there is one.
+    host.idle.fetch_and(!bit(target), Ordering::AcqRel);
     let Some(cpu) = host.cpus.get(target.index()) else { return };
     let preempt = {
         let mut queue = cpu.queue.lock();
-        let time = queue.entry_time(vcpu.sched.virtual_time.load(Ordering::Acquire), ticks(SLICE_MICROSECONDS));
-        vcpu.sched.virtual_time.store(time, Ordering::Release);
+        let time = entry_time(&queue, vcpu, from);
         queue.add(Waiting { virtual_time: time, domain: vcpu.domain, vcpu: vcpu.index });
         queue.should_preempt(time, ticks(PREEMPTION_MICROSECONDS))
     };
@@ -210,6 +265,22 @@ fn enqueue(host: &Host, vcpu: &Vcpu) {
         host.request_switch(target);
         cpu::kick(target);
     }
+}
+
+/// The clock of a CPU that a vCPU comes from, if that is another one than where it goes.
+fn clock_of_other(host: &Host, from: CpuId, to: CpuId) -> Option<u64> {
+    host.cpus.get(from.index()).filter(|_| from != to).map(|cpu| cpu.queue.lock().clock())
+}
+
+/// Sets a vCPU's weighted time to that at which it enters a queue. Each CPU's time goes at its own pace: a vCPU that comes
+/// from another one brings what it was ahead or behind there, and no more than a slice of it.
+fn entry_time(queue: &CpuQueue, vcpu: &Vcpu, from: Option<u64>) -> u64 {
+    let slice = ticks(SLICE_MICROSECONDS);
+    let had = vcpu.sched.virtual_time.load(Ordering::Acquire);
+    let had = from.map_or(had, |clock| queue.translate(had, clock, slice, vcpu.sched.weighted(slice)));
+    let time = queue.entry_time(had, slice);
+    vcpu.sched.virtual_time.store(time, Ordering::Release);
+    time
 }
 
 /// The CPU for a vCPU that wakes: the last one if it is idle, else an idle one, else the last one; all if allowed.
@@ -239,13 +310,17 @@ pub fn kick(_host: &Host, vcpu: &Vcpu) {
 }
 
 /// Sets where a vCPU may run, and sees that it moves.
-pub fn set_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) {
-    vcpu.sched.set_affinity(cpus);
+///
+/// # Errors
+/// `EBUSY` while it is bound to one CPU (SCHEDOP_pin_override).
+pub fn set_affinity(host: &Host, vcpu: &Vcpu, cpus: u64) -> Result<(), Errno> {
+    vcpu.sched.set_affinity(cpus).map_err(|Overridden| Errno::EBUSY)?;
     host.request_switch(vcpu.sched.cpu());
     kick(host, vcpu);
+    Ok(())
 }
 
-/// The vCPU to run next on this CPU, now marked as running here; takes one from another CPU if none waits here.
+/// The vCPU to run next on this CPU; takes one from another CPU if none waits here. [`begin`] must follow.
 pub fn pick(host: &Host, me: CpuId) -> Option<(DomId, u32)> {
     let own = host.cpus.get(me.index())?.queue.lock().take_first();
     let next = own.or_else(|| steal(host, me))?;
@@ -254,7 +329,7 @@ pub fn pick(host: &Host, me: CpuId) -> Option<(DomId, u32)> {
 
 fn steal(host: &Host, me: CpuId) -> Option<Waiting> {
     for (number, cpu) in host.cpus.iter().enumerate().filter(|(number, _)| *number != me.index()) {
-        let Some(mut queue) = cpu.queue.try_lock() else { continue };
+        let mut queue = cpu.queue.lock();
         let allowed = |waiting: &Waiting| {
             host.domains
                 .get(waiting.domain)
@@ -263,16 +338,33 @@ fn steal(host: &Host, me: CpuId) -> Option<Waiting> {
         if number < host.cpus.len()
             && let Some(found) = queue.take_first_that(allowed)
         {
+            let from = queue.clock();
+            drop(queue);
+            if let Some(domain) = host.domains.get(found.domain)
+                && let Some(vcpu) = domain.vcpu(found.vcpu)
+                && let Some(cpu) = host.cpus.get(me.index())
+            {
+                entry_time(&cpu.queue.lock(), vcpu, Some(from));
+            }
             return Some(found);
         }
     }
     None
 }
 
-/// Marks a picked vCPU as running here.
+/// Marks a picked vCPU as running here. Whether it still may run is to be looked at after this.
 pub fn begin(host: &Host, me: CpuId, vcpu: &Vcpu) {
     vcpu.sched.cpu.store(me.0, Ordering::Release);
-    vcpu.sched.set_place(Place::Running);
+    vcpu.sched.state.enter();
+    if let Some(cpu) = host.cpus.get(me.index()) {
+        cpu.queue.lock().set_running(vcpu.sched.virtual_time.load(Ordering::Acquire));
+    }
+}
+
+/// Charges a vCPU that goes on running here for the `ran` ticks of its slice: the CPU's clock goes on with it, so that
+/// whoever comes next does not find itself with all the time that this one had before.
+pub fn go_on(host: &Host, me: CpuId, vcpu: &Vcpu, ran: u64) {
+    vcpu.sched.charge(ran);
     if let Some(cpu) = host.cpus.get(me.index()) {
         cpu.queue.lock().set_running(vcpu.sched.virtual_time.load(Ordering::Acquire));
     }
@@ -284,8 +376,10 @@ pub fn put(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, ran: u64) {
     if let Some(cpu) = host.cpus.get(me.index()) {
         cpu.queue.lock().set_idle();
     }
-    // Off first, then look: whoever makes it runnable in between finds it off and queues it, or `resume` here does.
-    vcpu.sched.set_place(Place::Off);
+    vcpu.sched.state.leave();
+    if domain.lifecycle.is_stopped() {
+        shutdown::tell_when_at_rest(host, domain);
+    }
     resume(host, domain, vcpu);
 }
 
@@ -306,19 +400,31 @@ pub fn others_wait(host: &Host, me: CpuId) -> bool {
     host.cpus.get(me.index()).is_some_and(|cpu| !cpu.queue.lock().is_empty())
 }
 
-/// Waits until no CPU runs the domain's vCPUs. The domain must be paused already, and be another one than the caller's.
-pub fn wait_until_off(domain: &Domain) {
+/// Waits until no CPU has, or will take, one of the domain's vCPUs. The domain must be paused already, and be another one
+/// than the caller's.
+pub fn wait_until_off(host: &Host, domain: &Domain) {
     for vcpu in domain.vcpus() {
-        while vcpu.sched.place() == Place::Running {
-            cpu::kick(vcpu.sched.cpu());
+        loop {
+            match vcpu.sched.place() {
+                Place::Off => break,
+                // On its queue it would stay until its turn came. Who is not there is on the way.
+                Place::Queued if dequeue(host, vcpu) => vcpu.sched.state.leave(),
+                Place::Queued => {}
+                Place::Running => cpu::kick(vcpu.sched.cpu()),
+            }
             for _ in 0..1000 {
-                if vcpu.sched.place() != Place::Running {
+                if vcpu.sched.place() == Place::Off {
                     break;
                 }
                 cpu::relax();
             }
         }
     }
+}
+
+/// Takes a vCPU off whatever queue it is on; false if it is on none.
+fn dequeue(host: &Host, vcpu: &Vcpu) -> bool {
+    host.cpus.iter().any(|cpu| cpu.queue.lock().remove(vcpu.domain, vcpu.index))
 }
 
 /// Waits for an interrupt on a CPU that has nothing to run.

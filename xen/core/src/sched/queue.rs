@@ -22,7 +22,7 @@ pub struct CpuQueue {
     reserved: usize,
     /// Weighted time of the vCPU that runs, if one does.
     running: Option<u64>,
-    /// The largest weighted time at which a vCPU began to run: newcomers enter near it.
+    /// The largest weighted time at which a vCPU began or went on to run: newcomers enter near it.
     clock: u64,
 }
 
@@ -60,6 +60,20 @@ impl CpuQueue {
         had.max(self.clock.saturating_sub(slice))
     }
 
+    /// The largest weighted time at which a vCPU began or went on to run.
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// What a weighted time of another CPU, whose clock is at `from`, is here: as much ahead of the clock, but `ahead` at the
+    /// most, or as much behind it, but `behind` at the most.
+    pub fn translate(&self, time: u64, from: u64, ahead: u64, behind: u64) -> u64 {
+        match time.checked_sub(from) {
+            Some(late) => self.clock.saturating_add(late.min(behind)),
+            None => self.clock.saturating_sub(from.saturating_sub(time).min(ahead)),
+        }
+    }
+
     /// Whether a vCPU that enters with `time` should interrupt the one that runs: if none runs, or that one has had more
     /// by at least `margin`.
     pub fn should_preempt(&self, time: u64, margin: u64) -> bool {
@@ -90,6 +104,11 @@ impl CpuQueue {
         self.waiting.len() != before
     }
 
+    /// Removes all vCPUs of a domain that is no more: they would take the room of others until their turn came.
+    pub fn forget(&mut self, domain: DomId) {
+        self.waiting.retain(|waiting| waiting.domain != domain);
+    }
+
     /// Notes that a vCPU with this time runs now.
     pub fn set_running(&mut self, time: u64) {
         self.running = Some(time);
@@ -99,6 +118,18 @@ impl CpuQueue {
     /// Notes that none runs.
     pub fn set_idle(&mut self) {
         self.running = None;
+    }
+
+    /// Whose vCPUs wait.
+    #[cfg(test)]
+    pub fn members(&self) -> impl Iterator<Item = DomId> + '_ {
+        self.waiting.iter().map(|waiting| waiting.domain)
+    }
+
+    /// How many wait, and how many there is room for.
+    #[cfg(test)]
+    pub fn numbers(&self) -> (usize, usize) {
+        (self.waiting.len(), self.reserved)
     }
 
     /// How many wait.
@@ -144,6 +175,20 @@ mod tests {
         assert_eq!(queue.entry_time(0, 100), 900);
         assert_eq!(queue.entry_time(950, 100), 950);
         assert_eq!(queue.entry_time(5000, 100), 5000);
+    }
+
+    #[test]
+    fn times_of_other_cpus_are_translated_within_limits() {
+        let mut queue = queue();
+        queue.set_running(1000);
+        // Their clock is far ahead, or far behind: what counts is the distance.
+        for from in [1_000_000, 500] {
+            assert_eq!(queue.translate(from, from, 100, 300), 1000);
+            assert_eq!(queue.translate(from - 30, from, 100, 300), 970);
+            assert_eq!(queue.translate(from - 400, from, 100, 300), 900);
+            assert_eq!(queue.translate(from + 200, from, 100, 300), 1200);
+            assert_eq!(queue.translate(from + 4000, from, 100, 300), 1300);
+        }
     }
 
     #[test]
@@ -194,7 +239,10 @@ mod tests {
         queue.add(entry(2, 0));
         assert!(queue.remove(DomId(1), 1));
         assert!(!queue.remove(DomId(1), 1));
-        queue.release(3);
+        queue.forget(DomId(2));
         assert_eq!(queue.len(), 2);
+        queue.forget(DomId(1));
+        queue.release(3);
+        assert_eq!(queue.len(), 0);
     }
 }

@@ -178,6 +178,7 @@ fn timers_that_come_raise_their_event() {
         let control = domain(host, 0);
         let vcpu = control.vcpu(0).unwrap();
         control.events.table().bind_virq(Virq::Timer, 0).unwrap();
+        crate::event::upcall::set_callback(host, &control, 2 << 56 | 0xf3);
         vcpu.clear_wait(Wait::DOWN);
         vcpu.add_wait(Wait::BLOCKED);
         machine.advance(SECOND);

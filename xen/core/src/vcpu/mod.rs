@@ -1,7 +1,9 @@
 //! A virtual processor: its registers, why it does not run, its time and its interrupts.
 //!
 //! The physical CPU that runs a vCPU holds `hardware` for the whole time slice; everybody else only tries to take it (and
-//! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own.
+//! succeeds when the vCPU is off the CPU). What others must reach at any time is atomic or behind a lock of its own. What
+//! decides whether a vCPU runs is read and written in one order that all CPUs agree on (`SeqCst`, in `sched::state` and in
+//! `domain::lifecycle`): a vCPU that goes to sleep and the one that wakes it must not both miss the other.
 
 pub mod run;
 
@@ -9,7 +11,7 @@ use crate::event::VcpuEvents;
 use crate::sched::Unit;
 use crate::timer::VcpuTimers;
 use crate::x86::VcpuX86;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::DomId;
 use machine::boxed::OutOfMemory;
 use machine::lock::{Lock, rank};
@@ -29,10 +31,6 @@ bitflags::bitflags! {
     }
 }
 
-/// One pause, above the bits of [`Wait`].
-const PAUSE: u32 = 1 << 8;
-const _: () = assert!(Wait::all().bits() < PAUSE);
-
 /// A vCPU.
 pub struct Vcpu {
     /// Whose it is.
@@ -41,11 +39,9 @@ pub struct Vcpu {
     pub index: u32,
     /// Registers and control block. Only ever `try_lock`ed.
     pub hardware: Lock<machine::vcpu::Vcpu, { rank::VCPU }>,
-    /// Why it does not want to run: [`Wait`], and above its bits the number of pauses of this vCPU alone.
-    wait: AtomicU32,
     /// Whether its registers were ever set (VCPUOP_initialise, sethvmcontext, a start-up IPI).
     pub is_initialised: AtomicBool,
-    /// Where it runs and how much it has run.
+    /// Whether it wants to run, where it runs and how much it has run.
     pub sched: Unit,
     /// Its vcpu_info, runstate area and upcall vector.
     pub events: VcpuEvents,
@@ -67,7 +63,6 @@ impl Vcpu {
             domain,
             index,
             hardware: Lock::new(machine::vcpu::Vcpu::try_new(root)?),
-            wait: AtomicU32::new(Wait::DOWN.bits()),
             is_initialised: AtomicBool::new(false),
             sched: Unit::new(),
             events: VcpuEvents::new(),
@@ -80,32 +75,32 @@ impl Vcpu {
     /// Why it does not want to run.
     #[inline]
     pub fn wait(&self) -> Wait {
-        Wait::from_bits_truncate(self.wait.load(Ordering::Acquire))
+        Wait::from_bits_retain(self.sched.state.reasons())
     }
 
     /// Adds reasons to wait; gives those before.
     pub fn add_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_truncate(self.wait.fetch_or(reasons.bits(), Ordering::AcqRel))
+        Wait::from_bits_retain(self.sched.state.add(reasons.bits()))
     }
 
     /// Takes reasons to wait away; gives those before.
     pub fn clear_wait(&self, reasons: Wait) -> Wait {
-        Wait::from_bits_truncate(self.wait.fetch_and(!reasons.bits(), Ordering::AcqRel))
+        Wait::from_bits_retain(self.sched.state.clear(reasons.bits()))
     }
 
     /// Whether it wants to run, as far as it alone decides.
     #[inline]
     pub fn is_runnable(&self) -> bool {
-        self.wait.load(Ordering::Acquire) == 0
+        self.sched.state.wants_to_run()
     }
 
     /// Pauses this vCPU alone; counts.
     pub fn pause(&self) {
-        self.wait.fetch_add(PAUSE, Ordering::AcqRel);
+        self.sched.state.pause();
     }
 
     /// Undoes one pause.
     pub fn unpause(&self) {
-        self.wait.try_update(Ordering::AcqRel, Ordering::Acquire, |word| word.checked_sub(PAUSE)).ok();
+        self.sched.state.unpause();
     }
 }

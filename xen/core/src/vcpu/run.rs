@@ -9,10 +9,11 @@ use crate::fault::Handled;
 use crate::guest_mem::{LinearMemory, Pages};
 use crate::host::{Cpu, Host};
 use crate::hypercall::{self, Caller};
-use crate::outcome::{Reply, Stop};
+use crate::outcome::{Cursor, Reply, Stop};
 use crate::p2m::NeedsFlush;
 use crate::timer::TimerKind;
-use crate::{domain, fault, sched, time, timer, x86};
+use crate::x86::interrupts::InterruptFlag;
+use crate::{domain, event, fault, sched, time, timer, x86};
 use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
@@ -32,14 +33,20 @@ enum Next {
     Leave,
 }
 
-/// A CPU's life: run what wants to run, else wait for an interrupt.
+/// A CPU's life.
 pub fn cpu_loop(host: &Host, me: CpuId) -> ! {
     loop {
-        do_work(host, me);
-        match sched::pick(host, me) {
-            Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
-            None => sched::idle(host, me),
-        }
+        turn(host, me);
+    }
+}
+
+/// One turn of a CPU's life: run what wants to run, for a slice at the most, else wait for an interrupt. Tests that play
+/// several CPUs on one thread take the turns themselves.
+pub fn turn(host: &Host, me: CpuId) {
+    do_work(host, me);
+    match sched::pick(host, me) {
+        Some((domain, vcpu)) => run_slice(host, me, domain, vcpu),
+        None => sched::idle(host, me),
     }
 }
 
@@ -60,27 +67,33 @@ fn do_work(host: &Host, me: CpuId) {
 }
 
 /// Runs one vCPU until it waits, is stopped, or another's turn comes.
-fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
+fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
     let Some(cpu) = host.cpus.get(me.index()) else { return };
-    let Some(domain) = host.domains.get(domain_id) else { return };
+    let Some(domain) = host.domains.get(domain) else { return };
     let domain: &Domain = &domain;
     let Some(vcpu) = domain.vcpu(index) else { return };
-    let Some(mut guard) = vcpu.hardware.try_lock() else {
-        // Somebody reads its registers this moment: try again after the others.
+    let Some(door) = domain.p2m.door(me) else { return };
+    sched::begin(host, me, vcpu);
+    let Some(mut guard) = vcpu.hardware.try_lock().filter(|_| vcpu.sched.may_run_on(me)) else {
+        // Somebody reads its registers this moment, or has sent it elsewhere: try again after the others.
         return sched::put(host, me, domain, vcpu, 0);
     };
     let hardware: &mut Hardware = &mut guard;
-    let Some(door) = domain.p2m.door(me) else { return };
-    let pages = Pages::new();
-    sched::begin(host, me, vcpu);
+    if vcpu.x86.is_halted() && stays_halted(domain, vcpu, hardware) {
+        drop(guard);
+        time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
+        return sched::put(host, me, domain, vcpu, 0);
+    }
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
-    let start = cpu::timestamp();
+    let mut start = cpu::timestamp();
     timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
+    x86::vlapic::timer::watch(host, vcpu);
     time::refresh_vcpu(host, domain, vcpu);
     time::runstate_changed(domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
-    while may_go_on(host, cpu, me, domain, vcpu, start) {
+    let pages = Pages::new();
+    while may_go_on(host, cpu, me, domain, vcpu, &mut start) {
         if x86::interrupts::prepare(host, domain, vcpu, hardware).is_err() {
             break;
         }
@@ -110,6 +123,19 @@ fn run_slice(host: &Host, me: CpuId, domain_id: DomId, index: u32) {
     sched::put(host, me, domain, vcpu, cpu::timestamp().saturating_sub(start));
 }
 
+/// Whether a vCPU in HLT, whose turn it is, has been woken for nothing: by an interrupt that its task priority holds back, for
+/// example. It then waits on: a processor leaves HLT for an interrupt that it takes, and for nothing else.
+fn stays_halted(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware) -> bool {
+    vcpu.add_wait(Wait::BLOCKED);
+    // Whoever made something pending before the flag was set saw a vCPU that waits for nothing, and did not wake it.
+    let has_ended = x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb()));
+    if has_ended {
+        vcpu.clear_wait(Wait::BLOCKED);
+        vcpu.x86.set_halted(false);
+    }
+    !has_ended
+}
+
 /// SHUTDOWN_crash (public/sched.h).
 const CRASHED: u8 = 3;
 
@@ -123,9 +149,9 @@ fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
     }
 }
 
-/// Whether the vCPU may enter the guest (again).
+/// Whether the vCPU may enter the guest (again). If that begins a new slice, `start` is its beginning.
 #[inline]
-fn may_go_on(host: &Host, cpu: &Cpu, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: u64) -> bool {
+fn may_go_on(host: &Host, cpu: &Cpu, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
     if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
         return false;
     }
@@ -134,11 +160,14 @@ fn may_go_on(host: &Host, cpu: &Cpu, me: CpuId, domain: &Domain, vcpu: &Vcpu, st
 
 /// Whether the vCPU may stay although there was a reason to look at the queue.
 #[cold]
-fn may_keep_cpu(host: &Host, me: CpuId, vcpu: &Vcpu, start: u64) -> bool {
+fn may_keep_cpu(host: &Host, me: CpuId, vcpu: &Vcpu, start: &mut u64) -> bool {
     let now = cpu::timestamp();
-    if sched::should_switch(host, me, vcpu, now.saturating_sub(start)) {
+    let ran = now.saturating_sub(*start);
+    if sched::should_switch(host, me, vcpu, ran) {
         return false;
     }
+    sched::go_on(host, me, vcpu, ran);
+    *start = now;
     timer::set_slice_end(host, me, Some(now.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     true
 }
@@ -176,7 +205,8 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware,
         return hypercall_32(host, domain, vcpu, hardware, rip);
     }
     let reply = if hardware.vmcb().cpl == 0 {
-        let caller = Caller { host, domain, vcpu, memory: LinearMemory::keeping(domain, hardware, pages) };
+        let memory = LinearMemory::keeping(domain, hardware, pages);
+        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.vmcb()) };
         let registers = ARGUMENTS.map(|register| hardware.register(register));
         hypercall::dispatch(&caller, hardware.register(Register::Rax), registers)
     } else {
@@ -189,7 +219,8 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware,
 #[cold]
 fn hypercall_32(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, rip: u64) -> Reply {
     let reply = if hardware.vmcb().cpl == 0 {
-        let caller = Caller { host, domain, vcpu, memory: LinearMemory::new(domain, hardware) };
+        let memory = LinearMemory::new(domain, hardware);
+        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.vmcb()) };
         let registers = ARGUMENTS_32.map(|register| hardware.register(register));
         hypercall::compat::dispatch(&caller, hardware.register(Register::Rax), registers)
     } else {
@@ -210,8 +241,10 @@ fn answer(hardware: &mut Hardware, rip: u64, order: &[Register; 6], reply: Reply
         Err(Stop::Error(errno)) => i64::from(errno.number()).wrapping_neg().cast_unsigned(),
         Err(Stop::Restart(cursor)) => {
             hardware.vmcb_mut().rip = rip;
-            if let Some((register, cursor)) = cursor.and_then(|c| Some((*order.get(usize::from(c.argument))?, c))) {
-                hardware.set_register(register, cursor.value);
+            for (argument, value) in cursor.into_iter().flat_map(Cursor::changes) {
+                if let Some(register) = order.get(usize::from(argument)) {
+                    hardware.set_register(*register, value);
+                }
             }
             return reply;
         }
@@ -237,13 +270,10 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, reply: 
         Ok(_) | Err(Stop::Error(_) | Stop::Restart(_)) => Next::Resume,
         Err(Stop::Yield(_)) => Next::Leave,
         Err(Stop::Block(_)) => {
-            vcpu.add_wait(Wait::BLOCKED);
-            // Whoever made something pending before the flag was set saw a running vCPU and did not wake it: look again.
-            if x86::interrupts::is_pending(domain, vcpu) {
-                vcpu.clear_wait(Wait::BLOCKED);
-                return Next::Resume;
-            }
-            Next::Leave
+            // A poll that an interrupt has ended must not end this, too.
+            event::poll::stop(domain, vcpu);
+            vcpu.x86.set_halted(true);
+            if stays_halted(domain, vcpu, hardware) { Next::Leave } else { Next::Resume }
         }
         Err(Stop::Crash(reason)) => {
             crash(host, domain, vcpu, hardware, reason);
@@ -265,5 +295,33 @@ pub fn timer_expired(host: &Host, domain: &Domain, vcpu: &Vcpu, kind: TimerKind)
     match kind {
         TimerKind::Lapic => x86::vlapic::timer::expired(host, domain, vcpu),
         other => time::timers::expired(host, domain, vcpu, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Role;
+    use crate::x86::testing::with_guest;
+    use machine::codec::registers::rflags;
+
+    #[test]
+    fn a_halt_ends_by_what_the_guest_takes_and_by_nothing_else() {
+        with_guest(Role::Guest, &[0xf4], |_, host, domain, vcpu, hardware| {
+            hardware.vmcb_mut().rflags |= rflags::IF;
+            vcpu.x86.lapic.set_task_priority(0x50);
+            // Software-enabled, as a guest's kernel does first.
+            x86::vlapic::registers::mmio_write(host, domain, vcpu, hardware, 0xfee0_00f0, 4, 0x1ff);
+            let halted = apply(host, domain, vcpu, hardware, Err(Stop::Block(0)));
+            assert_eq!((halted, vcpu.x86.is_halted(), vcpu.is_runnable()), (Next::Leave, true, false));
+            // Something that the task priority holds back wakes the vCPU, but it does not leave HLT.
+            x86::vlapic::post_vector(host, domain, vcpu, 0x41);
+            assert!(vcpu.is_runnable());
+            assert!(stays_halted(domain, vcpu, hardware));
+            assert_eq!((vcpu.x86.is_halted(), vcpu.is_runnable()), (true, false));
+            x86::vlapic::post_vector(host, domain, vcpu, 0x61);
+            assert!(!stays_halted(domain, vcpu, hardware));
+            assert_eq!((vcpu.x86.is_halted(), vcpu.is_runnable()), (false, true));
+        });
     }
 }

@@ -8,12 +8,13 @@ use super::control::Refused;
 use super::cpuid;
 use super::encoding::{ControlForm, Instruction, Match};
 use super::guest::DomainMemory;
+use super::interrupts::InterruptFlag;
 use super::{instruction, interrupts, msr, ports};
 use crate::domain::{Domain, shutdown};
 use crate::host::Host;
 use crate::outcome::{Reply, Stop};
 use crate::vcpu::Vcpu;
-use machine::codec::registers::{Register, rflags};
+use machine::codec::registers::Register;
 use machine::codec::vmcb::{Vmcb, exit as code};
 use machine::exit::X86Exit;
 use machine::log;
@@ -198,11 +199,15 @@ fn flush_caches(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
 pub fn halt(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
     let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Hlt) else { return Ok(0) };
     instruction::advance(hardware.vmcb_mut(), found.length);
-    if hardware.vmcb().rflags & rflags::IF == 0 && !vcpu.x86.startup.is_urgent() {
-        shutdown::vcpu_down(host, domain, vcpu);
-        return Err(Stop::Yield(0));
+    let flag = InterruptFlag::of(hardware.vmcb());
+    if interrupts::is_pending(domain, vcpu, flag) {
+        return Ok(0);
     }
-    if interrupts::is_pending(domain, vcpu) { Ok(0) } else { Err(Stop::Block(0)) }
+    if flag == InterruptFlag::Set {
+        return Err(Stop::Block(0));
+    }
+    shutdown::vcpu_down(host, domain, vcpu);
+    Err(Stop::Yield(0))
 }
 
 /// PAUSE: passes over it; another vCPU may run first.

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::domain::Role;
+use crate::x86::Startup;
 use crate::x86::testing::{CODE, read, with_domain, with_guest, write};
-use machine::codec::registers::{cr0, cr4, efer};
+use machine::codec::registers::{cr0, cr4, efer, rflags};
 use machine::codec::vmcb::event;
 
 const GP: u64 = event::VALID | event::EXCEPTION | event::HAS_ERROR | 13;
@@ -222,6 +223,30 @@ fn halting_with_interrupts_off_is_powering_off() {
         assert_eq!(halt(host, domain, vcpu, hardware), Err(Stop::Yield(0)));
         assert!(vcpu.wait().contains(crate::vcpu::Wait::DOWN));
         assert_eq!(domain.lifecycle.shutdown_reason(), Some(0));
+    });
+}
+
+#[test]
+fn an_nmi_ends_a_halt_with_interrupts_off_unless_one_is_being_handled() {
+    with_guest(Role::Guest, &[0xf4], |_, host, domain, vcpu, hardware| {
+        hardware.vmcb_mut().rflags &= !rflags::IF;
+        vcpu.x86.startup.note(Startup::NMI);
+        assert_eq!(halt(host, domain, vcpu, hardware), Ok(0));
+        hardware.vmcb_mut().rip = CODE;
+        vcpu.x86.startup.note(Startup::NMI_BLOCKED);
+        assert_eq!(halt(host, domain, vcpu, hardware), Err(Stop::Yield(0)), "nothing can end this one");
+        assert_eq!(domain.lifecycle.shutdown_reason(), Some(0));
+    });
+}
+
+#[test]
+fn a_start_up_message_on_the_way_down_is_not_lost() {
+    with_guest(Role::Guest, &[0xf4], |_, host, domain, vcpu, _| {
+        // The sender saw a vCPU that was still up, so it woke nobody.
+        vcpu.x86.startup.note_start(0x9a);
+        shutdown::vcpu_down(host, domain, vcpu);
+        assert!(vcpu.is_runnable());
+        assert_eq!(domain.lifecycle.shutdown_reason(), None, "not all vCPUs are down");
     });
 }
 

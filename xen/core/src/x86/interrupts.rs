@@ -117,8 +117,11 @@ pub fn repeat_upcall(host: &Host, domain: &Domain, vcpu: &Vcpu) {
 
 /// Drives the I/O APIC's pin that stands for the event-channel callback, if the guest wants it by a pin: active while vCPU 0
 /// has events pending.
-fn drive_callback_pin(host: &Host, domain: &Domain) {
+pub fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     let Some(vioapic) = &domain.x86.vioapic else { return };
+    if vcpu.index != 0 {
+        return;
+    }
     let Some((callback, active)) = event_channel::callback_line(domain) else { return };
     let pin = match callback {
         Callback::Gsi(pin) => usize::from(pin),
@@ -191,10 +194,34 @@ fn source(domain: &Domain, vcpu: &Vcpu) -> Source {
     }
 }
 
-/// Whether something waits that would end HLT with interrupts on. The run loop asks after it has marked a vCPU as blocked,
-/// so that what came in between is not lost.
-pub fn is_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
-    vcpu.x86.startup.is_urgent() || !matches!(source(domain, vcpu), Source::Nothing | Source::LapicBlocked)
+/// RFLAGS.IF of a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InterruptFlag {
+    /// It takes maskable interrupts.
+    Set,
+    /// It does not.
+    Clear,
+}
+
+impl InterruptFlag {
+    /// As the guest's registers have it.
+    #[inline]
+    pub const fn of(vmcb: &Vmcb) -> Self {
+        if vmcb.rflags & rflags::IF == 0 { Self::Clear } else { Self::Set }
+    }
+}
+
+/// Whether something waits that ends HLT and the like: a start-up message, an NMI, or, if the guest takes them, an
+/// interrupt. Who marks a vCPU as blocked asks after that, so that what came in between is not lost.
+pub fn is_pending(domain: &Domain, vcpu: &Vcpu, flag: InterruptFlag) -> bool {
+    if vcpu.x86.startup.wants_start() {
+        return true;
+    }
+    match source(domain, vcpu) {
+        Source::Nmi => true,
+        Source::Callback(_) | Source::Lapic(_) => flag == InterruptFlag::Set,
+        Source::Nothing | Source::LapicBlocked => false,
+    }
 }
 
 /// Makes the VMCB ready for entry. The last step before `run`, with the vCPU loaded.
@@ -203,7 +230,7 @@ pub fn is_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
 /// [`Stop::Crash`] or another end of the domain after a triple fault; [`Stop::Yield`] if the vCPU must not run after all.
 #[inline]
 pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Result<(), Stop> {
-    if vcpu.x86.startup.is_urgent() {
+    if vcpu.x86.startup.wants_start() {
         start(host, domain, vcpu, hardware);
     }
     let vmcb = hardware.vmcb_mut();
@@ -217,7 +244,7 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
         vcpu.x86.lapic.set_task_priority(class << 4);
     }
     // At most entries there is nothing to tell, and nothing was asked for before.
-    let is_quiet = !event_channel::has_callback(domain) && vcpu.x86.lapic.is_quiet() && !vcpu.x86.startup.is_urgent();
+    let is_quiet = !event_channel::has_callback(domain) && vcpu.x86.lapic.is_quiet() && vcpu.x86.startup.is_quiet();
     if !is_quiet || vmcb.v_intr & v_intr::IRQ != 0 || vmcb.intercept_cr_write & CR8_WRITE != 0 {
         tell(host, domain, vcpu, vmcb);
     }
@@ -226,9 +253,7 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
 
 /// Tells the vCPU what there is, or takes back what was asked for when there was something.
 fn tell(host: &Host, domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
-    if vcpu.index == 0 {
-        drive_callback_pin(host, domain);
-    }
+    drive_callback_pin(host, domain, vcpu);
     match source(domain, vcpu) {
         Source::Nothing => close_window(vmcb),
         source => offer(domain, vcpu, vmcb, source),

@@ -90,7 +90,8 @@ fn interrupts_wait_for_the_guest() {
         };
         assert!(!hardware.has_injection());
         assert_eq!(window(hardware), (true, true));
-        assert!(is_pending(domain, vcpu));
+        assert!(is_pending(domain, vcpu, InterruptFlag::Set));
+        assert!(!is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb())), "with interrupts off it may wait");
         // The window has opened, but behind STI.
         hardware.vmcb_mut().rflags |= rflags::IF;
         hardware.vmcb_mut().interrupt_shadow = 1;
@@ -100,7 +101,7 @@ fn interrupts_wait_for_the_guest() {
         prepare(host, domain, vcpu, hardware).unwrap();
         assert_eq!(hardware.vmcb().event_injection, valid(event::INTERRUPT, 0x31));
         assert_eq!(window(hardware), (false, false));
-        assert!(!is_pending(domain, vcpu));
+        assert!(!is_pending(domain, vcpu, InterruptFlag::Set));
     });
 }
 
@@ -127,7 +128,7 @@ fn task_priority_holds_interrupts_back_until_it_is_lowered() {
         assert!(!hardware.has_injection());
         assert_eq!(hardware.vmcb().v_intr & v_intr::IRQ, 0, "a window would exit without end in QEMU");
         assert_ne!(hardware.vmcb().intercept_cr_write & CR8_WRITE, 0);
-        assert!(!is_pending(domain, vcpu));
+        assert!(!is_pending(domain, vcpu, InterruptFlag::Set));
         set_task_priority(hardware.vmcb_mut(), 2);
         prepare(host, domain, vcpu, hardware).unwrap();
         assert_eq!(hardware.vmcb().event_injection, valid(event::INTERRUPT, 0x31));

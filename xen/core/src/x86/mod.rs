@@ -19,7 +19,7 @@ pub mod ports;
 pub mod save;
 mod startup;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod vioapic;
 pub mod vlapic;
 pub mod walk;
@@ -129,6 +129,9 @@ pub struct VcpuX86 {
     pub startup: Startup,
     /// MSRs that are only stored.
     pub stored: Lock<StoredMsrs, { rank::DEVICE }>,
+    /// It has executed HLT, and nothing that ends it has come. Read and written by the CPU that runs the vCPU, or by who sets
+    /// all its registers.
+    is_halted: AtomicBool,
     /// Where it executed the last intercepted instructions.
     remembered: Lock<Remembered<PinnedWord>, { rank::VCPU_AREAS }>,
 }
@@ -143,8 +146,20 @@ impl VcpuX86 {
             lapic: Vlapic::new(cpuid::apic_id(index), index == 0),
             startup: Startup::new(),
             stored: Lock::new(StoredMsrs::RESET),
+            is_halted: AtomicBool::new(false),
             remembered: Lock::new(Remembered::default()),
         })
+    }
+
+    /// Whether it is in HLT.
+    #[inline]
+    pub fn is_halted(&self) -> bool {
+        self.is_halted.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is in HLT, or is not.
+    pub fn set_halted(&self, is_halted: bool) {
+        self.is_halted.store(is_halted, Ordering::Relaxed);
     }
 
     /// Gives up all code pages that are remembered: the vCPU leaves its CPU, or the domain may not have them any more. While

@@ -18,8 +18,8 @@ impl Startup {
     /// A non-maskable interrupt is being handled: others wait for IRET.
     pub const NMI_BLOCKED: u32 = 1 << 3;
 
-    /// What the run of a vCPU must act on.
-    const URGENT: u32 = Self::NMI | Self::INIT | Self::SIPI;
+    /// What the run of a vCPU must act on before its next entry.
+    const START: u32 = Self::INIT | Self::SIPI;
     const VECTOR_SHIFT: u32 = 8;
     const VECTOR: u32 = 0xff << Self::VECTOR_SHIFT;
 
@@ -44,10 +44,16 @@ impl Startup {
         self.0.load(Ordering::Acquire) & notes != 0
     }
 
-    /// Whether there is something to act on before the next entry.
+    /// Whether INIT or a start-up message has come.
     #[inline]
-    pub fn is_urgent(&self) -> bool {
-        self.has(Self::URGENT)
+    pub fn wants_start(&self) -> bool {
+        self.has(Self::START)
+    }
+
+    /// Whether nothing has come.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        !self.has(Self::START | Self::NMI)
     }
 
     /// Whether a non-maskable interrupt waits and may be taken.
@@ -83,16 +89,16 @@ mod tests {
     #[test]
     fn notes_are_taken_once() {
         let startup = Startup::new();
-        assert!(!startup.is_urgent());
+        assert!(!startup.wants_start());
         startup.note_start(0x9a);
-        assert!(startup.is_urgent());
+        assert!(startup.wants_start());
         assert_eq!(startup.take_start(), (false, Some(0x9a)));
         assert_eq!(startup.take_start(), (false, None));
         startup.note(Startup::INIT);
         startup.note_start(0xff);
         startup.note_start(0);
         assert_eq!(startup.take_start(), (true, Some(0)));
-        assert!(!startup.is_urgent());
+        assert!(!startup.wants_start());
     }
 
     #[test]

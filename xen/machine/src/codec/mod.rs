@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod loader;
+pub mod note;
 pub mod placement;
 pub mod registers;
 pub mod serial;

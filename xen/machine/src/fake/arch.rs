@@ -75,11 +75,21 @@ pub fn kick(cpu: CpuId) {
     });
 }
 
+/// Rounds of waiting after which nobody will ever come: on a stepped machine no other CPU runs meanwhile.
+const MOST_ROUNDS: u64 = 1 << 20;
+
 pub fn relax() {
-    if let Some((machine, _)) = try_current() {
+    if let Some((machine, cpu)) = try_current() {
         machine.check_running();
+        if machine.is_stepped && machine.relaxed.fetch_add(1, Ordering::Relaxed) > MOST_ROUNDS {
+            panic!("{cpu:?} waits for another CPU, but the test takes its turn now");
+        }
     }
     std::thread::yield_now();
+}
+
+pub fn pass(ticks: u64) {
+    with_current(|machine, _| machine.advance(ticks));
 }
 
 pub fn interrupt_window() {
@@ -89,7 +99,7 @@ pub fn interrupt_window() {
 pub fn idle() {
     let (machine, id) = current();
     let cpu = machine.cpu(id);
-    while cpu.work().is_empty() && !cpu.has_interrupt() {
+    while !machine.is_stepped && cpu.work().is_empty() && !cpu.has_interrupt() {
         machine.check_running();
         std::thread::yield_now();
     }
@@ -156,6 +166,11 @@ pub fn console_port() -> Option<u16> {
 
 pub fn set_no_reboot() {}
 
+/// Twenty bytes, as many as the linker's.
+pub fn build_id() -> &'static [u8] {
+    b"the fake machine: 20"
+}
+
 /// There are no interrupt lines here: tests note work themselves.
 pub fn mask_interrupts(_controller: Maddr) {}
 
@@ -173,9 +188,13 @@ pub fn host() -> Option<&'static (dyn Any + Send + Sync)> {
 /// Starts a thread for each further CPU that the builder has foreseen. Those that were not are not there.
 pub fn start_other_cpus(apic_ids: impl Iterator<Item = u32>, entry: fn(CpuId) -> !) -> usize {
     let (machine, _) = current();
+    let found = (1u16..).zip(apic_ids).take_while(|(number, _)| machine.find_cpu(CpuId(*number)).is_some());
+    if machine.is_stepped {
+        return found.count();
+    }
     let fake = super::machine::FakeMachine::from_state(machine.clone());
     let mut started = 0;
-    for (number, _) in (1u16..).zip(apic_ids).take_while(|(number, _)| machine.find_cpu(CpuId(*number)).is_some()) {
+    for (number, _) in found {
         let fake = fake.clone();
         std::thread::spawn(move || {
             fake.on_cpu_until_stopped(number, || {
@@ -269,5 +288,18 @@ pub fn port_read(port: u16, size: u8) -> u32 {
 }
 
 pub fn port_write(port: u16, size: u8, value: u32) {
-    with_current(|machine, _| machine.desk().port_writes.push((port, size, value)));
+    super::allocation::exempt(|| {
+        with_current(|machine, _| machine.desk().port_writes.push((port, size, value)));
+    });
+}
+
+/// What the test has placed there as firmware data.
+pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
+    let mut bytes = [0; 4];
+    read_firmware(maddr, bytes.get_mut(..usize::from(size))?).then(|| u32::from_le_bytes(bytes))
+}
+
+pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
+    with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    true
 }

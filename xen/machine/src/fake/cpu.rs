@@ -1,7 +1,8 @@
 //! What each CPU of the fake machine has: noted work, a pending interrupt, a timer, a TLB, address-space tags.
 //!
-//! As on the real machine, work is noted by whoever causes it, and the interrupt that goes with it makes the CPU leave its
-//! guest or its idle loop. The two are kept apart: an interrupt that was taken in a window does not stop the next guest.
+//! As on the real machine, another CPU notes its kick itself, while devices and the timer only raise an interrupt, which is
+//! noted as work when it is taken: in a window, in the idle loop, or when it makes a guest exit. An interrupt that was taken
+//! in a window does not stop the next guest.
 
 use super::tlb::Tlb;
 use crate::cpu::Work;
@@ -26,6 +27,8 @@ pub struct AddressSpaceTag {
 #[derive(Debug)]
 pub(super) struct Cpu {
     work: AtomicU32,
+    /// Work that will be noted when the interrupt is taken.
+    raised: AtomicU32,
     interrupt: AtomicBool,
     deadline: AtomicU64,
     pub(super) working_for: AtomicU64,
@@ -45,6 +48,7 @@ impl Cpu {
     pub(super) fn new(id: CpuId) -> Self {
         Self {
             work: AtomicU32::new(0),
+            raised: AtomicU32::new(0),
             interrupt: AtomicBool::new(false),
             deadline: AtomicU64::new(NEVER),
             working_for: AtomicU64::new(NEVER),
@@ -63,7 +67,9 @@ impl Cpu {
     }
 
     pub(super) fn note(&self, work: Work) {
-        self.work.fetch_or(work.bits(), Ordering::AcqRel);
+        let noted_by_sender = work & Work::KICK;
+        self.work.fetch_or(noted_by_sender.bits(), Ordering::AcqRel);
+        self.raised.fetch_or((work - noted_by_sender).bits(), Ordering::AcqRel);
         self.interrupt.store(true, Ordering::Release);
     }
 
@@ -75,9 +81,13 @@ impl Cpu {
         self.work.swap(0, Ordering::AcqRel)
     }
 
-    /// Whether an interrupt was pending; it is not any more.
+    /// Whether an interrupt was pending; it is not any more, and what it raised is noted.
     pub(super) fn take_interrupt(&self) -> bool {
-        self.interrupt.swap(false, Ordering::AcqRel)
+        let was_pending = self.interrupt.swap(false, Ordering::AcqRel);
+        if was_pending {
+            self.work.fetch_or(self.raised.swap(0, Ordering::AcqRel), Ordering::AcqRel);
+        }
+        was_pending
     }
 
     pub(super) fn has_interrupt(&self) -> bool {

@@ -3,9 +3,11 @@
 use super::cpu::Cpu;
 use super::ram::Ram;
 use super::script::{Guest, Script, StepResult};
+use crate::boot_info::{CommandLine, Module};
 use crate::cpu::Work;
+use crate::exit::Exit;
 use crate::frame::{FrameInfo, FrameTable, Region};
-use crate::units::{CpuId, DomId, Gpa, Maddr, Mfn};
+use crate::units::{CpuId, DomId, Gpa, Maddr, Mfn, PAGE_SIZE, PAGE_SIZE_U64};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::boxed::Box;
@@ -36,6 +38,10 @@ pub(super) struct State {
     pub(super) clock: AtomicU64,
     pub(super) khz: u64,
     stopped: AtomicBool,
+    /// The test takes the CPUs' turns: they are no threads, and do not wait when they idle.
+    pub(super) is_stepped: bool,
+    /// How often a CPU has relaxed since a guest was entered last.
+    pub(super) relaxed: AtomicU64,
     desk: Mutex<Desk>,
 }
 
@@ -111,6 +117,7 @@ pub struct Builder {
     reserved: Vec<(u64, u64)>,
     cpus: u16,
     khz: u64,
+    is_stepped: bool,
 }
 
 impl Builder {
@@ -148,6 +155,14 @@ impl Builder {
         self
     }
 
+    /// The test takes the CPUs' turns on one thread: no other CPU is started as a thread, and an idle CPU does not wait for
+    /// an interrupt but comes back at once. So every run is the same.
+    #[must_use]
+    pub fn stepped(mut self) -> Self {
+        self.is_stepped = true;
+        self
+    }
+
     /// The machine. Without a region it has 1024 pages from 0 on.
     pub fn build(self) -> FakeMachine {
         let regions = if self.regions.is_empty() { Vec::from([(0, 1024)]) } else { self.regions };
@@ -164,6 +179,8 @@ impl Builder {
             clock: AtomicU64::new(0),
             khz: self.khz,
             stopped: AtomicBool::new(false),
+            is_stepped: self.is_stepped,
+            relaxed: AtomicU64::new(0),
             desk: Mutex::new(Desk::default()),
         });
         let machine = FakeMachine(state);
@@ -183,7 +200,7 @@ impl FakeMachine {
 
     /// Begins to describe a machine.
     pub fn builder() -> Builder {
-        Builder { regions: Vec::new(), reserved: Vec::new(), cpus: 1, khz: 1_000_000 }
+        Builder { regions: Vec::new(), reserved: Vec::new(), cpus: 1, khz: 1_000_000, is_stepped: false }
     }
 
     fn release_all(&self, regions: &[(u64, u64)], reserved: &[(u64, u64)]) {
@@ -233,6 +250,17 @@ impl FakeMachine {
     /// Queues a step for whatever runs on a CPU without a script of its own.
     pub fn script_cpu(&self, cpu: u16, step: impl FnMut(&mut Guest<'_>) -> StepResult + Send + 'static) {
         self.queue(ScriptKey::Cpu(cpu), Box::new(step));
+    }
+
+    /// Gives a vCPU a program: what it does at every entry once it has no steps, see `script`.
+    pub fn program_vcpu(&self, domain: DomId, vcpu: u16, program: impl FnMut(&mut Guest<'_>) -> Exit + Send + 'static) {
+        let mut desk = self.0.desk();
+        desk.scripts.entry(ScriptKey::Vcpu(domain.0, vcpu)).or_default().program = Some(Box::new(program));
+    }
+
+    /// Drops all steps and programs of a domain's vCPUs.
+    pub fn forget_scripts(&self, domain: DomId) {
+        self.0.desk().scripts.retain(|key, _| !matches!(key, ScriptKey::Vcpu(id, _) if *id == domain.0));
     }
 
     fn queue(&self, key: ScriptKey, step: super::script::Step) {
@@ -318,6 +346,18 @@ impl FakeMachine {
     /// What CPUID answers for a leaf from now on.
     pub fn set_cpuid(&self, leaf: u32, subleaf: u32, registers: [u32; 4]) {
         self.0.desk().cpuid.insert((leaf, subleaf), registers);
+    }
+
+    /// Puts a file into RAM that is reserved still, as a boot loader's module. To be called on one of the machine's CPUs.
+    pub fn load_module(&self, start: Maddr, bytes: &[u8], command_line: &str) -> Module {
+        for (part, page) in bytes.chunks(PAGE_SIZE).zip(0u64..) {
+            let place = start.checked_add(page * PAGE_SIZE_U64).expect("the module is below the top");
+            assert!(self.write_ram(place, part), "a module at {place:?}, where no RAM is");
+        }
+        let length = bytes.len() as u64;
+        self.0.frames.claim(start.frame(), length.div_ceil(PAGE_SIZE_U64));
+        let command_line = CommandLine::try_from(command_line).expect("a short command line");
+        Module { start, length, command_line }
     }
 
     /// Reads RAM past all translation. False if it is not RAM.

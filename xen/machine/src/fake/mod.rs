@@ -19,6 +19,6 @@ mod tlb;
 #[cfg(test)]
 mod tests;
 
-pub use allocation::{TestAllocator, with_failing_allocation};
+pub use allocation::{Ledger, TestAllocator, account, exempt, with_failing_allocation};
 pub use machine::{Builder, FakeMachine, Stopped};
 pub use script::{Guest, StepResult};

@@ -75,29 +75,31 @@ impl Ram {
         offset.is_multiple_of(8).then(|| unsafe { &*place })
     }
 
-    fn byte(&self, maddr: Maddr) -> Option<&AtomicU8> {
-        let place = self.page_address(maddr.frame())?.wrapping_add(maddr.offset()).cast::<AtomicU8>();
-        // SAFETY: inside a block that lives as long as self.
-        Some(unsafe { &*place })
+    /// The bytes from an address on, which do not leave their page. `None` if there is no RAM.
+    fn bytes(&self, maddr: Maddr, length: usize) -> Option<&[AtomicU8]> {
+        let offset = maddr.offset();
+        assert!(offset + length <= PAGE_SIZE, "{length} bytes at {maddr:?} leave their page");
+        let place = self.page_address(maddr.frame())?.wrapping_add(offset).cast::<AtomicU8>();
+        // SAFETY: a page of a block that lives as long as self, and the range lies in it; whoever else reaches it does so by
+        // atomics, or by the raw accesses of `memory`, as hardware would.
+        Some(unsafe { core::slice::from_raw_parts(place, length) })
     }
 
     /// Reads bytes that do not leave their page. False if there is no RAM.
     pub(super) fn read(&self, maddr: Maddr, out: &mut [u8]) -> bool {
-        self.each(maddr, out.len(), |index, byte| out[index] = byte.load(Ordering::Relaxed))
+        let bytes = self.bytes(maddr, out.len());
+        bytes.is_some_and(|bytes| {
+            out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = byte.load(Ordering::Relaxed));
+            true
+        })
     }
 
     /// Writes bytes that do not leave their page. False if there is no RAM.
     pub(super) fn write(&self, maddr: Maddr, bytes: &[u8]) -> bool {
-        self.each(maddr, bytes.len(), |index, byte| byte.store(bytes[index], Ordering::Relaxed))
-    }
-
-    fn each(&self, maddr: Maddr, length: usize, mut visit: impl FnMut(usize, &AtomicU8)) -> bool {
-        (0..length).all(|index| {
-            let byte = maddr.checked_add(index as u64).and_then(|maddr| self.byte(maddr));
-            byte.is_some_and(|byte| {
-                visit(index, byte);
-                true
-            })
+        let places = self.bytes(maddr, bytes.len());
+        places.is_some_and(|places| {
+            places.iter().zip(bytes).for_each(|(place, byte)| place.store(*byte, Ordering::Relaxed));
+            true
         })
     }
 }

@@ -4,6 +4,9 @@
 //! on with the next step, and `Err(exit)` when an access faulted or an interrupt came: then the same step runs again at the
 //! next entry, unless the core has moved RIP meanwhile, which means that it emulated the instruction. A hypercall whose RIP
 //! the core leaves where it was is executed again, as the real instruction would be.
+//!
+//! A vCPU that has run out of steps, or never had any, goes on with its program, if it has one: a function that is called at
+//! every entry, says how the guest leaves, and keeps track of what to do again by itself.
 
 use super::arch;
 use super::machine::{State, current};
@@ -15,12 +18,16 @@ use crate::frame::{FrameInfo, Kind};
 use crate::units::{CpuId, Gpa, Maddr, Mfn, PAGE_SIZE};
 use crate::vcpu::GeneralRegisters;
 use core::fmt;
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How a step ends.
 pub type StepResult = Result<Exit, Exit>;
+
+/// What a vCPU does at every entry once it has no steps.
+pub(super) type Program = Box<dyn FnMut(&mut Guest<'_>) -> Exit + Send>;
 
 /// One step.
 pub(super) type Step = Box<dyn FnMut(&mut Guest<'_>) -> StepResult + Send>;
@@ -29,6 +36,7 @@ pub(super) type Step = Box<dyn FnMut(&mut Guest<'_>) -> StepResult + Send>;
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) steps: VecDeque<Step>,
+    pub(super) program: Option<Program>,
     resume: Resume,
 }
 
@@ -63,6 +71,9 @@ mod npf {
 /// Accesses that a guest still makes after an interrupt was sent to its CPU: interrupts take their time, and whoever does
 /// not wait for the guest to leave must be found out.
 const INTERRUPT_LATENCY: u32 = 16;
+
+/// What one entry takes on a stepped machine.
+const TICKS_OF_AN_ENTRY: u64 = 1000;
 
 /// Bytes of VMMCALL.
 const VMMCALL_BYTES: u64 = 3;
@@ -177,6 +188,21 @@ impl Guest<'_> {
         self.write(gpa, &value.to_le_bytes())
     }
 
+    /// Changes a 64-bit word in one step, as an instruction with a LOCK prefix does. The word before; all ones and no
+    /// change where no RAM is.
+    ///
+    /// # Errors
+    /// As [`Guest::write`]. Panics if the word is not aligned.
+    pub fn update_u64(&mut self, gpa: u64, change: impl Fn(u64) -> u64) -> Result<u64, Exit> {
+        assert!(gpa.is_multiple_of(8), "{gpa:#x} is no place of a word");
+        let (maddr, _) = self.reach(gpa, AccessKind::Write, 8)?;
+        let word = self.machine.ram.word(maddr);
+        Ok(word.map_or(u64::MAX, |word| {
+            let change = |before| Some(change(before));
+            word.try_update(Ordering::AcqRel, Ordering::Acquire, change).unwrap_or(u64::MAX)
+        }))
+    }
+
     /// Fetches an instruction byte.
     ///
     /// # Errors
@@ -256,6 +282,11 @@ impl fmt::Debug for Guest<'_> {
 pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut arch::AddressSpaceTag) -> Exit {
     let (machine, id) = current();
     machine.check_running();
+    machine.relaxed.store(0, Ordering::Relaxed);
+    if machine.is_stepped {
+        // Nobody else makes time pass, and a guest that never leaves by itself must not keep its CPU for ever.
+        machine.advance(TICKS_OF_AN_ENTRY);
+    }
     super::allocation::exempt(|| {
         let cpu = machine.cpu(id);
         {
@@ -310,8 +341,11 @@ impl Script {
             _ => {}
         }
         let Some(mut step) = self.steps.pop_front() else {
-            // Nothing left to do: the guest halts.
-            return guest.exit(exit::HLT, 0, 0);
+            return match &mut self.program {
+                Some(program) => program(guest),
+                // Nothing left to do: the guest halts.
+                None => guest.exit(exit::HLT, 0, 0),
+            };
         };
         match step(guest) {
             Ok(exit) => {
@@ -332,5 +366,6 @@ impl Script {
     /// Adds what somebody queued while the script was out for a step.
     pub(super) fn append(&mut self, mut more: Self) {
         self.steps.append(&mut more.steps);
+        self.program = more.program.or(self.program.take());
     }
 }

@@ -22,6 +22,8 @@ unsafe extern "C" {
     static __data_start: u8;
     static __rodata_start: u8;
     static __boot_stack_guard: u8;
+    static __notes_start: u8;
+    static __notes_end: u8;
 }
 
 /// Virtual minus physical address of the image as it was loaded.
@@ -251,4 +253,11 @@ pub(super) fn image_bounds() -> [u64; 4] {
         addr_of!(__data_start) as u64,
         addr_of!(__image_end) as u64,
     ]
+}
+
+/// What the linker has called this image; empty if it has not.
+pub fn build_id() -> &'static [u8] {
+    let (start, end) = (addr_of!(__notes_start), addr_of!(__notes_end));
+    // SAFETY: the linker script puts both symbols around the notes, which are constants inside the image.
+    crate::codec::note::build_id(unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) })
 }

@@ -169,6 +169,13 @@ pub fn relax() {
     core::hint::spin_loop();
 }
 
+pub fn pass(ticks: u64) {
+    let begin = read_tsc();
+    while read_tsc().wrapping_sub(begin) < ticks {
+        relax();
+    }
+}
+
 pub fn interrupt_window() {
     // SAFETY: handlers only note work and acknowledge; one instruction is between, because STI delays by one.
     unsafe { asm!("sti", "nop", "cli", options(nostack)) };

@@ -19,8 +19,9 @@ mod time;
 mod traps;
 
 pub use apic::{kick, own_id as apic_id, set_timer};
+pub use boot::build_id;
 pub use cpu::{
-    cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, relax, set_held_ranks, set_working_for,
+    cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, pass, relax, set_held_ranks, set_working_for,
     take_work,
 };
 pub use io_apic::{mask_interrupts, route_console};
@@ -40,7 +41,7 @@ use crate::units::{Maddr, Mfn};
 /// Firmware memory, for reading tables: maps it if it is not mapped yet.
 pub use paging::read_firmware;
 /// Ports and device registers that the core may use for a hardware domain.
-pub use ports::{port_read, port_write};
+pub use ports::{device_read, device_write, port_read, port_write};
 
 /// Where hardware finds the permission maps.
 #[derive(Clone, Copy, Debug)]

@@ -202,15 +202,22 @@ pub(super) fn root() -> Maddr {
     Maddr::new(ROOT.load(Ordering::Relaxed))
 }
 
-/// Maps device registers and gives where they are seen. The mapping stays.
+/// Maps device registers that the hypervisor cannot do without, and gives where they are seen. The mapping stays.
 pub(super) fn device(maddr: Maddr, length: u64) -> *mut u8 {
+    match try_device(maddr, length) {
+        Some(place) => place,
+        None => panic!("device registers at {maddr:?} cannot be mapped"),
+    }
+}
+
+/// As [`device`]; `None` if there is no memory for tables, or the window ends before that address (32 TiB).
+pub(super) fn try_device(maddr: Maddr, length: u64) -> Option<*mut u8> {
+    let end = maddr.checked_add(length)?.number().checked_next_multiple_of(PAGE_SIZE_U64)?;
     let start = maddr.number() & !(PAGE_SIZE_U64 - 1);
-    let end = (maddr.number() + length).next_multiple_of(PAGE_SIZE_U64);
     let guard = CHANGE.lock();
-    let mapped = map(DEVICES + start, Maddr::new(start), end - start, Use::Device);
+    let mapped = end <= STACKS - DEVICES && map(DEVICES + start, Maddr::new(start), end - start, Use::Device);
     drop(guard);
-    assert!(mapped, "no memory to map device registers at {maddr:?}");
-    core::ptr::with_exposed_provenance_mut((DEVICES + maddr.number()) as usize)
+    mapped.then(|| core::ptr::with_exposed_provenance_mut((DEVICES + maddr.number()) as usize))
 }
 
 /// Reads firmware's memory: tables that lie in reserved ranges as well as in RAM. False if the range makes no sense.

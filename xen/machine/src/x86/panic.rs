@@ -25,6 +25,9 @@ static OXEN_EPITAPH: Epitaph = Epitaph {
     text: [const { AtomicU32::new(0) }; EPITAPH_BYTES / 4],
 };
 
+/// Seconds between the epitaph and the restart, as in Xen.
+const SECONDS_TO_READ: u64 = 5;
+
 static DYING: AtomicBool = AtomicBool::new(false);
 static KEEP_STANDING: AtomicBool = AtomicBool::new(false);
 
@@ -79,7 +82,8 @@ fn end_dying() -> ! {
         say(format_args!("Manual reset required ('noreboot' specified)"));
         halt();
     }
-    say(format_args!("Reboot"));
+    say(format_args!("Reboot in five seconds..."));
+    cpu::pass(super::timestamp_khz() * 1000 * SECONDS_TO_READ);
     restart()
 }
 

@@ -1,5 +1,7 @@
-//! Port input and output. Which ports a domain may reach is the core's decision; which ones a device has, its driver's.
+//! Port input and output, and the same for device registers in memory. Which of them a domain may reach is the core's decision.
 
+use super::paging;
+use crate::units::Maddr;
 use core::arch::asm;
 
 macro_rules! access {
@@ -45,4 +47,31 @@ pub fn port_write(port: u16, size: u8, value: u32) {
         2 => output_16(port, value as u16),
         _ => output_32(port, value),
     }
+}
+
+/// Reads `size` bytes (1, 2 or 4) of a device's register. `None` if it cannot be mapped. The caller knows that it is no RAM.
+pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
+    let place = paging::try_device(maddr, u64::from(size))?;
+    // SAFETY: mapped by the line above, aligned by the caller; no Rust value lives in device registers.
+    Some(unsafe {
+        match size {
+            1 => u32::from(place.read_volatile()),
+            2 => u32::from(place.cast::<u16>().read_volatile()),
+            _ => place.cast::<u32>().read_volatile(),
+        }
+    })
+}
+
+/// Writes `size` bytes (1, 2 or 4) of a device's register. False if it cannot be mapped. The caller knows that it is no RAM.
+pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
+    let Some(place) = paging::try_device(maddr, u64::from(size)) else { return false };
+    // SAFETY: as in `device_read`; what the register does is the caller's wish.
+    unsafe {
+        match size {
+            1 => place.write_volatile(value as u8),
+            2 => place.cast::<u16>().write_volatile(value as u16),
+            _ => place.cast::<u32>().write_volatile(value),
+        }
+    }
+    true
 }

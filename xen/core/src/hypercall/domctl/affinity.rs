@@ -46,7 +46,7 @@ pub fn set_vcpu(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) 
         return Err(Errno::EINVAL.into());
     }
     if let Some(hard) = hard {
-        sched::set_affinity(caller.host, vcpu, widen(hard, online));
+        sched::set_affinity(caller.host, vcpu, widen(hard, online))?;
     }
     if let Some(soft) = soft {
         vcpu.sched.set_soft_affinity(widen(soft, online));

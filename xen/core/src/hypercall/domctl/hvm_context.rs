@@ -251,6 +251,7 @@ fn load_one(host: &Host, domain: &Domain, record: &Record<'_>) -> Result<(), Err
     let vcpu = domain.vcpu(u32::from(record.descriptor.instance)).ok_or(Errno::EINVAL)?;
     save::load_record(host, domain, vcpu, code, record.contents)?;
     if code == SaveCode::Cpu {
+        vcpu.x86.set_halted(false);
         vcpu.is_initialised.store(true, Ordering::Release);
         vcpu.clear_wait(Wait::DOWN);
     }

@@ -51,12 +51,12 @@ pub fn destroy(caller: &Caller<'_>, request: &Domctl) -> Reply {
 }
 
 /// pausedomain: once this has returned, nothing of the domain runs.
-pub fn pause(target: &Target<'_>) -> Result<Answer, Stop> {
+pub fn pause(caller: &Caller<'_>, target: &Target<'_>) -> Result<Answer, Stop> {
     target.other_or(Errno::EINVAL)?;
     if !target.lifecycle.pause_by_toolstack() {
         return Err(Errno::EOVERFLOW.into());
     }
-    sched::wait_until_off(target);
+    sched::wait_until_off(caller.host, target);
     Ok(Answer::Unchanged)
 }
 

@@ -101,7 +101,7 @@ pub fn frame_types(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domct
         let kind = u64::from(frame_type(target, gfn));
         caller.memory.write_at(frames.array, index, &kind)?;
         let done = index.saturating_add(1);
-        if done < frames.num && machine::cpu::has_work() {
+        if done < frames.num && machine::cpu::must_yield() {
             let array: GuestPtr<u64> = frames.array.element(done).ok_or(Errno::EFAULT)?;
             answer(request, &GetPageFrameInfo3 { num: frames.num.saturating_sub(done), array })?;
             return Ok(Answer::ChangedForRestart);

@@ -96,7 +96,7 @@ fn perform(
 ) -> Result<Answer, Stop> {
     match operation {
         DomctlOp::MaxVcpus => life::max_vcpus(caller, target, request),
-        DomctlOp::PauseDomain => life::pause(target),
+        DomctlOp::PauseDomain => life::pause(caller, target),
         DomctlOp::UnpauseDomain => life::unpause(caller, target),
         DomctlOp::ResumeDomain => life::resume(caller, target),
         DomctlOp::SetDomainHandle => Ok(life::set_handle(target, &parameters(request)?)),

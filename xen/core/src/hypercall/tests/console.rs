@@ -2,6 +2,8 @@
 
 use super::support::{LAST, World, error, put, room, take_array, with_world};
 use crate::domain::console::{announce_output, drain};
+use crate::outcome::Stop;
+use machine::cpu::Work;
 use machine::{DomId, log};
 use public_abi::sysctl::{DebugKeys, ReadConsole, SysctlOp};
 use public_abi::{Errno, GuestPtr};
@@ -114,3 +116,27 @@ fn every_debug_key_prints_something_real() {
     });
 }
 use std::borrow::ToOwned;
+
+#[test]
+fn a_long_text_is_printed_in_turns() {
+    with_world(|world| {
+        let text: String = ('a'..='z').cycle().take(300).collect();
+        let buffer = put(&<[u8; 300]>::try_from(text.as_bytes()).unwrap());
+        world.machine.note_work(0, Work::KICK);
+        let (mut address, mut left, mut turns) = (buffer.address(), 300u64, 0);
+        loop {
+            turns += 1;
+            match world.console(CONTROL, 0, u32::try_from(left).unwrap(), GuestPtr::from_address(address)) {
+                Ok(0) => break,
+                Err(Stop::Restart(Some(cursor))) => {
+                    let changes: std::vec::Vec<_> = cursor.changes().collect();
+                    assert_eq!(changes, [(1, left - 128), (2, address + 128)], "count and buffer");
+                    (left, address) = (changes[0].1, changes[1].1);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(turns, 3, "each turn gets on");
+        assert!(world.machine.console().contains(&text), "nothing twice, nothing left out");
+    });
+}

@@ -170,6 +170,51 @@ fn running_out_of_memory_leaves_nothing_behind() {
     });
 }
 
+/// What each CPU keeps of vCPUs: how many wait for it, how many deadlines it has, and for how many of both there is room.
+fn numbers(world: &World) -> std::vec::Vec<((usize, usize), (usize, usize))> {
+    let numbers = |cpu: &crate::host::Cpu| (cpu.queue.lock().numbers(), cpu.timers.lock().numbers());
+    world.host.cpus.iter().map(numbers).collect()
+}
+
+#[test]
+fn vcpus_without_memory_leave_no_reservation() {
+    with_world(|world| {
+        create(world, 200).unwrap();
+        let before = numbers(world);
+        for nth in 0.. {
+            let allocate = || world.domctl(DomctlOp::MaxVcpus, 200, MaxVcpus { max: 3 });
+            let (result, failed) = with_failing_allocation(nth, allocate);
+            if !failed {
+                result.unwrap();
+                break;
+            }
+            assert_eq!(numbers(world), before, "allocation {nth}");
+        }
+        assert_ne!(numbers(world), before);
+    });
+}
+
+#[test]
+fn a_dead_domain_is_on_no_list() {
+    with_world(|world| {
+        let before = numbers(world);
+        let id = create(world, 0).unwrap();
+        world.domctl(DomctlOp::MaxVcpus, id, MaxVcpus { max: 3 }).unwrap();
+        {
+            let domain = world.host.domains.get(DomId(id)).unwrap();
+            let vcpu = domain.vcpu(0).unwrap();
+            crate::timer::set(&world.host, vcpu, crate::timer::TimerKind::Singleshot, Some(u64::MAX - 1));
+            vcpu.clear_wait(Wait::DOWN);
+            assert!(domain.lifecycle.unpause_by_toolstack());
+            crate::sched::resume_domain(&world.host, &domain);
+        }
+        let waiting: usize = numbers(world).iter().map(|((waiting, _), (deadlines, _))| waiting + deadlines).sum();
+        assert_eq!(waiting, 2);
+        world.domctl_plain(DomctlOp::DestroyDomain, id).unwrap();
+        assert_eq!(numbers(world), before);
+    });
+}
+
 #[test]
 fn information_finds_the_next_domain() {
     with_world(|world| {
@@ -232,7 +277,7 @@ fn shutdown_shows_and_is_undone() {
     with_world(|world| {
         {
             let guest = world.host.domains.get(GUEST).unwrap();
-            assert!(guest.lifecycle.shut_down(2));
+            crate::domain::shutdown::shutdown(&world.host, &guest, 2);
         }
         let flags = about(world, GUEST.0).unwrap().flags;
         assert_eq!(flags >> 16, 2);

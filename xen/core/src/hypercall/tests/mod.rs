@@ -6,6 +6,7 @@ mod contexts;
 mod hvm;
 mod life;
 mod models;
+mod multicall;
 mod policies;
 mod queries;
-pub mod support;
+pub(crate) mod support;

@@ -1,6 +1,6 @@
 //! What the toolstack asks about host and domains: maps, topology, versions, policies, scheduling, contexts.
 
-use super::support::{GUEST, World, error, put, room, take, take_array, with_world};
+use super::support::{GUEST, LAST, World, error, put, room, take, take_array, with_world, write_arena};
 use crate::hypercall::version;
 use crate::outcome::Stop;
 use machine::DomId;
@@ -220,7 +220,37 @@ fn the_command_line_is_kept_from_guests() {
         let bytes = take_array(buffer, COMMANDLINE_LEN as u64);
         assert!(bytes.starts_with(b"loglvl=all dom0_mem=1G\0") && bytes[30..].iter().all(|byte| *byte == 0));
         assert_eq!(version(world, GUEST, 10, GuestPtr::NULL), error(Errno::EPERM));
-        assert_eq!(version(world, DomId::CONTROL, 10, GuestPtr::NULL), error(Errno::ENODATA));
+    });
+}
+
+#[test]
+fn the_build_identifier_has_a_size_and_then_bytes() {
+    with_world(|world| {
+        let id = b"the fake machine: 20";
+        assert_eq!(version(world, DomId::CONTROL, 10, GuestPtr::NULL), Ok(20));
+        for (room_for, reply) in [(0u32, error(Errno::EINVAL)), (19, error(Errno::ENOBUFS)), (20, Ok(20)), (99, Ok(20))]
+        {
+            let buffer = room::<u8>(28, 0xee);
+            write_arena(buffer.address(), &room_for.to_le_bytes());
+            assert_eq!(version(world, DomId::CONTROL, 10, buffer.cast()), reply);
+            let bytes = take_array(buffer, 28);
+            assert_eq!(bytes[..4], room_for.to_le_bytes());
+            let expected = if reply.is_ok() { &id[..] } else { &[0xee; 20] };
+            assert_eq!(&bytes[4..24], expected);
+            assert_eq!(bytes[24..], [0xee; 4]);
+        }
+        let near_the_end = GuestPtr::from_address(LAST - 10);
+        write_arena(LAST - 10, &20u32.to_le_bytes());
+        assert_eq!(version(world, DomId::CONTROL, 10, near_the_end), error(Errno::EFAULT));
+    });
+}
+
+#[test]
+fn the_changeset_is_the_builds() {
+    with_world(|world| {
+        let buffer = room::<u8>(64, 0xee);
+        assert_eq!(version(world, GUEST, 4, buffer.cast()), Ok(0));
+        assert!(take_array(buffer, 64).starts_with(b"git:0123456789ab\0\0"));
     });
 }
 

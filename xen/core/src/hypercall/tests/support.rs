@@ -10,6 +10,7 @@ use crate::hypercall::{Caller, console_io, domctl, hvm, platform, sysctl};
 use crate::outcome::{Reply, Stop};
 use crate::p2m::{Entry, Kind};
 use crate::time::Clock;
+use crate::x86::interrupts::InterruptFlag;
 use machine::fake::FakeMachine;
 use machine::frame::{self, Fill, Pin};
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE};
@@ -172,7 +173,7 @@ impl World {
         // As the run loop does for as long as the vCPU is on its CPU.
         let hardware = vcpu.hardware.try_lock().unwrap();
         let memory = LinearMemory::new(&domain, &hardware);
-        work(&Caller { host: &self.host, domain: &domain, vcpu, memory })
+        work(&Caller { host: &self.host, domain: &domain, vcpu, memory, interrupts: InterruptFlag::Set })
     }
 
     /// domctl with a request as it is; gives the answer and the request afterwards.

@@ -1,6 +1,6 @@
 //! Accesses to guest physical addresses without RAM: the interrupt controllers, and everywhere else ones that take writes
 //! without effect, as a bus without a device does. PCI configuration space (MMCFG) and the HPET of the control domain are
-//! among those until they have an owner.
+//! among those until they have an owner. Writes to memory that may only be read come here, too, and have no effect either.
 //!
 //! Before this: `fault`, which has found no RAM at the address. The instruction is looked up (`decode`), carried out here
 //! with `execute`'s arithmetic, and passed over. One that is not known gets #UD: real hardware would have done something,
@@ -16,6 +16,7 @@ mod tests;
 use super::guest::DomainMemory;
 use super::vioapic::Vioapic;
 use super::vlapic::registers as lapic;
+use super::walk::PhysicalMemory;
 use super::{instruction, interrupts};
 use crate::domain::Domain;
 use crate::host::Host;
@@ -24,9 +25,9 @@ use crate::vcpu::Vcpu;
 use decode::{Arithmetic, Extend, Kind, Operand, Operation};
 use execute::{mask, sign_extend};
 use machine::codec::registers::Register;
-use machine::exit::{Access, AccessKind, AccessStage};
-use machine::log;
+use machine::exit::{Access, AccessCause, AccessKind, AccessStage};
 use machine::vcpu::Vcpu as Hardware;
+use machine::{Gpa, log};
 
 /// Who accesses what.
 #[derive(Clone, Copy)]
@@ -34,6 +35,8 @@ pub(super) struct Bus<'a> {
     pub(super) host: &'a Host,
     pub(super) domain: &'a Domain,
     pub(super) vcpu: &'a Vcpu,
+    /// Whether there is nothing at the address, or memory that the guest may not write.
+    pub(super) cause: AccessCause,
 }
 
 impl Bus<'_> {
@@ -45,8 +48,20 @@ impl Bus<'_> {
         }
         match &self.domain.x86.vioapic {
             Some(vioapic) if Vioapic::claims(address) => vioapic.mmio_read(address, size),
+            _ if self.cause == AccessCause::Rights => self.read_memory(address, size),
             _ => mask(size),
         }
+    }
+
+    /// Reads memory that may not be written, for an instruction that wanted to do both. Not across its page's end.
+    fn read_memory(&self, address: u64, size: u8) -> u64 {
+        let (place, mut bytes) = (Gpa::new(address), [0; 8]);
+        let page = DomainMemory(self.domain).page(place.frame());
+        let is_read = page.zip(bytes.get_mut(..usize::from(size))).is_some_and(|(page, part)| {
+            // The guest may change the page meanwhile elsewhere; the instruction is not atomic any more.
+            DomainMemory::read(&page, place.offset(), part)
+        });
+        if is_read { u64::from_le_bytes(bytes) } else { mask(size) }
     }
 
     /// Writes up to 8 bytes of device memory.
@@ -99,7 +114,7 @@ pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware
             return Ok(0);
         }
     };
-    let bus = Bus { host, domain, vcpu };
+    let bus = Bus { host, domain, vcpu, cause: access.cause };
     match operation.kind {
         Kind::StringStore | Kind::StringLoad | Kind::StringMove => strings::execute(bus, hardware, length, operation),
         _ => {

@@ -3,7 +3,6 @@
 use super::*;
 use crate::domain::Role;
 use crate::x86::testing::{CODE, read, with_guest, write};
-use machine::Gpa;
 use machine::codec::registers::rflags;
 use machine::codec::vmcb::event;
 use machine::exit::AccessCause;
@@ -147,5 +146,32 @@ fn what_cannot_be_emulated_is_said_once() {
         assert_eq!(hardware.vmcb().event_injection & 0xff, 13);
         let walk = Access { stage: AccessStage::TableWalk, ..fault(0x1_0000_0000, AccessKind::Read) };
         assert!(matches!(handle(host, domain, vcpu, hardware, walk), Err(Stop::Crash(_))));
+    });
+}
+
+#[test]
+fn memory_that_may_not_be_written_keeps_its_content() {
+    // mov [rdi], rax; xchg [rdi], ecx; lock or dword [rdi], 0x100; stosb
+    let code = [0x48, 0x89, 0x07, 0x87, 0x0f, 0xf0, 0x81, 0x0f, 0, 1, 0, 0, 0xaa];
+    with_guest(Role::Guest, &code, |_, host, domain, vcpu, hardware| {
+        write(domain, 0x9010, &0x1122_3344_5566_7788u64.to_le_bytes());
+        let mut change = domain.p2m.begin().unwrap();
+        change.retype(machine::Gfn::new(9), 0, crate::p2m::Kind::RamRo).unwrap();
+        change.commit().complete();
+        let run = |hardware: &mut Hardware, at: u64| {
+            hardware.vmcb_mut().rip = CODE + at;
+            hardware.set_register(Register::Rdi, 0x9010);
+            let access = Access { cause: AccessCause::Rights, ..fault(0x9010, AccessKind::Write) };
+            assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
+            assert_eq!(hardware.vmcb().event_injection, 0);
+            assert_eq!(read(domain, 0x9010), 0x1122_3344_5566_7788u64.to_le_bytes(), "at {at}");
+            hardware.vmcb().rip - CODE
+        };
+        assert_eq!(run(hardware, 0), 3);
+        assert_eq!(run(hardware, 3), 5);
+        assert_eq!(hardware.register(Register::Rcx), 0x5566_7788, "what is there, not ones");
+        assert_eq!(run(hardware, 5), 12);
+        assert_eq!(run(hardware, 12), 13);
+        assert_eq!(hardware.register(Register::Rdi), 0x9011);
     });
 }

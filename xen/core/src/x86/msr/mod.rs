@@ -1,8 +1,7 @@
 //! Model-specific registers as a guest sees them: one list of what there is; everything else is #GP, as on a processor that
 //! does not have it. (Xen 4.17's list for AMD processors, `msr_relaxed` off; AMD APM volume 2, appendix A.)
 //!
-//! Before this: `exits`. FS and GS bases, SYSCALL and SYSENTER registers are exchanged by hardware and never come here;
-//! neither do reads of the time stamp counter.
+//! Before this: `exits`. FS and GS bases, SYSCALL and SYSENTER registers are exchanged by hardware and never come here.
 
 pub mod hypercall_page;
 pub mod mtrr;

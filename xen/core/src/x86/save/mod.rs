@@ -79,6 +79,7 @@ pub fn load_record(host: &Host, domain: &Domain, vcpu: &Vcpu, code: SaveCode, co
             cpu::load(domain, &mut hardware, &record)?;
             super::msr::set_timestamp(host, domain, vcpu, &mut hardware, record.tsc);
             vcpu.is_initialised.store(true, Ordering::Release);
+            vcpu.x86.set_halted(false);
             vcpu.clear_wait(Wait::DOWN);
             Ok(())
         }

@@ -3,6 +3,7 @@
 use super::ipi::{Delivery, Destination};
 use super::*;
 use crate::domain::Role;
+use crate::timer::TimerKind;
 use crate::x86::testing::with_domain;
 use crate::x86::{Startup, msr as msrs};
 use machine::vcpu::Vcpu as Hardware;
@@ -286,6 +287,46 @@ fn other_vcpus_are_started_by_init_and_start_up() {
         send(0b101 << 8 | 1 << 14);
         assert!(other.wait().contains(Wait::DOWN) && other.x86.startup.has(Startup::INIT));
         assert_eq!(Delivery::of(0b101 << 8), Delivery::Init);
+    });
+}
+
+#[test]
+fn a_fast_timer_is_noticed_ten_thousand_times_a_second_at_the_most() {
+    with_domain(Role::Guest, 1, |machine, host, domain| {
+        let vcpu = domain.vcpu(0).unwrap();
+        let mut hardware = vcpu.hardware.try_lock().unwrap();
+        let mut write = |at: u16, value: u64| {
+            registers::mmio_write(host, domain, vcpu, &mut hardware, DEFAULT_BASE + u64::from(at), 4, value);
+        };
+        assert!(domain.lifecycle.unpause_by_toolstack());
+        // 1 GHz: 100 microseconds are 100,000 ticks.
+        let soonest = |machine: &machine::fake::FakeMachine| Some(machine.now() + 100_000);
+        let deadline = || vcpu.timers.deadline(TimerKind::Lapic);
+        write(offset::SPURIOUS, 0x1ff);
+        write(offset::TIMER_DIVIDE, 0b1011);
+        write(offset::LVT_TIMER, 1 << 17 | 0xec);
+        write(offset::TIMER_INITIAL, 1);
+        assert_eq!(deadline(), soonest(machine));
+        let expire = || {
+            machine.advance(100_000);
+            crate::timer::set(host, vcpu, TimerKind::Lapic, None);
+            timer::expired(host, domain, vcpu);
+        };
+        expire();
+        assert_eq!(deadline(), soonest(machine));
+        // Masked: nobody wants to know.
+        write(offset::LVT_TIMER, 1 << 17 | u64::from(lvt::MASKED) | 0xec);
+        expire();
+        assert_eq!(deadline(), None);
+        write(offset::LVT_TIMER, 1 << 17 | 0xec);
+        assert_eq!(deadline(), soonest(machine));
+        // Stopped: until it runs again.
+        domain.lifecycle.pause_by_system();
+        expire();
+        assert_eq!(deadline(), None);
+        domain.lifecycle.unpause_by_system();
+        timer::watch(host, vcpu);
+        assert_eq!(deadline(), soonest(machine));
     });
 }
 

@@ -5,10 +5,14 @@
 use super::{FIRST_VECTOR, deliver, lvt};
 use crate::domain::Domain;
 use crate::host::Host;
+use crate::sched::Place;
 use crate::timer::{self, TimerKind};
 use crate::vcpu::Vcpu;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// The shortest time between two periods that are noticed, in microseconds: a guest may count faster, but must not keep the
+/// processor from everybody else by it (Xen's vpt.c has the same bound).
+const SHORTEST_PERIOD_MICROSECONDS: u64 = 100;
 /// Ticks of the bus in a millisecond.
 const BUS_KHZ: u64 = 100_000;
 /// LVT bits 18:17: one-shot is 0.
@@ -56,6 +60,13 @@ impl LapicTimer {
         // At most 2^32 × 2^7 × 2^23.
         let bus = u64::from(self.initial()).saturating_mul(self.divisor());
         bus.saturating_mul(khz).checked_div(BUS_KHZ).unwrap_or(0).max(u64::from(bus != 0))
+    }
+
+    /// When the period began that lasts now, if counting began at time stamp `begun`.
+    fn last_period(&self, begun: u64) -> u64 {
+        let passed = machine::cpu::timestamp().saturating_sub(begun);
+        let over = passed.checked_rem(self.period(machine::cpu::timestamp_khz())).unwrap_or(0);
+        begun.saturating_add(passed.saturating_sub(over))
     }
 
     /// The current count at time stamp `now`.
@@ -110,10 +121,28 @@ pub(super) fn set_initial(host: &Host, vcpu: &Vcpu, value: u32) {
 /// Lets the count be `initial` at time stamp `from`.
 fn start(host: &Host, vcpu: &Vcpu, from: u64) {
     let state = &vcpu.x86.lapic.timer;
-    let period = state.period(machine::cpu::timestamp_khz());
-    let deadline = (period != 0).then(|| from.saturating_add(period));
-    state.start.store(if deadline.is_some() { from.max(1) } else { 0 }, Ordering::Release);
-    timer::set(host, vcpu, TimerKind::Lapic, deadline);
+    let khz = machine::cpu::timestamp_khz();
+    let period = state.period(khz);
+    if period == 0 {
+        return stop(host, vcpu);
+    }
+    state.start.store(from.max(1), Ordering::Release);
+    let mut deadline = from.saturating_add(period);
+    if mode(vcpu) == PERIODIC {
+        let soonest = SHORTEST_PERIOD_MICROSECONDS.saturating_mul(khz) / 1000;
+        deadline = deadline.max(machine::cpu::timestamp().saturating_add(soonest));
+    }
+    timer::set(host, vcpu, TimerKind::Lapic, Some(deadline));
+}
+
+/// A vCPU begins to run: a periodic timer that nobody watched while the vCPU did not run is watched again.
+#[inline]
+pub fn watch(host: &Host, vcpu: &Vcpu) {
+    let begun = vcpu.x86.lapic.timer.start.load(Ordering::Acquire);
+    let entry = entry(vcpu);
+    if begun != 0 && entry & (MODE | lvt::MASKED) == PERIODIC && vcpu.timers.deadline(TimerKind::Lapic).is_none() {
+        start(host, vcpu, vcpu.x86.lapic.timer.last_period(begun));
+    }
 }
 
 /// Runs `change`, which changes the mode or the divisor, without losing the count: what was left to count is left after.
@@ -154,17 +183,16 @@ pub fn restore(host: &Host, vcpu: &Vcpu, initial: u32, divide: u32) {
 }
 
 /// The deadline has come (`timer` calls this on the vCPU's CPU): raises the interrupt, and counts on if it is periodic.
-/// Periods that nobody was there for are skipped.
+/// Periods that nobody was there for are skipped. While the vCPU waits for a CPU, its domain is stopped, or the interrupt is
+/// masked, nobody watches: [`watch`] and [`change`] do so again when it runs and when it is no longer masked.
 pub fn expired(host: &Host, domain: &Domain, vcpu: &Vcpu) {
     let state = &vcpu.x86.lapic.timer;
     let entry = entry(vcpu);
     let vector = (entry & lvt::VECTOR) as u8;
-    let period = state.period(machine::cpu::timestamp_khz());
     let begun = state.start.load(Ordering::Acquire);
-    if entry & MODE == PERIODIC && period != 0 && begun != 0 {
-        let passed = machine::cpu::timestamp().saturating_sub(begun);
-        let over = passed.checked_rem(period).unwrap_or(0);
-        start(host, vcpu, begun.saturating_add(passed.saturating_sub(over)));
+    let is_watched = entry & lvt::MASKED == 0 && !domain.lifecycle.is_stopped() && vcpu.sched.place() != Place::Queued;
+    if entry & MODE == PERIODIC && begun != 0 && is_watched {
+        start(host, vcpu, state.last_period(begun));
     }
     if entry & lvt::MASKED == 0 && vector >= FIRST_VECTOR {
         deliver(host, domain, vcpu, vector, super::Trigger::Edge);

@@ -1,0 +1,194 @@
+//! Random hypercalls, from a guest and from the control domain, with a seed: nothing that a domain asks for may stop the
+//! hypervisor, break a rule of its memory, change what is not the domain's, or stay when the domain has gone.
+//!
+//! OXEN_SOAK=N runs N times as long; OXEN_SEED=S begins with seed S. A failure prints the seed and the operation.
+
+mod common;
+
+use common::{CONFIG, with_toolstack};
+use keystone::audit::audit;
+use keystone::kernel;
+use keystone::random::{ARENA, Progress, Random, Subject, describe_hypercall, hammer};
+use keystone::snapshot::Snapshot;
+use keystone::toolstack::Toolstack;
+use machine::DomId;
+use machine::cpu::Work;
+use public_abi::event_channel::{EventChannelOp, Port};
+use public_abi::{Errno, Request};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Operations of one domain's life, and lives of one run.
+const OPERATIONS: u64 = 400;
+const LIVES: u64 = 40;
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Runs `life` with one seed after the other.
+fn with_seeds(first: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
+    let first = from_environment("OXEN_SEED", first);
+    let lives = LIVES * from_environment("OXEN_SOAK", 1);
+    let progress = Arc::new(Progress::default());
+    for seed in first..first + lives {
+        let result = catch_unwind(AssertUnwindSafe(|| life(seed, &progress)));
+        if let Err(reason) = result {
+            eprintln!(
+                "seed {seed}, {} left, at {}",
+                progress.left.load(Ordering::Relaxed),
+                progress.last.lock().unwrap()
+            );
+            resume_unwind(reason);
+        }
+    }
+    let calls = progress.calls.lock().unwrap();
+    let succeeded = calls.values().filter(|(_, succeeded)| *succeeded > 0).count();
+    if std::env::var_os("OXEN_STATISTICS").is_some() {
+        eprintln!("{succeeded} kinds of calls succeeded; (number, command): (answered, succeeded) {calls:?}");
+    }
+    // Otherwise the generator has stopped to make calls that get far.
+    assert!(succeeded > 30, "only {succeeded} kinds of calls ever succeeded: {calls:?}");
+}
+
+/// Turns without an operation after which a domain is given up: it has broken its own code, or waits for ever.
+const MOST_IDLE_TURNS: u64 = 40;
+
+/// Lets a domain do so many things, while time passes, interrupts come and memory may run out; fewer if it has come to a
+/// standstill before.
+fn let_run(toolstack: &Toolstack, random: &mut Random, progress: &Progress, operations: u64) {
+    let world = toolstack.control.world();
+    progress.left.store(operations, Ordering::Relaxed);
+    let mut idle = 0;
+    let mut left = operations;
+    while left > 0 && idle < MOST_IDLE_TURNS {
+        if random.once_in(8) {
+            // Somebody else wants the CPU: long calls are interrupted.
+            world.machine.note_work(0, Work::KICK);
+        }
+        if random.once_in(4) {
+            world.machine.advance(random.below(2_000_000));
+        }
+        if random.once_in(16) {
+            world.fail_allocation(Some(random.below(20)));
+        }
+        let had_work = world.turn();
+        world.fail_allocation(None);
+        if !had_work && !world.pass_time() {
+            return;
+        }
+        let now = progress.left.load(Ordering::Relaxed);
+        idle = if now == left { idle + 1 } else { 0 };
+        left = now;
+    }
+}
+
+/// Bytes of the control domain that no guest may change: its kernel, and a page that it has written.
+fn witness(toolstack: &Toolstack) -> Vec<u8> {
+    toolstack.control.read(kernel::BASE, (kernel::SCRATCH - kernel::BASE) as usize)
+}
+
+#[test]
+fn a_guest_that_asks_for_anything_harms_only_itself() {
+    with_toolstack(|toolstack| {
+        let world = toolstack.control.world();
+        let witness_before = witness(toolstack);
+        let mut before = None;
+        with_seeds(1, |seed, progress| {
+            let mut random = Random::new(seed ^ 0x5eed);
+            let domid = toolstack.create(CONFIG).unwrap_or_else(|failure| panic!("{failure}")).domid;
+            let subject = Subject { domain: domid, neighbour: domid, ram_frames: 1024, is_control: false };
+            world.machine.program_vcpu(DomId(domid), 0, hammer(subject, seed, progress.clone()));
+            toolstack.handle().domain_unpause(domid).expect("is unpaused");
+            let_run(toolstack, &mut random, progress, OPERATIONS);
+            audit(world.host);
+            assert_eq!(witness(toolstack), witness_before, "the control domain's memory has changed");
+            toolstack.destroy(domid).expect("is destroyed");
+            audit(world.host);
+            check_after(toolstack, &mut before, seed);
+        });
+    });
+}
+
+/// What the control domain's grant table may take on the heap once others have asked for all of its entries: the one thing
+/// of another domain that a guest's calls make grow.
+const MOST_GROWTH: i64 = 1 << 20;
+
+/// Compares the host with what it was after the first life.
+fn check_after(toolstack: &Toolstack, before: &mut Option<Snapshot>, seed: u64) {
+    let after = Snapshot::take(toolstack);
+    let before = before.get_or_insert_with(|| after.clone());
+    let growth = after.heap_bytes() - before.heap_bytes();
+    assert!((0..=MOST_GROWTH).contains(&growth), "{growth} bytes more on the heap after the life of seed {seed}");
+    let difference = before.difference(&after.with_heap_bytes(before.heap_bytes()));
+    assert_eq!(difference, "", "after the life of seed {seed}");
+}
+
+/// Makes a random call of the control domain's.
+fn ask_for_anything(toolstack: &Toolstack, subject: &Subject, random: &mut Random, progress: &Progress) {
+    let (number, arguments, arena) = subject.harmless_hypercall(random);
+    *progress.last.lock().unwrap() = describe_hypercall(number, &arguments, &arena);
+    let control = &toolstack.control;
+    control.write(ARENA, &arena);
+    let answer = control.hypercall(number, arguments);
+    let command = u32::from_le_bytes(*arena.first_chunk().expect("has bytes"));
+    let command = if matches!(number, 7 | 35 | 36) { command } else { arguments[0] as u32 };
+    let mut calls = progress.calls.lock().unwrap();
+    let (answered, succeeded) = calls.entry((number, command)).or_insert((0, 0));
+    *answered += 1;
+    *succeeded += u64::from(answer >= 0);
+}
+
+#[test]
+fn a_control_domain_that_asks_for_anything_keeps_a_sound_host() {
+    with_toolstack(|toolstack| {
+        let world = toolstack.control.world();
+        let mut before = None;
+        with_seeds(1, |seed, progress| {
+            let mut random = Random::new(seed ^ 0xc0de);
+            let mut guests = Vec::new();
+            for number in 0..2 {
+                let config = CONFIG.replace("\"g\"", &format!("\"g{number}\""));
+                let domid = toolstack.create(&config).unwrap_or_else(|failure| panic!("{failure}")).domid;
+                let subject = Subject { domain: domid, neighbour: domid, ram_frames: 1024, is_control: false };
+                let guest_progress = Arc::new(Progress::default());
+                guest_progress.left.store(OPERATIONS / 4, Ordering::Relaxed);
+                let program = hammer(subject, seed + number, guest_progress);
+                world.machine.program_vcpu(DomId(domid), 0, program);
+                guests.push(domid);
+            }
+            let subject = Subject { domain: 0, neighbour: guests[0], ram_frames: 0x400, is_control: true };
+            for _ in 0..OPERATIONS {
+                if random.once_in(8) {
+                    world.machine.note_work(0, Work::KICK);
+                }
+                ask_for_anything(toolstack, &subject, &mut random, progress);
+                if random.once_in(16) {
+                    audit(world.host);
+                }
+            }
+            clean_up(toolstack);
+            audit(world.host);
+            let after = Snapshot::take(toolstack);
+            let before = before.get_or_insert_with(|| after.clone());
+            let growth = after.heap_bytes() - before.heap_bytes();
+            assert!(growth <= MOST_GROWTH, "{growth} bytes more on the heap after seed {seed}");
+            assert_eq!(before.others(), after.others(), "after seed {seed}");
+        });
+    });
+}
+
+/// Destroys all domains but the control domain, and closes all of that one's event channels.
+fn clean_up(toolstack: &Toolstack) {
+    let handle = toolstack.handle();
+    for info in handle.domains().expect("can be asked").iter().filter(|info| info.domid != 0) {
+        toolstack.destroy(info.domid).or_else(|_| handle.domain_destroy(info.domid)).expect("is destroyed");
+    }
+    let cmd = EventChannelOp::Close.number();
+    for port in 1..64 {
+        let close = |arg| Request::EventChannelOp { cmd, arg };
+        let closed = toolstack.control.exchange(&mut Port { port }, close);
+        assert!(matches!(closed, Ok(0) | Err(Errno::EINVAL)), "{closed:?}");
+    }
+}
