@@ -214,6 +214,7 @@ macro_rules! hypercalls {
             type Error = Errno;
 
             /// The call of that number, or `ENOSYS`.
+            #[inline]
             fn try_from(number: u64) -> Result<Self, Errno> {
                 match number {
                     $($number => Ok(Self::$variant),)*
@@ -237,6 +238,7 @@ macro_rules! hypercalls {
             ///
             /// # Errors
             /// `ENOSYS` for a number that is not in the table.
+            #[inline]
             pub fn decode(number: u64, registers: [u64; MAX_ARGUMENTS]) -> Result<Self, Errno> {
                 let call = Hypercall::try_from(number)?;
                 let mut values = registers.into_iter();

@@ -17,8 +17,9 @@ macro_rules! entry {
     };
 }
 
-/// Makes a hypercall with up to five arguments and gives what RAX holds afterwards.
-#[inline]
+/// Makes a hypercall with up to five arguments and gives what RAX holds afterwards. One function for all, never inlined: so
+/// each hypercall comes from the same instruction, as with the hypercall page that kernels use.
+#[inline(never)]
 pub fn hypercall(number: u64, arguments: [u64; 5]) -> i64 {
     let [a, b, c, d, e] = arguments;
     let result: i64;

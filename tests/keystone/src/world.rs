@@ -41,7 +41,12 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { cpus: 1, memory_mib: 64, command_line: "dom0_mem=16M dom0_max_vcpus=1 loglvl=all".into(), threads: false }
+        Self {
+            cpus: 1,
+            memory_mib: 64,
+            command_line: "dom0_mem=16M dom0_max_vcpus=1 loglvl=all".into(),
+            threads: false,
+        }
     }
 }
 

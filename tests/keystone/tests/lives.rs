@@ -460,9 +460,8 @@ fn what_the_control_domain_balloons_out_is_lent_to_nobody() {
         assert!(domids.len() > 5, "{domids:?}");
         for domid in &domids {
             let found = entries(&world.domain(*domid));
-            let has = |(_, order, _, mfn): &(Gfn, u32, Kind, Mfn)| {
-                (mfn.number()..mfn.number() + (1 << order)).contains(&GFN)
-            };
+            let has =
+                |(_, order, _, mfn): &(Gfn, u32, Kind, Mfn)| (mfn.number()..mfn.number() + (1 << order)).contains(&GFN);
             assert!(!found.iter().any(has), "domain {domid} has frame {GFN:#x}");
         }
         assert_eq!(frame::state(Mfn::new(GFN)).map(|state| state.owner), Some(DomId::CONTROL));

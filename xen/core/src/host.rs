@@ -200,14 +200,15 @@ pub struct Host {
     pub console: crate::domain::console::Console,
 }
 
-impl Host {
-    /// Whether a reason to look at the queue has come up since this was last asked on this CPU.
+impl Cpu {
+    /// Whether a reason to look at the queue has come up since this was last asked.
     #[inline]
-    pub fn wants_switch(&self, me: CpuId) -> bool {
-        let Some(cpu) = self.cpus.get(me.index()) else { return false };
-        cpu.switch.load(Ordering::Relaxed) && cpu.switch.swap(false, Ordering::AcqRel)
+    pub fn wants_switch(&self) -> bool {
+        self.switch.load(Ordering::Relaxed) && self.switch.swap(false, Ordering::AcqRel)
     }
+}
 
+impl Host {
     /// Makes a CPU look at its queue before it enters a guest again.
     pub fn request_switch(&self, cpu: CpuId) {
         if let Some(cpu) = self.cpus.get(cpu.index()) {

@@ -160,7 +160,7 @@ mod npf {
 
 impl Exit {
     /// What the exit that a VMCB describes means.
-    #[inline]
+    #[inline(always)]
     pub fn decode(vmcb: &Vmcb) -> Self {
         let code = (vmcb.exit_code & 0xffff_ffff) as u32;
         match code {

@@ -10,7 +10,7 @@ use crate::codec::registers::{Register, cr0, efer, rflags};
 use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::{Segment, Vmcb, event, intercept_1, intercept_2, v_intr};
 use crate::exit::Exit;
-use crate::units::Mfn;
+use crate::units::{Maddr, Mfn};
 use alloc::vec::Vec;
 
 /// General registers by encoding; the places of RAX and RSP are unused, because the VMCB holds those.
@@ -54,6 +54,8 @@ const HEADER_BLOCK: usize = 512 / 64;
 #[derive(Debug)]
 pub struct Vcpu {
     vmcb: Boxed<Vmcb>,
+    /// Where the processor finds the control block.
+    place: Maddr,
     general: GeneralRegisters,
     lazy: LazyState,
     tag: AddressSpaceTag,
@@ -78,8 +80,11 @@ impl Vcpu {
         let mut extended = Vec::new();
         extended.try_reserve_exact(blocks).map_err(|_| OutOfMemory)?;
         extended.resize(blocks, StateBlock([0; 64]));
+        let mut vmcb = Boxed::try_new(Vmcb::ZERO)?;
+        let place = arch::control_block_address(&mut vmcb);
         let mut vcpu = Self {
-            vmcb: Boxed::try_new(Vmcb::ZERO)?,
+            vmcb,
+            place,
             general: [0; 16],
             lazy: LazyState { extended, xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] },
             tag: AddressSpaceTag::default(),
@@ -208,6 +213,7 @@ impl Vcpu {
     }
 
     /// Whether the guest runs 64-bit code.
+    #[inline]
     pub fn is_64_bit(&self) -> bool {
         self.vmcb.efer & efer::LMA != 0 && self.vmcb.cs.attributes & 1 << 9 != 0
     }
@@ -269,7 +275,7 @@ impl Vcpu {
     /// Runs the guest until something stops it. Interrupts that were the reason have been taken when this returns.
     #[inline]
     pub fn run(&mut self) -> Exit {
-        arch::run(&mut self.vmcb, &mut self.general, &mut self.tag)
+        arch::run(&mut self.vmcb, self.place, &mut self.general, &mut self.tag)
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) const OPERATIONS: &[Row] = &[
     cost("self-ipi", "interrupt to self, delivered", None),
     cost("gnttab-query-size", "gnttab query_size", None),
     cost("decrease-populate", "decrease_reservation + populate_physmap 4 KiB", Some(Goal::AtMost(4_000))),
+    cost("foreign-decrease-populate", "the same for another domain, by the control domain", None),
     cost("createdomain", "PVH createdomain", None),
     cost("max-vcpus", "PVH max_vcpus (1 vCPU)", None),
     cost("destroydomain", "PVH destroydomain (1 vCPU)", None),

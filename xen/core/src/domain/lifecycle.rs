@@ -2,12 +2,12 @@
 //! a vCPU not to run (see `vcpu`).
 
 use super::shutdown::Watchdogs;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Why a domain stopped (public/sched.h, SHUTDOWN_*).
 pub type ShutdownReason = u8;
 
-/// Not shut down.
+/// No reason announced.
 const RUNNING: u32 = u32::MAX;
 
 /// How far a domain's end has come.
@@ -22,21 +22,36 @@ pub enum Stage {
     Dead = 2,
 }
 
-/// The flags and counts; all of them atomics, read on every schedule.
+/// What keeps a domain from running, in one word: it is read before each entry of a guest. Zero means that it runs.
+mod word {
+    /// Pauses by the system, counted.
+    pub(super) const SYSTEM_PAUSE: u64 = 1;
+    pub(super) const SYSTEM_PAUSES: u64 = 0xffff;
+    /// Pauses by the toolstack, counted.
+    pub(super) const TOOLSTACK_PAUSE: u64 = 1 << 16;
+    pub(super) const TOOLSTACK_PAUSES: u64 = 0xffff << 16;
+    /// Xen allows 255.
+    pub(super) const MOST_TOOLSTACK_PAUSES: u64 = 255 << 16;
+    /// Shut down; the reason is above.
+    pub(super) const SHUT_DOWN: u64 = 1 << 32;
+    pub(super) const REASON_SHIFT: u32 = 40;
+    /// How far the end has come: a `Stage`.
+    pub(super) const STAGE_SHIFT: u32 = 48;
+}
+
+/// The flags and counts; all of them atomics.
 #[derive(Debug)]
 pub struct Lifecycle {
-    /// Pauses by the system (creation, destruction, suspension), each to be undone by the same.
-    system_pauses: AtomicU32,
-    /// Pauses by the toolstack.
-    toolstack_pauses: AtomicU32,
-    shutdown: AtomicU32,
+    /// Pauses, shutdown and stage, as `word` says.
+    ///
+    /// Pauses of either kind are each to be undone by the same: the system's by creation, destruction, suspension.
+    word: AtomicU64,
     /// Nothing of it runs any more since it was shut down, and those who want to know have been told.
     is_at_rest: AtomicBool,
     /// The reason that the guest announced for its next shutdown (SCHEDOP_shutdown_code).
     announced: AtomicU32,
     /// The guest's watchdog timers.
     pub watchdogs: Watchdogs,
-    stage: AtomicU8,
     /// A CPU is taking the domain apart now.
     teardown: AtomicBool,
 }
@@ -56,58 +71,65 @@ impl Lifecycle {
     /// A new domain's: paused by the toolstack once, as after createdomain.
     pub const fn new() -> Self {
         Self {
-            system_pauses: AtomicU32::new(0),
-            toolstack_pauses: AtomicU32::new(1),
-            shutdown: AtomicU32::new(RUNNING),
+            word: AtomicU64::new(word::TOOLSTACK_PAUSE),
             is_at_rest: AtomicBool::new(false),
             announced: AtomicU32::new(RUNNING),
             watchdogs: Watchdogs::new(),
-            stage: AtomicU8::new(Stage::Alive as u8),
             teardown: AtomicBool::new(false),
         }
+    }
+
+    #[inline]
+    fn word(&self) -> u64 {
+        self.word.load(Ordering::SeqCst)
+    }
+
+    /// Replaces the word if `change` agrees to what is there.
+    fn change(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
+        self.word.try_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
     }
 
     /// Whether its vCPUs may not run.
     #[inline]
     pub fn is_stopped(&self) -> bool {
-        self.system_pauses.load(Ordering::SeqCst) != 0
-            || self.toolstack_pauses.load(Ordering::SeqCst) != 0
-            || self.shutdown.load(Ordering::SeqCst) != RUNNING
-            || self.stage.load(Ordering::SeqCst) != Stage::Alive as u8
+        self.word() != 0
     }
 
     /// Pauses for the system.
     pub fn pause_by_system(&self) {
-        self.system_pauses.fetch_add(1, Ordering::SeqCst);
+        self.word.fetch_add(word::SYSTEM_PAUSE, Ordering::SeqCst);
     }
 
     /// Undoes one pause of the system.
     pub fn unpause_by_system(&self) {
-        self.system_pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).ok();
+        self.change(|word| (word & word::SYSTEM_PAUSES != 0).then(|| word.wrapping_sub(word::SYSTEM_PAUSE)));
     }
 
     /// Pauses for the toolstack; false when it has paused too often (Xen allows 255).
     #[must_use]
     pub fn pause_by_toolstack(&self) -> bool {
-        let change = |count: u32| (count < 255).then_some(count.saturating_add(1));
-        self.toolstack_pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
+        self.change(|word| {
+            let has_room = word & word::TOOLSTACK_PAUSES < word::MOST_TOOLSTACK_PAUSES;
+            has_room.then(|| word.wrapping_add(word::TOOLSTACK_PAUSE))
+        })
     }
 
     /// Undoes one pause of the toolstack; false if there was none.
     #[must_use]
     pub fn unpause_by_toolstack(&self) -> bool {
-        self.toolstack_pauses.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
+        self.change(|word| (word & word::TOOLSTACK_PAUSES != 0).then(|| word.wrapping_sub(word::TOOLSTACK_PAUSE)))
     }
 
     /// Whether the toolstack has paused it.
     pub fn is_paused_by_toolstack(&self) -> bool {
-        self.toolstack_pauses.load(Ordering::SeqCst) != 0
+        self.word() & word::TOOLSTACK_PAUSES != 0
     }
 
     /// Shuts down with a reason. False if it was shut down already: the first reason stays.
     #[must_use]
     pub fn shut_down(&self, reason: ShutdownReason) -> bool {
-        self.shutdown.compare_exchange(RUNNING, u32::from(reason), Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let set = word::SHUT_DOWN | u64::from(reason) << word::REASON_SHIFT;
+        self.change(|word| (word & word::SHUT_DOWN == 0).then_some(word | set))
     }
 
     /// The reason of the shutdown, if it is shut down and nothing of it runs any more: its memory stays as it is.
@@ -117,7 +139,8 @@ impl Lifecycle {
 
     /// The reason of the shutdown, if it is shut down, even if a CPU is still in the guest.
     pub fn wanted_shutdown(&self) -> Option<ShutdownReason> {
-        u8::try_from(self.shutdown.load(Ordering::SeqCst)).ok()
+        let word = self.word();
+        (word & word::SHUT_DOWN != 0).then_some((word >> word::REASON_SHIFT & 0xff) as u8)
     }
 
     /// Notes that a domain that is shut down has come to rest; true for the first who does.
@@ -137,12 +160,12 @@ impl Lifecycle {
     pub fn clear_shutdown(&self) {
         self.announced.store(RUNNING, Ordering::Release);
         self.is_at_rest.store(false, Ordering::SeqCst);
-        self.shutdown.store(RUNNING, Ordering::SeqCst);
+        self.word.fetch_and(!(word::SHUT_DOWN | 0xff << word::REASON_SHIFT), Ordering::SeqCst);
     }
 
     /// How far the end has come.
     pub fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::SeqCst) {
+        match self.word() >> word::STAGE_SHIFT {
             0 => Stage::Alive,
             1 => Stage::Dying,
             _ => Stage::Dead,
@@ -157,7 +180,10 @@ impl Lifecycle {
 
     /// Goes on to a later stage; earlier ones cannot come back.
     pub fn advance(&self, stage: Stage) {
-        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        self.change(|word| {
+            let below = word & !(u64::MAX << word::STAGE_SHIFT);
+            Some(below | (word >> word::STAGE_SHIFT).max(stage as u64) << word::STAGE_SHIFT)
+        });
     }
 }
 
@@ -185,6 +211,33 @@ mod tests {
     }
 
     #[test]
+    fn pauses_end_at_their_limit_and_touch_nothing_else() {
+        let life = Lifecycle::new();
+        for _ in 1..255 {
+            assert!(life.pause_by_toolstack());
+        }
+        assert!(!life.pause_by_toolstack());
+        assert_eq!((life.shutdown_reason(), life.stage()), (None, Stage::Alive));
+        for _ in 0..255 {
+            assert!(life.unpause_by_toolstack());
+        }
+        life.unpause_by_system();
+        assert!(!life.is_stopped(), "an unpause too many changes nothing");
+    }
+
+    #[test]
+    fn the_end_goes_on_only() {
+        let life = Lifecycle::new();
+        assert!(life.unpause_by_toolstack());
+        life.advance(Stage::Dead);
+        life.advance(Stage::Dying);
+        assert_eq!(life.stage(), Stage::Dead);
+        assert!(life.is_stopped());
+        life.pause_by_system();
+        assert_eq!(life.stage(), Stage::Dead);
+    }
+
+    #[test]
     fn one_cpu_at_a_time_takes_a_domain_apart() {
         let life = Lifecycle::new();
         let turn = life.begin_teardown_step();
@@ -206,5 +259,7 @@ mod tests {
         assert_eq!(life.shutdown_reason(), Some(3));
         life.clear_shutdown();
         assert_eq!((life.shutdown_reason(), life.wanted_shutdown()), (None, None));
+        assert!(life.shut_down(0));
+        assert_eq!(life.wanted_shutdown(), Some(0), "reason 0 is a reason, too");
     }
 }

@@ -28,7 +28,7 @@ mod tests;
 mod wait_tests;
 
 pub use port::{Peer, State};
-pub use upcall::{Callback, callback_line, callback_vector, upcall_pending};
+pub use upcall::{Callback, callback_line, callback_vector, has_callback, upcall_pending};
 pub use virq::{VirqHandlers, send_global_virq, send_virq};
 
 use crate::domain::Settings;

@@ -88,6 +88,10 @@ impl Callback {
     }
 }
 
+/// Where the kind of a callback stands in the parameter, and the kind of a vector.
+const KIND_SHIFT: u32 = 56;
+const VECTOR_KIND: u64 = 2;
+
 /// The domain's callback.
 #[derive(Debug)]
 pub(crate) struct CallbackPlace(AtomicU64);
@@ -102,6 +106,13 @@ impl CallbackPlace {
     #[inline]
     pub fn get(&self) -> Callback {
         Callback::decode(self.0.load(Ordering::Acquire))
+    }
+
+    /// The vector that the guest chose, if it chose one.
+    #[inline]
+    fn vector(&self) -> Option<u8> {
+        let via = self.0.load(Ordering::Acquire);
+        (via >> KIND_SHIFT == VECTOR_KIND).then_some((via & 0xff) as u8)
     }
 }
 
@@ -140,10 +151,13 @@ pub fn upcall_pending(domain: &Domain, vcpu: &Vcpu) -> bool {
 /// The vector to inject at this entry because of pending events, if the guest takes them by the domain's callback vector.
 #[inline]
 pub fn callback_vector(domain: &Domain, vcpu: &Vcpu) -> Option<u8> {
-    match domain.events.callback.get() {
-        Callback::Vector(vector) if upcall_pending(domain, vcpu) => Some(vector),
-        _ => None,
-    }
+    domain.events.callback.vector().filter(|_| upcall_pending(domain, vcpu))
+}
+
+/// Whether the guest chose a callback for the domain at all.
+#[inline]
+pub fn has_callback(domain: &Domain) -> bool {
+    domain.events.callback.0.load(Ordering::Acquire) != 0
 }
 
 /// The line that the guest chose instead of a vector, and whether it must be raised now: while vCPU 0 has pending events and

@@ -1,71 +1,60 @@
 //! Guest memory by linear address: where hypercall pointers lead.
 //!
-//! A value lives for one hypercall. It remembers the two pages that it used last, kept by a pin: a hypercall reads a
-//! structure, then an array, then writes the structure, and one walk each is enough. Remembering is sound because a guest
-//! that changes its tables in the middle of its own hypercall gets either page, and the pin keeps both from being freed.
-//! Granted pages cannot be pinned, and so cannot be used: as in Xen they are `EFAULT`. Between the calls of a list what is
-//! remembered is given up if anything was taken away from the domain's map meanwhile.
+//! A value lives for one hypercall. The pages that it uses are kept (`pages`): a hypercall reads a structure, then an array,
+//! then writes the structure, and one walk each is enough; most often the hypercall before has used the same ones.
+//! Granted pages cannot be pinned, and so cannot be used: as in Xen they are `EFAULT`.
 
+use super::pages::{Page, Pages, Steps};
 use super::physical::{bytes_left, read_page, write_page};
-use super::walk::Mode;
+use super::walk::{Mode, Registers};
 use crate::domain::Domain;
-use crate::p2m::Access;
-use core::cell::{Cell, RefCell};
+use crate::p2m::{Access, PinError};
 use machine::frame::Pin;
 use machine::{Gpa, PAGE_SHIFT};
 use public_abi::{Errno, GuestPtr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Pages that are remembered.
-const REMEMBERED: usize = 2;
-
-/// A page used before.
-struct Known {
-    /// Linear page number.
-    page: u64,
-    /// Where it begins in guest physical memory.
-    gpa: Gpa,
-    /// Whether it was found writable, by the guest's tables and the p2m.
-    writable: bool,
-    pin: Pin,
+/// Where the pages are kept.
+enum Kept<'a> {
+    /// By whoever makes one hypercall after the other: the run loop.
+    Longer(&'a Pages),
+    /// As long as this hypercall.
+    Here(Pages),
 }
 
 /// A guest's memory as its own page tables show it at this moment: where hypercall pointers lead.
 pub struct LinearMemory<'a> {
     /// Whose memory.
     pub domain: &'a Domain,
-    mode: Mode,
-    known: RefCell<[Option<Known>; REMEMBERED]>,
-    /// The p2m's epoch when remembering began.
-    epoch: Cell<u64>,
-    /// Which place to forget next.
-    oldest: Cell<usize>,
+    registers: Registers,
+    kept: Kept<'a>,
 }
 
 impl<'a> LinearMemory<'a> {
     /// The memory that a vCPU sees which has just left its guest.
-    #[inline]
     pub fn new(domain: &'a Domain, hardware: &machine::vcpu::Vcpu) -> Self {
-        Self {
-            domain,
-            mode: Mode::of(hardware.vmcb()),
-            known: RefCell::new([const { None }; REMEMBERED]),
-            epoch: Cell::new(domain.p2m.epoch()),
-            oldest: Cell::new(0),
+        Self { domain, registers: Registers::of(hardware.vmcb()), kept: Kept::Here(Pages::new()) }
+    }
+
+    /// The same, where the hypercalls of the vCPU before have left pages, and later ones will find some.
+    #[inline]
+    pub fn keeping(domain: &'a Domain, hardware: &machine::vcpu::Vcpu, pages: &'a Pages) -> Self {
+        pages.begin(domain.p2m.epoch());
+        Self { domain, registers: Registers::of(hardware.vmcb()), kept: Kept::Longer(pages) }
+    }
+
+    #[inline]
+    fn pages(&self) -> &Pages {
+        match &self.kept {
+            Kept::Longer(pages) => pages,
+            Kept::Here(pages) => pages,
         }
     }
 
-    /// Gives up the pages that are remembered, if anything was taken away from the domain's map since they were found: the
-    /// next call of a list sees what there is now.
+    /// Another hypercall of the same list begins: it sees what the ones before have left of the domain's map.
     #[inline]
-    pub fn forget_if_changed(&self) {
-        let epoch = self.domain.p2m.epoch();
-        if self.epoch.replace(epoch) == epoch {
-            return;
-        }
-        if let Ok(mut places) = self.known.try_borrow_mut() {
-            *places = [const { None }; REMEMBERED];
-        }
+    pub fn begin_call(&self) {
+        self.pages().begin(self.domain.p2m.epoch());
     }
 
     /// Fills `out` from a guest linear address.
@@ -147,7 +136,8 @@ impl<'a> LinearMemory<'a> {
     /// # Errors
     /// `EFAULT`, when the guest's tables have no translation, or none that may be written.
     pub fn translate(&self, address: u64, access: Access) -> Result<Gpa, Errno> {
-        let found = self.mode.translate(&self.domain.p2m.reader(), self.mode.effective(address)?)?;
+        let mode = Mode::of(&self.registers);
+        let found = mode.translate(&self.domain.p2m.reader(), mode.effective(address)?, &mut Steps::new())?;
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
 
@@ -170,39 +160,40 @@ impl<'a> LinearMemory<'a> {
         access: Access,
         work: impl FnOnce(&Pin, Gpa) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let address = self.mode.effective(address)?;
-        let (page, offset) = (address >> PAGE_SHIFT, address & 0xfff);
-        let is_match = |known: &Known| known.page == page && (access == Access::Read || known.writable);
-        {
-            let places = self.known.try_borrow().map_err(|_| Errno::EFAULT)?;
-            for known in places.iter().flatten() {
-                if is_match(known) {
-                    return work(&known.pin, known.gpa.checked_add(offset).ok_or(Errno::EFAULT)?);
-                }
+        let mode = Mode::of(&self.registers);
+        let address = mode.effective(address)?;
+        let (number, offset) = (address >> PAGE_SHIFT, address & 0xfff);
+        let work = |pin: &Pin, page: Gpa| work(pin, page.checked_add(offset).ok_or(Errno::EFAULT)?);
+        match self.pages().with(number, access, &self.registers, self.domain.p2m.epoch(), work) {
+            Ok(result) => result,
+            Err(work) => {
+                let page = self.find_page(mode, number, access)?;
+                let result = work(&page.pin, page.gpa);
+                self.pages().keep(page);
+                result
             }
         }
-        let known = self.find_page(page, access)?;
-        let result = known.gpa.checked_add(offset).ok_or(Errno::EFAULT).and_then(|gpa| work(&known.pin, gpa));
-        let place = self.oldest.get();
-        self.oldest.set(if place == 0 { REMEMBERED - 1 } else { place.saturating_sub(1) });
-        let forgotten = match self.known.try_borrow_mut() {
-            Ok(mut places) => places.get_mut(place).and_then(|place| place.replace(known)),
-            Err(_) => None,
-        };
-        drop(forgotten);
-        result
     }
 
-    fn find_page(&self, page: u64, access: Access) -> Result<Known, Errno> {
+    #[inline(never)]
+    fn find_page(&self, mode: Mode, number: u64, access: Access) -> Result<Page, Errno> {
         let map = self.domain.p2m.reader();
-        let found = self.mode.translate(&map, page << PAGE_SHIFT)?;
-        let writable = access == Access::Write;
-        if writable && !found.writable {
+        let mut steps = Steps::new();
+        let found = mode.translate(&map, number << PAGE_SHIFT, &mut steps)?;
+        let (gpa, epoch, registers) = (found.gpa, self.domain.p2m.epoch(), self.registers);
+        // What is read is often written next: then it need not be looked up again.
+        if found.writable {
+            match map.pin(gpa.frame(), Access::Write) {
+                Ok(pin) => return Ok(Page { number, registers, epoch, steps, gpa, writable: true, pin }),
+                Err(PinError::ReadOnly) => {}
+                Err(_) => return Err(Errno::EFAULT),
+            }
+        }
+        if access == Access::Write {
             return Err(Errno::EFAULT);
         }
-        // Pinned for what is asked: a page that is only read may become read-only in between.
-        let pin = map.pin(found.gpa.frame(), access).map_err(|_| Errno::EFAULT)?;
-        Ok(Known { page, gpa: found.gpa, writable, pin })
+        let pin = map.pin(gpa.frame(), Access::Read).map_err(|_| Errno::EFAULT)?;
+        Ok(Page { number, registers, epoch, steps, gpa, writable: false, pin })
     }
 }
 

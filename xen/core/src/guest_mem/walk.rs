@@ -3,10 +3,12 @@
 //! As Xen's for hypercall buffers: user and supervisor pages are alike, accessed and dirty bits are left alone, and a write
 //! needs the guest's permission to write at every level if CR0.WP is set.
 
-use crate::p2m::Reader;
+use super::pages::Steps;
+use crate::p2m::{Access, Reader};
 use machine::Gpa;
 use machine::codec::registers::{cr0, cr4, efer};
 use machine::codec::vmcb::Vmcb;
+use machine::memory::PinnedWord;
 use public_abi::Errno;
 
 const PRESENT: u64 = 1 << 0;
@@ -14,7 +16,24 @@ const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// How a vCPU translates linear addresses: its control registers at the moment of the exit.
+/// The registers that decide how a vCPU translates linear addresses, at the moment of the exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Registers {
+    cr0: u64,
+    cr3: u64,
+    cr4: u64,
+    efer: u64,
+}
+
+impl Registers {
+    /// Copies them.
+    #[inline]
+    pub(super) fn of(vmcb: &Vmcb) -> Self {
+        Self { cr0: vmcb.cr0, cr3: vmcb.cr3, cr4: vmcb.cr4, efer: vmcb.efer }
+    }
+}
+
+/// How a vCPU translates linear addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     /// Linear addresses are physical.
@@ -58,17 +77,17 @@ pub(super) struct Translation {
 impl Mode {
     /// The mode that a vCPU's registers select.
     #[inline]
-    pub(super) fn of(vmcb: &Vmcb) -> Self {
-        let protect = vmcb.cr0 & cr0::WP != 0;
-        if vmcb.cr0 & cr0::PG == 0 {
+    pub(super) fn of(registers: &Registers) -> Self {
+        let Registers { cr0, cr3: root, cr4, efer } = *registers;
+        let protect = cr0 & cr0::WP != 0;
+        if cr0 & cr0::PG == 0 {
             Self::Unpaged
-        } else if vmcb.efer & efer::LMA != 0 {
-            let levels = if vmcb.cr4 & cr4::LA57 != 0 { 5 } else { 4 };
-            Self::Long { root: vmcb.cr3, levels, protect }
-        } else if vmcb.cr4 & cr4::PAE != 0 {
-            Self::Pae { root: vmcb.cr3, protect }
+        } else if efer & efer::LMA != 0 {
+            Self::Long { root, levels: if cr4 & cr4::LA57 != 0 { 5 } else { 4 }, protect }
+        } else if cr4 & cr4::PAE != 0 {
+            Self::Pae { root, protect }
         } else {
-            Self::Legacy { root: vmcb.cr3, large: vmcb.cr4 & cr4::PSE != 0, protect }
+            Self::Legacy { root, large: cr4 & cr4::PSE != 0, protect }
         }
     }
 
@@ -85,38 +104,53 @@ impl Mode {
         if extended.cast_unsigned() == address { Ok(address) } else { Err(Errno::EFAULT) }
     }
 
-    /// Walks the guest's tables for an effective address.
+    /// Walks the guest's tables for an effective address. The entries on the way go into `steps`.
     ///
     /// # Errors
     /// `EFAULT`, when there is no translation, or a table is not in RAM.
-    pub(super) fn translate(self, map: &Reader<'_>, address: u64) -> Result<Translation, Errno> {
+    pub(super) fn translate(self, map: &Reader<'_>, address: u64, steps: &mut Steps) -> Result<Translation, Errno> {
         match self {
             Self::Unpaged => Ok(Translation { gpa: Gpa::new(address), writable: true }),
-            Self::Legacy { root, large, protect } => walk_legacy(map, root, large, protect, address),
+            Self::Legacy { root, large, protect } => {
+                // Nobody is in a hurry in this mode.
+                steps.skip();
+                walk_legacy(map, root, large, protect, address)
+            }
             Self::Pae { root, protect } => {
                 // The four entries of the highest level have no rights of their own (5.3.4).
-                let entry = read_entry(map, (root & 0xffff_ffe0) + (address >> 30 & 3) * 8)?;
-                walk_long(map, entry & ADDRESS, 2, protect, address)
+                let entry = read_entry(map, (root & 0xffff_ffe0) + (address >> 30 & 3) * 8, steps)?;
+                walk_long(map, entry & ADDRESS, 2, protect, address, steps)
             }
-            Self::Long { root, levels, protect } => walk_long(map, root & ADDRESS, levels, protect, address),
+            Self::Long { root, levels, protect } => walk_long(map, root & ADDRESS, levels, protect, address, steps),
         }
     }
 }
 
 /// Reads an 8-byte entry. Tables are aligned, so it lies in one page.
 #[inline]
-fn read_entry(map: &Reader<'_>, at: u64) -> Result<u64, Errno> {
-    let entry = map.word(Gpa::new(at)).map_err(|_| Errno::EFAULT)?;
+fn read_entry(map: &Reader<'_>, at: u64, steps: &mut Steps) -> Result<u64, Errno> {
+    let at = Gpa::new(at);
+    let page = map.pin(at.frame(), Access::Read).map_err(|_| Errno::EFAULT)?;
+    let word = PinnedWord::new(page, at.offset()).ok_or(Errno::EFAULT)?;
+    let entry = word.load();
+    steps.add(word, entry);
     if entry & PRESENT == 0 { Err(Errno::EFAULT) } else { Ok(entry) }
 }
 
 /// Walks `levels` levels of 64-bit entries from the table at `table`.
-fn walk_long(map: &Reader<'_>, table: u64, levels: u32, protect: bool, address: u64) -> Result<Translation, Errno> {
+fn walk_long(
+    map: &Reader<'_>,
+    table: u64,
+    levels: u32,
+    protect: bool,
+    address: u64,
+    steps: &mut Steps,
+) -> Result<Translation, Errno> {
     let (mut table, mut level) = (table, levels);
     let mut writable = true;
     loop {
         let shift = 3 + 9 * level;
-        let entry = read_entry(map, table + (address >> shift & 511) * 8)?;
+        let entry = read_entry(map, table + (address >> shift & 511) * 8, steps)?;
         writable &= !protect || entry & WRITABLE != 0;
         let is_leaf = level == 1 || level <= 3 && entry & LARGE != 0;
         if is_leaf {

@@ -20,6 +20,7 @@ const COUNT_ARGUMENT: u8 = 1;
 ///
 /// # Errors
 /// `EPERM`, `EFAULT`; `E2BIG` when asked to read 2 GiB or more; `ENOSYS` for unknown commands.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, command: u32, count: u32, buffer: GuestPtr<()>) -> Reply {
     caller.permit(Who::Control)?;
     match ConsoleIoOp::try_from(command).map_err(|_| Errno::ENOSYS)? {

@@ -18,7 +18,7 @@ use public_abi::{Errno, GuestPtr};
 ///
 /// # Errors
 /// ENOSYS for an operation that does not exist; else those of the operation.
-#[inline]
+#[inline(never)]
 pub fn event_channel_op(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
     let operation = EventChannelOp::try_from(command).map_err(|_| Errno::ENOSYS)?;
     if operation == EventChannelOp::Send {

@@ -27,6 +27,7 @@ const MOST_REQUESTS: u32 = u32::MAX >> DONE_SHIFT;
 ///
 /// # Errors
 /// ENOSYS for an operation that does not exist for HVM guests; EINVAL for an array that is too long; EFAULT.
+#[inline(never)]
 pub fn grant_table_op(caller: &Caller<'_>, command: u32, array: GuestPtr<()>, count: u32) -> Reply {
     let operation = GrantTableOp::try_from(command & OPERATION).map_err(|_| Errno::ENOSYS)?;
     let requests = Requests { caller, operation, done: command >> DONE_SHIFT, count };

@@ -22,6 +22,7 @@ const MOST_EXTENTS: u64 = (u32::MAX >> MEMOP_EXTENT_SHIFT) as u64;
 ///
 /// # Errors
 /// Those of the sub-operations, with Xen's numbers; `ENOSYS` for unknown ones and those that only PV guests can use.
+#[inline(never)]
 pub fn memory_op(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Reply {
     let (number, start) = split_command(command);
     let operation = u32::try_from(number).ok().and_then(|number| MemoryOp::try_from(number).ok());

@@ -52,7 +52,8 @@ pub struct Caller<'a> {
     pub interrupts: InterruptFlag,
 }
 
-/// Does what the registers of a 64-bit caller ask for.
+/// Does what the registers of a 64-bit caller ask for. The families are functions of their own, never inlined here, so that
+/// none pays for the stack frame of another.
 ///
 /// # Errors
 /// The family's, or ENOSYS for a number that nobody serves.

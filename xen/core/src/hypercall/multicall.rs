@@ -14,6 +14,7 @@ use public_abi::{Errno, GuestPtr, Hypercall};
 ///
 /// # Errors
 /// EFAULT if the list cannot be read or written; the results of single calls are in the list.
+#[inline(never)]
 pub fn call(caller: &Caller<'_>, list: GuestPtr<MulticallEntry>, count: u32) -> Reply {
     for index in 0..u64::from(count) {
         let left = u64::from(count).saturating_sub(index);
@@ -22,7 +23,7 @@ pub fn call(caller: &Caller<'_>, list: GuestPtr<MulticallEntry>, count: u32) -> 
             return Err(restart(entry, left));
         }
         // What the call before has taken away must not be used any more.
-        caller.memory.forget_if_changed();
+        caller.memory.begin_call();
         let request = caller.memory.read(entry)?;
         // A list inside a list would let a guest nest without end.
         let reply = if request.op == Hypercall::Multicall.number() {

@@ -14,6 +14,7 @@ use public_abi::{Errno, GuestPtr};
 ///
 /// # Errors
 /// `ENOSYS` for all but the hardware domain and for what does not exist, `ENODEV` for PCI, `EFAULT`.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
     if !caller.domain.is_control() {
         return Err(Errno::ENOSYS.into());

@@ -22,6 +22,7 @@ const MOST_POLLED: u32 = 128;
 ///
 /// # Errors
 /// ENOSYS for an operation that does not exist; else those of the operation.
+#[inline(never)]
 pub fn sched_op(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
     match SchedOp::try_from(command).map_err(|_| Errno::ENOSYS)? {
         SchedOp::Yield => Err(Stop::Yield(0)),

@@ -27,6 +27,7 @@ const INFO_ALIGNMENT: usize = align_of::<VcpuInfo>();
 ///
 /// # Errors
 /// None.
+#[inline(never)]
 pub fn set_timer_op(caller: &Caller<'_>, nanoseconds: i64) -> Reply {
     timers::set_timer_op(caller.host, caller.vcpu, nanoseconds);
     Ok(0)
@@ -36,6 +37,7 @@ pub fn set_timer_op(caller: &Caller<'_>, nanoseconds: i64) -> Reply {
 ///
 /// # Errors
 /// ENOENT for a vCPU that does not exist, ENOSYS for an operation that does not exist; else those of the operation.
+#[inline(never)]
 pub fn vcpu_op(caller: &Caller<'_>, command: u32, vcpu: u32, argument: GuestPtr<()>) -> Reply {
     let (host, domain) = (caller.host, caller.domain);
     let vcpu = domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;

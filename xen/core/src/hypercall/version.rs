@@ -43,6 +43,7 @@ pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Repl
     answer(caller, command, argument)
 }
 
+#[inline(never)]
 fn answer(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
     let memory = &caller.memory;
     match VersionOp::try_from(command).map_err(|_| Errno::ENOSYS)? {

@@ -5,13 +5,13 @@ extern crate std;
 use crate::domain::{Domain, Role, Settings};
 use crate::fault::{self, Handled};
 use crate::host::Host;
-use crate::p2m::NeedsFlush;
+use crate::p2m::{Door, NeedsFlush};
 use core::sync::atomic::Ordering;
 use machine::boxed::Boxed;
 use machine::exit::{Access, Exit, X86Exit};
 use machine::fake::FakeMachine;
 use machine::vcpu::Vcpu;
-use machine::{CpuId, DomId, cpu};
+use machine::{DomId, cpu};
 use std::sync::{Arc, Mutex};
 
 /// Settings of an ordinary guest.
@@ -147,21 +147,21 @@ impl GuestCpu {
 
     /// Enters once, by the protocol of the run loop.
     pub(crate) fn run(&mut self, domain: &Domain) -> Exit {
-        let me: CpuId = cpu::current();
-        if domain.p2m.enter(me, &mut self.seen) == NeedsFlush::Yes {
+        let door = domain.p2m.door(cpu::current()).expect("the machine has started this CPU");
+        if door.enter(&mut self.seen) == NeedsFlush::Yes {
             self.hardware.flush_translations();
         }
-        let _inside = Inside(domain, me);
+        let _inside = Inside(door);
         self.hardware.run()
     }
 }
 
 /// Leaves the guest even when the fake machine has found an error, so that the flusher does not wait for ever.
-struct Inside<'a>(&'a Domain, CpuId);
+struct Inside<'a>(Door<'a>);
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.p2m.leave(self.1);
+        self.0.leave();
     }
 }
 

@@ -33,27 +33,22 @@ pub(super) struct Epoch {
     inside: [AtomicU64; MAX_CPUS],
 }
 
-impl Epoch {
-    pub(super) const fn new() -> Self {
-        Self { now: AtomicU64::new(1), inside: [const { AtomicU64::new(OUTSIDE) }; MAX_CPUS] }
-    }
+/// One CPU's way into a domain's guest and out of it.
+#[derive(Debug)]
+pub struct Door<'a> {
+    now: &'a AtomicU64,
+    place: &'a AtomicU64,
+}
 
-    /// The epoch now.
+impl Door<'_> {
+    /// Announces that the CPU goes into the guest with a vCPU that was last flushed when `seen` was written; answers whether
+    /// the vCPU must be flushed, and updates `seen`. A new vCPU begins with 0. To be called just before the entry, and
+    /// [`Door::leave`] just after it, whatever came of it.
     #[inline]
-    pub(super) fn now(&self) -> u64 {
-        self.now.load(Ordering::Acquire)
-    }
-
-    /// Announces that `cpu` goes into the guest with a vCPU that was last flushed in epoch `seen`.
-    #[inline]
-    pub(super) fn enter(&self, cpu: CpuId, seen: &mut u64) -> NeedsFlush {
-        let Some(place) = self.inside.get(cpu.index()) else {
-            // Cannot be announced, so it flushes every time and must not run long: the machine starts no such CPU.
-            return NeedsFlush::Yes;
-        };
+    pub fn enter(&self, seen: &mut u64) -> NeedsFlush {
         let mut epoch = self.now.load(Ordering::SeqCst);
         loop {
-            place.store(epoch, Ordering::SeqCst);
+            self.place.store(epoch, Ordering::SeqCst);
             let again = self.now.load(Ordering::SeqCst);
             if again == epoch {
                 break;
@@ -67,12 +62,27 @@ impl Epoch {
         NeedsFlush::Yes
     }
 
-    /// Announces that `cpu` has left the guest.
+    /// Announces that the CPU has left the guest.
     #[inline]
-    pub(super) fn leave(&self, cpu: CpuId) {
-        if let Some(place) = self.inside.get(cpu.index()) {
-            place.store(OUTSIDE, Ordering::Release);
-        }
+    pub fn leave(&self) {
+        self.place.store(OUTSIDE, Ordering::Release);
+    }
+}
+
+impl Epoch {
+    pub(super) const fn new() -> Self {
+        Self { now: AtomicU64::new(1), inside: [const { AtomicU64::new(OUTSIDE) }; MAX_CPUS] }
+    }
+
+    /// The epoch now.
+    #[inline]
+    pub(super) fn now(&self) -> u64 {
+        self.now.load(Ordering::Acquire)
+    }
+
+    /// Where `cpu` announces itself. `None` for a CPU that the machine never starts.
+    pub(super) fn door(&self, cpu: CpuId) -> Option<Door<'_>> {
+        Some(Door { now: &self.now, place: self.inside.get(cpu.index())? })
     }
 
     /// Makes all CPUs forget, and waits until they have. The caller is in the hypervisor, so its own CPU has left.
@@ -119,14 +129,14 @@ mod tests {
         FakeMachine::builder().build().on_cpu(0, || {
             let epoch = Epoch::new();
             let (cpu, mut seen) = (CpuId(0), 0);
-            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::Yes, "nothing is known of a new vCPU");
-            epoch.leave(cpu);
-            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::No);
-            epoch.leave(cpu);
+            assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::Yes, "nothing is known of a new vCPU");
+            epoch.door(cpu).unwrap().leave();
+            assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::No);
+            epoch.door(cpu).unwrap().leave();
             epoch.flush();
-            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::Yes);
-            epoch.leave(cpu);
-            assert_eq!(epoch.enter(cpu, &mut seen), NeedsFlush::No);
+            assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::Yes);
+            epoch.door(cpu).unwrap().leave();
+            assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::No);
         });
     }
 
@@ -137,8 +147,8 @@ mod tests {
             let epoch = Epoch::new();
             let mut seen = 0;
             // CPU 1 was inside and has left; CPU 2 never was.
-            let _first = epoch.enter(CpuId(1), &mut seen);
-            epoch.leave(CpuId(1));
+            let _first = epoch.door(CpuId(1)).unwrap().enter(&mut seen);
+            epoch.door(CpuId(1)).unwrap().leave();
             epoch.flush();
             assert_eq!([machine.kicks(1), machine.kicks(2)], [0, 0]);
         });
@@ -153,7 +163,7 @@ mod tests {
             scope.spawn(|| {
                 machine.on_cpu(1, || {
                     let mut seen = 0;
-                    let _first = epoch.enter(CpuId(1), &mut seen);
+                    let _first = epoch.door(CpuId(1)).unwrap().enter(&mut seen);
                     inside.store(true, Ordering::SeqCst);
                     // The guest runs until it is kicked.
                     while !machine::cpu::has_work() {
@@ -161,7 +171,7 @@ mod tests {
                         machine::cpu::relax();
                     }
                     assert!(!flushed.load(Ordering::SeqCst));
-                    epoch.leave(CpuId(1));
+                    epoch.door(CpuId(1)).unwrap().leave();
                 });
             });
             machine.on_cpu(0, || {

@@ -28,7 +28,7 @@ mod txn;
 mod update;
 
 pub use entry::{Entry, Kind, Rights};
-pub use flush::{MAX_CPUS, NeedsFlush};
+pub use flush::{Door, MAX_CPUS, NeedsFlush};
 pub use txn::{Flush, P2mTxn};
 pub use update::ChangeError;
 
@@ -308,18 +308,9 @@ impl DomainP2m {
         self.epoch.now()
     }
 
-    /// Says that `cpu` is about to run the domain's guest with a vCPU that was last flushed when `seen` was written; answers
-    /// whether the vCPU must be flushed, and updates `seen`. A new vCPU begins with 0. To be called just before the entry,
-    /// and [`DomainP2m::leave`] just after it, whatever came of it.
-    #[inline]
-    pub fn enter(&self, cpu: CpuId, seen: &mut u64) -> NeedsFlush {
-        self.epoch.enter(cpu, seen)
-    }
-
-    /// Says that `cpu` has left the domain's guest.
-    #[inline]
-    pub fn leave(&self, cpu: CpuId) {
-        self.epoch.leave(cpu);
+    /// The way of `cpu` into the domain's guest and out of it. `None` for a CPU that the machine never starts.
+    pub fn door(&self, cpu: CpuId) -> Option<Door<'_>> {
+        self.epoch.door(cpu)
     }
 
     /// Makes all CPUs forget all translations of the domain, and waits until they have (HVMOP_flush_tlbs).
@@ -360,22 +351,6 @@ impl Reader<'_> {
         let is_read = machine::memory::read(&borrowed, gpa.offset(), out);
         borrowed.into_entry();
         if is_read { Ok(()) } else { Err(PinError::NoRam) }
-    }
-
-    /// Reads an aligned word of 8 bytes, in one load.
-    ///
-    /// # Errors
-    /// [`PinError`]; also when it is not aligned.
-    #[inline]
-    pub fn word(&self, gpa: Gpa) -> Result<u64, PinError> {
-        let entry = self.locked.tree.find(gpa.frame());
-        if !entry.kind.is_readable_ram() {
-            return Err(refusal(entry.kind));
-        }
-        let borrowed = Pin::from_entry(entry.frame_at(gpa.frame()));
-        let word = machine::memory::atomic::<u64>(&borrowed, gpa.offset()).map(|word| word.load(Ordering::Relaxed));
-        borrowed.into_entry();
-        word.ok_or(PinError::NoRam)
     }
 }
 

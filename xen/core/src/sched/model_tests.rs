@@ -145,7 +145,7 @@ impl Simulation {
                 guest.alarm = self.now + sleep;
                 self.with_vcpu(running.guest, |_, vcpu| vcpu.add_wait(Wait::BLOCKED));
                 self.put(number);
-            } else if running.ran * STEP >= SLICE_MICROSECONDS || self.host.wants_switch(me) {
+            } else if running.ran * STEP >= SLICE_MICROSECONDS || self.host.cpus[me.index()].wants_switch() {
                 let ran = ticks(running.ran * STEP);
                 let switch = self.with_vcpu(running.guest, |_, vcpu| should_switch(&self.host, me, vcpu, ran));
                 if switch {

@@ -6,8 +6,8 @@
 use super::{Vcpu, Wait};
 use crate::domain::Domain;
 use crate::fault::Handled;
-use crate::guest_mem::LinearMemory;
-use crate::host::Host;
+use crate::guest_mem::{LinearMemory, Pages};
+use crate::host::{Cpu, Host};
 use crate::hypercall::{self, Caller};
 use crate::outcome::{Cursor, Reply, Stop};
 use crate::p2m::NeedsFlush;
@@ -19,6 +19,7 @@ use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
 use machine::exit::Exit;
 use machine::{CpuId, DomId, log};
+use public_abi::Errno;
 use public_abi::vcpu::Runstate;
 
 type Hardware = machine::vcpu::Vcpu;
@@ -67,16 +68,19 @@ fn do_work(host: &Host, me: CpuId) {
 
 /// Runs one vCPU until it waits, is stopped, or another's turn comes.
 fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
+    let Some(cpu) = host.cpus.get(me.index()) else { return };
     let Some(domain) = host.domains.get(domain) else { return };
     let domain: &Domain = &domain;
     let Some(vcpu) = domain.vcpu(index) else { return };
+    let Some(door) = domain.p2m.door(me) else { return };
     sched::begin(host, me, vcpu);
-    let Some(mut hardware) = vcpu.hardware.try_lock().filter(|_| vcpu.sched.may_run_on(me)) else {
+    let Some(mut guard) = vcpu.hardware.try_lock().filter(|_| vcpu.sched.may_run_on(me)) else {
         // Somebody reads its registers this moment, or has sent it elsewhere: try again after the others.
         return sched::put(host, me, domain, vcpu, 0);
     };
-    if vcpu.x86.is_halted() && stays_halted(domain, vcpu, &hardware) {
-        drop(hardware);
+    let hardware: &mut Hardware = &mut guard;
+    if vcpu.x86.is_halted() && stays_halted(domain, vcpu, hardware) {
+        drop(guard);
         time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
         return sched::put(host, me, domain, vcpu, 0);
     }
@@ -88,23 +92,30 @@ fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
     time::runstate_changed(domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
-    while may_go_on(host, me, domain, vcpu, &mut start) {
-        if x86::interrupts::prepare(host, domain, vcpu, &mut hardware).is_err() {
+    let pages = Pages::new();
+    while may_go_on(host, cpu, me, domain, vcpu, &mut start) {
+        if x86::interrupts::prepare(host, domain, vcpu, hardware).is_err() {
             break;
         }
-        if domain.p2m.enter(me, &mut epoch) == NeedsFlush::Yes {
+        if door.enter(&mut epoch) == NeedsFlush::Yes {
             hardware.flush_translations();
+            vcpu.x86.forget_code();
+            pages.forget();
         }
         let exit = hardware.run();
-        domain.p2m.leave(me);
-        let reply = handle(host, domain, vcpu, &mut hardware, exit);
-        if apply(host, domain, vcpu, &mut hardware, exit, reply) == Next::Leave {
+        door.leave();
+        let reply = match exit {
+            Exit::Hypercall => hypercall(host, domain, vcpu, hardware, &pages),
+            other => handle(host, domain, vcpu, hardware, other),
+        };
+        if apply(host, domain, vcpu, hardware, reply) == Next::Leave {
             break;
         }
         do_work(host, me);
     }
+    pages.forget();
     hardware.save();
-    drop(hardware);
+    drop(guard);
     vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
     vcpu.x86.forget_code();
     timer::set_slice_end(host, me, None);
@@ -140,13 +151,16 @@ fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
 
 /// Whether the vCPU may enter the guest (again). If that begins a new slice, `start` is its beginning.
 #[inline]
-fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
+fn may_go_on(host: &Host, cpu: &Cpu, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
     if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
         return false;
     }
-    if !host.wants_switch(me) {
-        return true;
-    }
+    !cpu.wants_switch() || may_keep_cpu(host, me, vcpu, start)
+}
+
+/// Whether the vCPU may stay although there was a reason to look at the queue.
+#[cold]
+fn may_keep_cpu(host: &Host, me: CpuId, vcpu: &Vcpu, start: &mut u64) -> bool {
     let now = cpu::timestamp();
     let ran = now.saturating_sub(*start);
     if sched::should_switch(host, me, vcpu, ran) {
@@ -158,12 +172,11 @@ fn may_go_on(host: &Host, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u
     true
 }
 
-/// Finds out what an exit asks for, and does it.
+/// Finds out what an exit other than a hypercall asks for, and does it.
 #[inline]
 fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exit: Exit) -> Reply {
     match exit {
-        Exit::Hypercall => hypercall(host, domain, vcpu, hardware),
-        Exit::Interrupt => Ok(0),
+        Exit::Hypercall | Exit::Interrupt => Ok(0),
         Exit::X86(exit) => x86::exits::handle(host, domain, vcpu, hardware, exit),
         Exit::Stage2Fault(access) => match fault::handle(domain, &access) {
             Handled::Resume => Ok(0),
@@ -182,38 +195,60 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
 }
 
 /// A hypercall: its registers to a request, the answer to RAX. A call that is not finished leaves RIP where it was.
-fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
+#[inline]
+fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, pages: &Pages) -> Reply {
     let rip = hardware.vmcb().rip;
     if !x86::exits::pass_hypercall(domain, vcpu, hardware) {
         return Ok(0);
     }
-    let number = hardware.register(Register::Rax);
-    let memory = LinearMemory::new(domain, hardware);
-    let interrupts = InterruptFlag::of(hardware.vmcb());
-    let caller = Caller { host, domain, vcpu, memory, interrupts };
-    let wide = hardware.is_64_bit();
-    let order = if wide { ARGUMENTS } else { ARGUMENTS_32 };
-    let registers = order.map(|register| hardware.register(register));
-    let reply = if hardware.vmcb().cpl != 0 {
-        Err(Stop::Error(public_abi::Errno::EPERM))
-    } else if wide {
-        hypercall::dispatch(&caller, number, registers)
-    } else {
-        hypercall::compat::dispatch(&caller, number, registers)
-    };
-    if let Err(Stop::Restart(cursor)) = reply {
-        hardware.vmcb_mut().rip = rip;
-        for (argument, value) in cursor.into_iter().flat_map(Cursor::changes) {
-            if let Some(register) = order.get(usize::from(argument)) {
-                hardware.set_register(*register, value);
-            }
-        }
-        return reply;
+    if !hardware.is_64_bit() {
+        return hypercall_32(host, domain, vcpu, hardware, rip);
     }
+    let reply = if hardware.vmcb().cpl == 0 {
+        let memory = LinearMemory::keeping(domain, hardware, pages);
+        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.vmcb()) };
+        let registers = ARGUMENTS.map(|register| hardware.register(register));
+        hypercall::dispatch(&caller, hardware.register(Register::Rax), registers)
+    } else {
+        Err(Stop::Error(Errno::EPERM))
+    };
+    answer(hardware, rip, &ARGUMENTS, reply)
+}
+
+/// A hypercall of 32-bit code.
+#[cold]
+fn hypercall_32(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, rip: u64) -> Reply {
+    let reply = if hardware.vmcb().cpl == 0 {
+        let memory = LinearMemory::new(domain, hardware);
+        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.vmcb()) };
+        let registers = ARGUMENTS_32.map(|register| hardware.register(register));
+        hypercall::compat::dispatch(&caller, hardware.register(Register::Rax), registers)
+    } else {
+        Err(Stop::Error(Errno::EPERM))
+    };
+    answer(hardware, rip, &ARGUMENTS_32, reply)
+}
+
+/// Writes a hypercall's answer into the guest's registers: the one place that does.
+#[inline]
+fn answer(hardware: &mut Hardware, rip: u64, order: &[Register; 6], reply: Reply) -> Reply {
     let value = match reply {
-        Ok(value) | Err(Stop::Block(value) | Stop::Yield(value)) => value,
+        Ok(value) => {
+            hardware.set_register(Register::Rax, value);
+            return Ok(0);
+        }
+        Err(Stop::Block(value) | Stop::Yield(value)) => value,
         Err(Stop::Error(errno)) => i64::from(errno.number()).wrapping_neg().cast_unsigned(),
-        Err(Stop::Restart(_) | Stop::Crash(_)) => return reply,
+        Err(Stop::Restart(cursor)) => {
+            hardware.vmcb_mut().rip = rip;
+            for (argument, value) in cursor.into_iter().flat_map(Cursor::changes) {
+                if let Some(register) = order.get(usize::from(argument)) {
+                    hardware.set_register(*register, value);
+                }
+            }
+            return reply;
+        }
+        Err(Stop::Crash(_)) => return reply,
     };
     hardware.set_register(Register::Rax, value);
     reply
@@ -229,7 +264,7 @@ const ARGUMENTS_32: [Register; 6] =
 
 /// Draws the consequence of an answer.
 #[inline]
-fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exit: Exit, reply: Reply) -> Next {
+fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, reply: Reply) -> Next {
     match reply {
         // An error of a hypercall is in the guest's register already; elsewhere there is nobody to tell.
         Ok(_) | Err(Stop::Error(_) | Stop::Restart(_)) => Next::Resume,
@@ -241,12 +276,18 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exi
             if stays_halted(domain, vcpu, hardware) { Next::Leave } else { Next::Resume }
         }
         Err(Stop::Crash(reason)) => {
-            let rip = hardware.vmcb().rip;
-            log!(Error, "{}v{} crashed at {rip:#x}: {reason} ({exit:?})", domain.id, vcpu.index);
-            domain::shutdown::shutdown(host, domain, CRASHED);
+            crash(host, domain, vcpu, hardware, reason);
             Next::Leave
         }
     }
+}
+
+#[cold]
+fn crash(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, reason: &str) {
+    let vmcb = hardware.vmcb();
+    let (rip, exit) = (vmcb.rip, Exit::decode(vmcb));
+    log!(Error, "{}v{} crashed at {rip:#x}: {reason} ({exit:?})", domain.id, vcpu.index);
+    domain::shutdown::shutdown(host, domain, CRASHED);
 }
 
 /// A vCPU's timer has run out; called by `timer` on the CPU on which it was set.
@@ -271,7 +312,7 @@ mod tests {
             vcpu.x86.lapic.set_task_priority(0x50);
             // Software-enabled, as a guest's kernel does first.
             x86::vlapic::registers::mmio_write(host, domain, vcpu, hardware, 0xfee0_00f0, 4, 0x1ff);
-            let halted = apply(host, domain, vcpu, hardware, Exit::Halt, Err(Stop::Block(0)));
+            let halted = apply(host, domain, vcpu, hardware, Err(Stop::Block(0)));
             assert_eq!((halted, vcpu.x86.is_halted(), vcpu.is_runnable()), (Next::Leave, true, false));
             // Something that the task priority holds back wakes the vCPU, but it does not leave HLT.
             x86::vlapic::post_vector(host, domain, vcpu, 0x41);

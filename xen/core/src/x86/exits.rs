@@ -101,6 +101,11 @@ fn find(domain: &Domain, vcpu: &Vcpu, vmcb: &Vmcb, wanted: Instruction) -> Optio
         let length = u8::try_from(vmcb.next_rip.wrapping_sub(vmcb.rip)).ok().filter(|length| (1..=15).contains(length));
         return length.map(|length| Match { length, control: None });
     }
+    recognise(domain, vcpu, vmcb, wanted)
+}
+
+/// Without NRIPS, or where it does not help: looks at the bytes.
+fn recognise(domain: &Domain, vcpu: &Vcpu, vmcb: &Vmcb, wanted: Instruction) -> Option<Match> {
     let mut remembered = vcpu.x86.remembered.lock();
     instruction::recognise(&DomainMemory(domain), &mut remembered, vmcb, wanted)
 }
@@ -109,13 +114,14 @@ fn find(domain: &Domain, vcpu: &Vcpu, vmcb: &Vmcb, wanted: Instruction) -> Optio
 #[inline]
 #[must_use]
 pub fn pass_hypercall(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> bool {
-    match find(domain, vcpu, hardware.vmcb(), Instruction::Vmmcall) {
-        Some(found) => {
-            instruction::advance(hardware.vmcb_mut(), found.length);
-            true
-        }
-        None => false,
+    let vmcb = hardware.vmcb_mut();
+    if domain.x86.has_next_rip && vmcb.next_rip != 0 {
+        instruction::go_on_at(vmcb, vmcb.next_rip);
+        return true;
     }
+    let Some(found) = recognise(domain, vcpu, vmcb, Instruction::Vmmcall) else { return false };
+    instruction::advance(vmcb, found.length);
+    true
 }
 
 /// Passes over an instruction that was carried out, or raises #GP.

@@ -7,7 +7,7 @@
 //! p2m epoch, so that every guest page is still what it was; each page-table entry of the walk, read again, unchanged;
 //! and the instruction's own bytes, read again, unchanged. That is a whole new walk and a whole new comparison, only with
 //! the p2m look-ups left out; the guest can rewrite code, tables or both, from any vCPU, and the hit fails. The pages are
-//! pinned while they are remembered; `forget` gives them back when the vCPU leaves its CPU or the epoch has moved.
+//! pinned while they are remembered; `forget` gives them back when the vCPU leaves its CPU, or enters with another epoch.
 //!
 //! If the bytes are not the instruction that exited, somebody has changed them since: the guest goes on where it was, and
 //! executes what is there now.
@@ -122,14 +122,6 @@ impl<W> Remembered<W> {
     pub fn forget(&mut self) {
         *self = Self::default();
     }
-
-    /// Gives the pages back if the guest's memory has changed since they were remembered.
-    pub fn forget_before(&mut self, epoch: u64) {
-        for place in [&mut self.hypercall, &mut self.other] {
-            place.take_if(|place| place.epoch != epoch);
-        }
-        self.access.take_if(|place| place.epoch != epoch);
-    }
 }
 
 /// Whether the code that runs is 64-bit code.
@@ -183,20 +175,18 @@ pub fn recognise<M: PhysicalMemory>(
     wanted: Instruction,
 ) -> Option<Match> {
     let slot = if wanted == Instruction::Vmmcall { &mut remembered.hypercall } else { &mut remembered.other };
-    let key = Key::of(vmcb, Some(wanted));
     if let Some(place) = slot
-        && place.holds(memory, &key)
+        && place.holds(memory, &Key::of(vmcb, Some(wanted)))
     {
         return Some(place.found);
     }
-    recognise_anew(memory, vmcb, key, slot, wanted)
+    recognise_anew(memory, vmcb, slot, wanted)
 }
 
 #[cold]
 fn recognise_anew<M: PhysicalMemory>(
     memory: &M,
     vmcb: &Vmcb,
-    key: Key,
     slot: &mut Option<Place<M::Word, Match>>,
     wanted: Instruction,
 ) -> Option<Match> {
@@ -205,7 +195,7 @@ fn recognise_anew<M: PhysicalMemory>(
         Verdict::IsNot => Seen::IsNot,
         Verdict::Incomplete => Seen::Incomplete,
     };
-    match look(memory, vmcb, key, slot, decode) {
+    match look(memory, vmcb, Some(wanted), slot, decode) {
         Found::Is(_, found) => Some(found),
         Found::Gone | Found::Unknown(_) => None,
     }
@@ -230,13 +220,12 @@ pub fn recognise_access<M: PhysicalMemory>(
     vmcb: &Vmcb,
 ) -> Found<Operation> {
     let slot = &mut remembered.access;
-    let key = Key::of(vmcb, None);
     if let Some(place) = slot
-        && place.holds(memory, &key)
+        && place.holds(memory, &Key::of(vmcb, None))
     {
         return Found::Is(place.length, place.found);
     }
-    look(memory, vmcb, key, slot, |bytes| decode::decode(bytes, code_size(vmcb)))
+    look(memory, vmcb, None, slot, |bytes| decode::decode(bytes, code_size(vmcb)))
 }
 
 /// Looks at the bytes, and remembers them if they are few and in one page.
@@ -244,7 +233,7 @@ pub fn recognise_access<M: PhysicalMemory>(
 fn look<M: PhysicalMemory, F: Copy>(
     memory: &M,
     vmcb: &Vmcb,
-    key: Key,
+    wanted: Option<Instruction>,
     slot: &mut Option<Place<M::Word, F>>,
     decode: impl Fn(&[u8]) -> Seen<F>,
 ) -> Found<F> {
@@ -289,6 +278,7 @@ fn look<M: PhysicalMemory, F: Copy>(
             at = at.saturating_add(WORD);
         }
         if is_whole && code.is_some() {
+            let key = Key::of(vmcb, wanted);
             *slot = Some(Place { key, epoch, watches, length, found });
         }
     }

@@ -249,7 +249,6 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
     if vcpu.x86.startup.wants_start() {
         start(host, domain, vcpu, hardware);
     }
-    vcpu.x86.forget_code_before(domain.p2m.epoch());
     let vmcb = hardware.vmcb_mut();
     if vmcb.exit_int_info & event::VALID != 0 && requeue(vmcb).is_err() {
         super::exits::triple_fault(host, domain);
@@ -260,16 +259,21 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
     if vcpu.x86.lapic.task_priority() >> 4 != class {
         vcpu.x86.lapic.set_task_priority(class << 4);
     }
-    drive_callback_pin(host, domain, vcpu);
-    let source = source(domain, vcpu);
-    if source == Source::Nothing {
-        if vmcb.v_intr & v_intr::IRQ != 0 || vmcb.intercept_cr_write & CR8_WRITE != 0 {
-            close_window(vmcb);
-        }
-        return Ok(());
+    // At most entries there is nothing to tell, and nothing was asked for before.
+    let is_quiet = !event_channel::has_callback(domain) && vcpu.x86.lapic.is_quiet() && vcpu.x86.startup.is_quiet();
+    if !is_quiet || vmcb.v_intr & v_intr::IRQ != 0 || vmcb.intercept_cr_write & CR8_WRITE != 0 {
+        tell(host, domain, vcpu, vmcb);
     }
-    offer(domain, vcpu, vmcb, source);
     Ok(())
+}
+
+/// Tells the vCPU what there is, or takes back what was asked for when there was something.
+fn tell(host: &Host, domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
+    drive_callback_pin(host, domain, vcpu);
+    match source(domain, vcpu) {
+        Source::Nothing => close_window(vmcb),
+        source => offer(domain, vcpu, vmcb, source),
+    }
 }
 
 /// Delivers what `source` says, or asks for an exit when that becomes possible.

@@ -29,7 +29,7 @@ pub use startup::Startup;
 
 use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use cpuid::{CpuPolicy, TimeLeaves};
 use instruction::Remembered;
 use machine::boxed::OutOfMemory;
@@ -133,8 +133,6 @@ pub struct VcpuX86 {
     /// It has executed HLT, and nothing that ends it has come. Read and written by the CPU that runs the vCPU, or by who sets
     /// all its registers.
     is_halted: AtomicBool,
-    /// The p2m's epoch when `remembered` was last looked through.
-    code_epoch: AtomicU64,
     /// Where it executed the last intercepted instructions.
     remembered: Lock<Remembered<PinnedWord>, { rank::VCPU_AREAS }>,
 }
@@ -150,7 +148,6 @@ impl VcpuX86 {
             startup: Startup::new(),
             stored: Lock::new(StoredMsrs::RESET),
             is_halted: AtomicBool::new(false),
-            code_epoch: AtomicU64::new(0),
             remembered: Lock::new(Remembered::default()),
         })
     }
@@ -166,16 +163,8 @@ impl VcpuX86 {
         self.is_halted.store(is_halted, Ordering::Relaxed);
     }
 
-    /// Gives up code pages that were remembered before this epoch of the p2m: the domain may not have them any more.
-    #[inline]
-    fn forget_code_before(&self, epoch: u64) {
-        if self.code_epoch.load(Ordering::Relaxed) != epoch {
-            self.remembered.lock().forget_before(epoch);
-            self.code_epoch.store(epoch, Ordering::Relaxed);
-        }
-    }
-
-    /// Gives up all code pages that are remembered: the vCPU leaves its CPU. While they are kept, the pages are not freed.
+    /// Gives up all code pages that are remembered: the vCPU leaves its CPU, or the domain may not have them any more. While
+    /// they are kept, the pages are not freed.
     pub fn forget_code(&self) {
         self.remembered.lock().forget();
     }

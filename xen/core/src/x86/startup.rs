@@ -50,6 +50,12 @@ impl Startup {
         self.has(Self::START)
     }
 
+    /// Whether nothing has come.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        !self.has(Self::START | Self::NMI)
+    }
+
     /// Whether a non-maskable interrupt waits and may be taken.
     #[inline]
     pub fn nmi_is_due(&self) -> bool {

@@ -266,7 +266,11 @@ pub fn save_debug_registers(values: &mut [u64; 4]) {
     *values = with_current(|machine, cpu| machine.cpu(cpu).debug_registers());
 }
 
-pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
+pub fn control_block_address(_vmcb: &mut Vmcb) -> Maddr {
+    Maddr::new(0)
+}
+
+pub fn run(vmcb: &mut Vmcb, _place: Maddr, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     super::script::run(vmcb, general, tag)
 }
 

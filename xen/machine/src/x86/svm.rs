@@ -6,7 +6,7 @@ use crate::codec::registers::{efer, msr};
 use crate::codec::tags::{AddressSpaceTag, Flush};
 use crate::codec::vmcb::{FLUSH_ALL, Vmcb};
 use crate::exit::{Exit, X86Exit};
-use crate::units::{CpuId, Mfn};
+use crate::units::{CpuId, Maddr, Mfn};
 use crate::vcpu::GeneralRegisters;
 use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm};
@@ -252,20 +252,28 @@ fn check_state(vmcb: &Vmcb, when: &str) {
     }
 }
 
-/// Runs a guest until it exits. With the global interrupt flag clear around VMRUN, nothing comes between the guest's
-/// registers and the hypervisor's; an interrupt that ended the run is taken before this returns.
+/// Where the processor finds a control block. Its provenance is exposed: the processor and the world switch reach it through
+/// the physical address.
+pub fn control_block_address(vmcb: &mut Vmcb) -> Maddr {
+    paging::physical(core::ptr::from_mut(vmcb).cast_const())
+}
+
+/// Runs a guest until it exits; `place` is what [`control_block_address`] has said of `vmcb`. With the global interrupt flag
+/// clear around VMRUN, nothing comes between the guest's registers and the hypervisor's; an interrupt that ended the run is
+/// taken before this returns.
 #[inline]
-pub fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
+pub fn run(vmcb: &mut Vmcb, place: Maddr, general: &mut GeneralRegisters, tag: &mut AddressSpaceTag) -> Exit {
     let me = this();
     if !me.tags.get().is_current(*tag) {
         *tag = new_tag(vmcb);
     }
     vmcb.asid = tag.number();
-    let place = paging::physical(core::ptr::from_mut(vmcb).cast_const()).number();
     check_state(vmcb, "before VMRUN");
+    // What follows changes the block behind Rust's back.
+    core::ptr::from_mut(vmcb).expose_provenance();
     // SAFETY: the VMCB is a page of its own, set up by `Vcpu`; the register array has 16 places; the third address is
     // this processor's saved state. The guest reaches only what its nested page table maps.
-    unsafe { svm_run(place, general.as_mut_ptr(), me.host_state.load(Ordering::Relaxed)) };
+    unsafe { svm_run(place.number(), general.as_mut_ptr(), me.host_state.load(Ordering::Relaxed)) };
     vmcb.tlb_control = 0;
     // An event that was delivered, or whose delivery EXITINTINFO reports now, is not to be delivered at the next entry.
     vmcb.event_injection = 0;

@@ -8,6 +8,7 @@ use public_abi::payload::Payload;
 use public_abi::sysctl::{PhysInfo, SYSCTL_INTERFACE_VERSION, Sysctl, SysctlOp};
 use public_abi::{GuestPtr, Hypercall};
 
+use crate::memory::decrease_and_populate;
 use crate::row::{figure, measure, measure_between};
 
 /// The guest whose memory is counted: its size, as extents of 2 MiB.
@@ -20,9 +21,39 @@ pub(crate) fn run(test: &mut Test) {
     measure_between(test, "max-vcpus", create, |domain| vcpus(domain).then_some(domain), destroy);
     measure_between(test, "destroydomain", with_vcpu, |domain| destroy(domain).then_some(()), |()| true);
     measure(test, "pvh-create-vcpu-destroy", || with_vcpu().is_some_and(destroy));
+    others_memory(test);
     if free_pages().is_some() {
         pages(test);
     }
+}
+
+/// Memory of another domain, as a toolstack changes it.
+fn others_memory(test: &mut Test) {
+    /// A page in the middle of the domain's first 2 MiB, which are there in pages.
+    const FRAME: u64 = 0x10;
+    let made = create().filter(|domain| {
+        let maximum = MaxMem { max_memkb: GUEST_MIB << 10 };
+        domctl(DomctlOp::MaxMem, *domain, &maximum).is_some() && populate_pages(*domain, FRAME)
+    });
+    test.holds("a domain with some pages", made.is_some());
+    if let Some(domain) = made {
+        measure(test, "foreign-decrease-populate", || decrease_and_populate(domain, FRAME));
+        test.holds("destroy", destroy(domain));
+    }
+}
+
+/// Gives a domain single pages, from 0 up to `last`.
+fn populate_pages(domain: u16, last: u64) -> bool {
+    (0..=last).all(|frame| {
+        let mut frames = [frame];
+        let mut request = MemoryReservation {
+            extent_start: GuestPtr::from_address(call::address(&mut frames)),
+            nr_extents: 1,
+            domid: domain,
+            ..Default::default()
+        };
+        call::memory(MemoryOp::PopulatePhysmap, &mut request) == 1
+    })
 }
 
 fn domctl<T: Payload<Domctl>>(operation: DomctlOp, domain: u16, parameters: &T) -> Option<Domctl> {

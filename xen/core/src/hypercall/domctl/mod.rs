@@ -31,6 +31,7 @@ use public_abi::{Errno, GuestPtr};
 ///
 /// # Errors
 /// As the file's head says.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, argument: GuestPtr<()>) -> Reply {
     let pointer: GuestPtr<Domctl> = argument.cast();
     let mut request = caller.memory.read(pointer)?;

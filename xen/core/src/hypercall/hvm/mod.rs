@@ -19,6 +19,7 @@ use public_abi::{Errno, GuestPtr};
 ///
 /// # Errors
 /// Those of the operations; `ENOSYS` for unknown ones.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, command: u64, argument: GuestPtr<()>) -> Reply {
     let operation = u32::try_from(command).ok().and_then(|number| HvmOp::try_from(number).ok());
     match operation.ok_or(Errno::ENOSYS)? {

@@ -25,6 +25,7 @@ const MAX_RESOURCE_ENTRIES: u32 = 3;
 ///
 /// # Errors
 /// As the file's head says; `ENOSYS` for unknown operations.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, argument: GuestPtr<()>) -> Reply {
     let pointer: GuestPtr<PlatformRequest> = argument.cast();
     let mut request = caller.memory.read(pointer)?;

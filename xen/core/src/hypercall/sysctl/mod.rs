@@ -26,6 +26,7 @@ use public_abi::{Errno, GuestPtr};
 ///
 /// # Errors
 /// As the file's head says; `ENOSYS` for unknown commands.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, argument: GuestPtr<()>) -> Reply {
     let pointer: GuestPtr<Sysctl> = argument.cast();
     let mut request = caller.memory.read(pointer)?;

@@ -280,6 +280,12 @@ impl Vlapic {
         if task >> 4 >= service >> 4 { task } else { service & 0xf0 }
     }
 
+    /// Whether surely nothing is requested.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        !self.may_be_pending.load(Ordering::Acquire)
+    }
+
     /// The highest requested vector, and whether its priority class is above the processor's.
     #[inline]
     pub fn pending(&self) -> Pending {

@@ -124,6 +124,24 @@ fn accesses_stay_inside_their_page() {
 }
 
 #[test]
+fn a_pinned_word_keeps_its_page_and_sees_it_change() {
+    FakeMachine::builder().pages(8).build().on_cpu(0, || {
+        let mfn = guest_page();
+        let pin = || Pin::take(mfn, OWNER).unwrap();
+        let free = frame::free_pages();
+        assert!(memory::PinnedWord::new(pin(), 4).is_none(), "not aligned");
+        assert!(memory::PinnedWord::new(pin(), 4096).is_none());
+        let word = memory::PinnedWord::new(pin(), 4088).unwrap();
+        assert!(memory::write(&pin(), 4088, &7_u64.to_le_bytes()));
+        assert_eq!(word.load(), 7);
+        drop(Pin::from_entry(mfn));
+        assert_eq!(frame::free_pages(), free, "the word still needs the page");
+        drop(word);
+        assert_eq!(frame::free_pages(), free + 1);
+    });
+}
+
+#[test]
 fn holes_between_regions_are_not_ram() {
     FakeMachine::builder().region(0, 16).region(1 << 20, 16).build().on_cpu(0, || {
         assert_eq!(frame::free_pages(), 32);
