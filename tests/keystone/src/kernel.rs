@@ -101,7 +101,7 @@ fn text() -> Vec<u8> {
         let place = (instruction.address() - BASE) as usize;
         bytes[place..place + instruction.bytes().len()].copy_from_slice(instruction.bytes());
     }
-    bytes.extend((PAGE_TABLES + 0x1000 | PRESENT_WRITABLE_USER).to_le_bytes());
+    bytes.extend(((PAGE_TABLES + 0x1000) | PRESENT_WRITABLE_USER).to_le_bytes());
     bytes.resize(0x2000, 0);
     bytes.extend((0..512u64).flat_map(|entry| (entry << 30 | PRESENT_WRITABLE_USER | LARGE).to_le_bytes()));
     bytes

@@ -27,7 +27,7 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -36,7 +36,7 @@ impl Random {
 
     /// A number below a limit.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.number() % limit
     }
 
     /// One time in `n`.
@@ -87,7 +87,7 @@ impl Subject {
             12 => u64::MAX >> random.below(64),
             13 => 1 << random.below(64),
             14 => random.below(16) << 32 | random.below(16),
-            _ => random.next(),
+            _ => random.number(),
         }
     }
 
@@ -133,7 +133,7 @@ impl Subject {
         };
         let arena = self.arena(random, number);
         let most = COMMANDS.iter().find(|(call, _)| *call == number).map_or(48, |(_, most)| *most);
-        let command = if random.once_in(24) { random.next() } else { random.below(most) };
+        let command = if random.once_in(24) { random.number() } else { random.below(most) };
         let pointer = match random.below(24) {
             0 => 0,
             1 => self.value(random),
@@ -337,7 +337,7 @@ fn other_operation(subject: &Subject, random: &mut Random) -> Operation {
     let msr = |random: &mut Random| match random.below(3) {
         0 => random.pick(&MSRS),
         1 => random.pick(&[0, 0x800, 0xc000_0000, 0xc001_0000, 0x4000_0000]) + random.below(0x400) as u32,
-        _ => random.next() as u32,
+        _ => random.number() as u32,
     };
     // The kernel's own page and tables stay.
     let address = |random: &mut Random| match random.below(4) {
@@ -349,15 +349,15 @@ fn other_operation(subject: &Subject, random: &mut Random) -> Operation {
     let size = |random: &mut Random| random.pick(&[1u8, 2, 4]);
     match random.below(8) {
         0 | 1 => Operation::Load(address(random)),
-        2 => Operation::Store(address(random), random.next()),
+        2 => Operation::Store(address(random), random.number()),
         3 => Operation::Cpuid(
             random.pick(&[0, 0x4000_0000, 0x8000_0000]) + random.below(0x24) as u32,
             random.below(4) as u32,
         ),
         4 => Operation::ReadMsr(msr(random)),
         5 => Operation::WriteMsr(msr(random), subject.value(random)),
-        6 => Operation::In(random.next() as u16, size(random)),
-        _ => Operation::Out(random.next() as u16, size(random), random.next() as u32),
+        6 => Operation::In(random.number() as u16, size(random)),
+        _ => Operation::Out(random.number() as u16, size(random), random.number() as u32),
     }
 }
 

@@ -111,7 +111,6 @@ fn memory(subject: &Subject, random: &mut Random, command: u64) -> Option<Vec<u8
             idxs: pointer(random),
             gpfns: pointer(random),
             errs: GuestPtr::from_address(ARENA + 0xe00),
-            ..AddToPhysmapBatch::default()
         }
         .as_bytes()
         .to_vec(),
@@ -276,7 +275,7 @@ fn hvm(subject: &Subject, random: &mut Random, command: u64) -> Option<Vec<u8>> 
             .to_vec(),
         23 => EvtchnUpcallVector {
             vcpu: random.below(3) as u32,
-            vector: random.next() as u8,
+            vector: random.number() as u8,
             ..EvtchnUpcallVector::default()
         }
         .as_bytes()

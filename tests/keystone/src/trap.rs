@@ -184,7 +184,6 @@ impl FakeTrap {
             idxs: GuestPtr::from_address(idxs.address()),
             gpfns: GuestPtr::from_address(gpfns.address()),
             errs: GuestPtr::from_address(errors.address()),
-            ..AddToPhysmapBatch::default()
         };
         let cmd = u64::from(MemoryOp::AddToPhysmapBatch.number());
         control.exchange(&mut request, |arg| Request::MemoryOp { cmd, arg })?;

@@ -171,7 +171,7 @@ extern "C" fn on_processor(_: u64, _: c_uint) {
     let Array { data, length } = unsafe { list.read() };
     for index in 0..length as usize {
         // SAFETY: index is below the array's length.
-        let register = unsafe { data.cast::<Register>().add(index).read() };
+        let register = unsafe { data.cast::<Register>().wrapping_add(index).read() };
         // SAFETY: names are strings that live as long as QEMU.
         if unsafe { CStr::from_ptr(register.name) }.to_bytes() == b"rax" {
             RAX.get_or_init(|| register.handle.expose_provenance());
@@ -292,7 +292,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     let mut words = Vec::new();
     for index in 0..usize::try_from(count).unwrap_or(0) {
         // SAFETY: QEMU's promise above.
-        let word = unsafe { arguments.add(index).read() };
+        let word = unsafe { arguments.wrapping_add(index).read() };
         // SAFETY: as above.
         words.push(unsafe { CStr::from_ptr(word) }.to_string_lossy().into_owned());
     }

@@ -15,6 +15,7 @@ use public_abi::{Errno, GuestPtr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the pages are kept.
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of one call, and a hypercall must not allocate")]
 enum Kept<'a> {
     /// By whoever makes one hypercall after the other: the run loop.
     Longer(&'a Pages),

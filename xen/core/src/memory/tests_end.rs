@@ -29,14 +29,14 @@ fn a_page_that_is_moved_over_far_frames_leaves_no_tables_behind() {
         let start = frame::free_pages();
         for round in 1..10_000 {
             // Through all of the tables' reach, in steps of a lowest table.
-            let at = gfn(round * 0x1_2345 << 9 & 0xf_ffff_ffff);
+            let at = gfn(((round * 0x1_2345) << 9) & 0xf_ffff_ffff);
             map_shared(&guest, at, Pin::take(shared.mfn(), guest.id).unwrap()).unwrap();
             assert!(guest.p2m.table_pages() <= 10);
         }
         assert!(start - frame::free_pages() < 10);
         let mut at = gfn(0);
         for round in 1..1000 {
-            let next = gfn(round * 0x1_2347 << 9 & 0xf_ffff_ffff);
+            let next = gfn(((round * 0x1_2347) << 9) & 0xf_ffff_ffff);
             move_frame(&guest, at, next).unwrap();
             at = next;
         }

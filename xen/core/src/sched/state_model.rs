@@ -8,6 +8,7 @@
 extern crate std;
 
 #[path = "state.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled a second time on purpose, see above")]
 mod state;
 
 use atomic::{AtomicU8, Ordering};
