@@ -151,7 +151,7 @@ impl World {
     }
 
     fn has_work(&self, cpu: u16) -> bool {
-        !self.machine.work(cpu).is_empty() || !self.queue(cpu).is_empty()
+        !self.machine.work(cpu).is_empty() || self.machine.has_interrupt(cpu) || !self.queue(cpu).is_empty()
     }
 
     /// Takes turns until `is_done`; when nobody has anything to do, time passes up to the next timer. False if nothing will

@@ -313,6 +313,11 @@ impl FakeMachine {
         self.0.cpu(CpuId(cpu)).work()
     }
 
+    /// Whether an interrupt waits for a CPU: it would not stay idle.
+    pub fn has_interrupt(&self, cpu: u16) -> bool {
+        self.0.cpu(CpuId(cpu)).has_interrupt()
+    }
+
     /// Interrupts a CPU with work, as a device would.
     pub fn note_work(&self, cpu: u16, work: Work) {
         self.0.cpu(CpuId(cpu)).note(work);
