@@ -115,6 +115,10 @@ impl World {
         let mut ledger = *self.ledger.borrow();
         self.host.idle.fetch_and(!(1 << cpu), Ordering::AcqRel);
         self.machine.on_cpu(cpu, || {
+            if self.queue(cpu).is_empty() {
+                // It has been idle, and takes there what interrupts it: the placeholder below would keep it from it.
+                machine::cpu::interrupt_window();
+            }
             self.bound_turn(cpu);
             account(&mut ledger, || run::turn(self.host, CpuId(cpu)));
             self.queue(cpu).remove(NOBODY, 0);
