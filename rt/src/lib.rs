@@ -26,6 +26,8 @@ pub mod memory;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 pub mod msr;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod page;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 pub mod paging;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 pub mod trap;
@@ -38,6 +40,8 @@ pub use ap::{StartState, TRAMPOLINE, prepare, progress, start_cpu};
 pub use cpu::{KERNEL_CODE, KERNEL_DATA, MAX_CPUS, USER_CODE, USER_DATA, cpu_index};
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 pub use execute::{MAX_CODE, Registers, execute, execute_at, execute_user, execute_user_32};
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+pub use page::{console_by_page, hypercall_page, xen_version_by_page};
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 pub use trap::Fault;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]

@@ -6,6 +6,7 @@
 mod guest {
     use guests::{Test, environment};
     use public_abi::Hypercall;
+    use public_abi::console_io::ConsoleIoOp;
     use public_abi::x86::cpuid::{LEAF_HYPERCALL, MSR_HYPERCALL_PAGE};
     use rt::trap::GENERAL_PROTECTION;
     use rt::{Registers, memory, msr};
@@ -35,12 +36,25 @@ mod guest {
         test.runs("call through the page", rt::execute_at(stub, &mut registers));
         test.equal("version", registers.rax.cast_signed(), guests::call::raw(Hypercall::XenVersion, [0; 5]));
 
+        calls_of_others(test, index);
         guests::println!("GUEST-INFO reads as {:x?}", msr::try_read(index));
         test.faults("page index 1", msr::try_write(index, page | 1), GENERAL_PROTECTION);
         test.faults("page index 0xfff", msr::try_write(index, page | 0xfff), GENERAL_PROTECTION);
         test.faults("no memory there", msr::try_write(index, 0x0000_000f_ffff_f000), GENERAL_PROTECTION);
         test.faults("MMIO", msr::try_write(index, 0xfee0_0000), GENERAL_PROTECTION);
         test.faults("beyond physical addresses", msr::try_write(index, 0xfff0_0000_0000_0000), GENERAL_PROTECTION);
+    }
+
+    /// A crate from outside of this project finds what it expects.
+    fn calls_of_others(test: &mut Test, index: u32) {
+        test.runs("write for xen-sys", msr::try_write(index, rt::hypercall_page()));
+        let version = guests::call::raw(Hypercall::XenVersion, [0; 5]);
+        test.equal("xen-sys: XENVER_version", rt::xen_version_by_page(0, 0), version);
+        test.equal("xen-sys: an unknown command", rt::xen_version_by_page(99, 0), -38);
+        let text = b"GUEST-INFO written by xen-sys, or in its place\n";
+        let arguments = [ConsoleIoOp::Write.number().into(), text.len() as u64, text.as_ptr().addr() as u64, 0, 0];
+        let own = guests::call::raw(Hypercall::ConsoleIo, arguments);
+        test.equal("xen-sys: console_io", rt::console_by_page(text), own);
     }
 }
 
