@@ -93,7 +93,7 @@ fn three_faults_in_a_row_are_a_restart() {
 #[test]
 fn a_state_that_hardware_refuses_is_a_crash() {
     let reason = live(|cpu| {
-        cpu.registers(|guest| guest.vmcb.efer &= !efer::SVME);
+        cpu.registers(|guest| guest.vmcb.guest.efer &= !efer::SVME);
         // The next entry is refused.
         cpu.cpuid(0, 0);
     });
@@ -283,7 +283,7 @@ fn a_second_vcpu_starts_by_interrupts_and_ends_the_domain_with_the_first() {
             let flag = is_up.clone();
             guest::run(machine, DomId(built.domid), 1, move |cpu| {
                 let vmcb = cpu.vmcb();
-                assert_eq!((vmcb.cs.base, vmcb.rip, vmcb.cr0 & 1), (START, 0, 0), "real mode");
+                assert_eq!((vmcb.guest.cs.base, vmcb.guest.rip, vmcb.guest.cr0 & 1), (START, 0, 0), "real mode");
                 cpu.enter_long_mode();
                 flag.store(true, Ordering::Release);
                 assert_eq!(cpu.cpuid(1, 0)[1] >> 24, 2, "its APIC id");
