@@ -283,10 +283,10 @@ fn result(operation: &Operation, guest: &Guest<'_>) -> Outcome {
 pub fn enter_long_mode(guest: &mut Guest<'_>) {
     /// A 64-bit code segment: present, ring 0, code, L.
     const CODE_64: u16 = 0xa9b;
-    let vmcb = &mut guest.vmcb;
-    vmcb.guest.cr3 = kernel::PAGE_TABLES;
-    vmcb.guest.cr4 |= cr4::PAE;
-    vmcb.guest.efer |= efer::LME | efer::LMA;
-    vmcb.guest.cr0 |= cr0::PG | cr0::PE | cr0::WP;
-    vmcb.guest.cs.attributes = CODE_64;
+    let state = &mut guest.vmcb.guest;
+    state.cr3 = kernel::PAGE_TABLES;
+    state.cr4 |= cr4::PAE;
+    state.set_efer(state.efer() | efer::LME | efer::LMA);
+    state.cr0 |= cr0::PG | cr0::PE | cr0::WP;
+    state.cs.attributes = CODE_64;
 }

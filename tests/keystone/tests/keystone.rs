@@ -120,7 +120,7 @@ fn check_registers(toolstack: &Toolstack, built: &Built) {
     assert_eq!((cpu.ds_base, cpu.ss_base, cpu.es_base), (0, 0, 0));
     let domain = toolstack.control.world().domain(built.domid);
     let hardware = domain.vcpu(0).expect("exists").hardware.try_lock().expect("does not run");
-    assert_eq!(hardware.vmcb().guest.rip, cpu.rip);
+    assert_eq!(hardware.guest().rip, cpu.rip);
     let down = |vcpu: u32| domain.vcpu(vcpu).expect("exists").wait().contains(xen_core::vcpu::Wait::DOWN);
     assert_eq!((down(0), down(1)), (false, true));
 }

@@ -11,8 +11,7 @@ use keystone::snapshot::{Snapshot, entries};
 use keystone::toolstack::Toolstack;
 use keystone::world::Plan;
 use libxc::trap::{Events, Foreign, Trap};
-use machine::codec::registers::efer;
-use machine::codec::vmcb::exit;
+use machine::codec::vmcb::{GuestState, exit};
 use machine::frame;
 use machine::{DomId, Gfn, Mfn, PAGE_SIZE_U64};
 use public_abi::domid::DOMID_SELF;
@@ -93,7 +92,7 @@ fn three_faults_in_a_row_are_a_restart() {
 #[test]
 fn a_state_that_hardware_refuses_is_a_crash() {
     let reason = live(|cpu| {
-        cpu.registers(|guest| guest.vmcb.guest.efer &= !efer::SVME);
+        cpu.registers(|guest| guest.vmcb.guest = GuestState::ZERO);
         // The next entry is refused.
         cpu.cpuid(0, 0);
     });

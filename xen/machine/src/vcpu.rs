@@ -3,16 +3,26 @@
 //! The core reads and writes guest registers here while the vCPU does not run, and calls [`Vcpu::run`]. It may change all that
 //! is the guest's own ([`GuestState`], general and lazy registers). What decides over the guest's power (intercepts, permission
 //! maps, nested paging, tags) it can look at only: that is set here, and each change that the core may want has a method which
-//! makes that one change.
+//! makes that one change (`control`). Even a vCPU's own half cannot be put in another's place:
+//!
+//! ```compile_fail
+//! fn let_out(vcpu: &mut machine::vcpu::Vcpu, other: &machine::vcpu::Vcpu) {
+//!     *vcpu.control() = other.control().clone();
+//! }
+//! ```
 //!
 //! What must be exchanged only when another vCPU takes the CPU (vector registers, debug registers, a few MSRs) is exchanged in
 //! [`Vcpu::load`] and [`Vcpu::save`], not at every exit.
+
+mod control;
+
+pub use control::InterruptShadow;
 
 use crate::arch;
 use crate::boxed::{Boxed, OutOfMemory};
 use crate::codec::registers::{Register, cr0, efer, rflags};
 use crate::codec::tags::AddressSpaceTag;
-use crate::codec::vmcb::{Control, GuestState, Segment, Vmcb, event, intercept_1, intercept_2, v_intr};
+use crate::codec::vmcb::{Control, GuestState, Segment, Vmcb, intercept_1, intercept_2, v_intr};
 use crate::exit::Exit;
 use crate::frame::{self, Kind};
 use crate::table::Root;
@@ -27,20 +37,11 @@ pub type GeneralRegisters = [u64; 16];
 #[repr(C, align(64))]
 pub struct StateBlock(pub [u8; 64]);
 
-/// The guest's interrupt shadow (APM volume 2, 15.21.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InterruptShadow {
-    /// Interrupts come when RFLAGS.IF lets them.
-    No = 0,
-    /// They keep away for one instruction.
-    OneInstruction = 1,
-}
-
 /// State that is exchanged when vCPUs change, not at every exit.
 #[derive(Debug)]
 pub struct LazyState {
     /// The XSAVE area in standard format. Its length is the processor's, which writes all of it.
-    extended: Vec<StateBlock>,
+    pub(crate) extended: Vec<StateBlock>,
     /// XCR0.
     pub xcr0: u64,
     /// The XSS MSR.
@@ -95,11 +96,6 @@ const FCW_RESET: u16 = 0x037f;
 const ARMED: u64 = 0xff;
 /// The PAT MSR after reset (APM volume 2, 7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-
-/// The write intercept of CR8.
-const CR8: u16 = 1 << 8;
-/// A virtual interrupt of the highest priority, for which no task priority is too high.
-const WINDOW: u64 = v_intr::IRQ | v_intr::IGNORE_TPR | 0xf << v_intr::PRIORITY_SHIFT;
 
 impl Vcpu {
     /// A vCPU of `owner` as after power-on, with the hypervisor's standing intercepts, that translates through `root`.
@@ -264,91 +260,6 @@ impl Vcpu {
     #[inline]
     pub fn is_64_bit(&self) -> bool {
         self.vmcb.guest.efer & efer::LMA != 0 && self.vmcb.guest.cs.attributes & 1 << 9 != 0
-    }
-
-    /// Puts an event (bits of [`event`]; 0 for none) into the slot for delivery at the next entry; whatever was there is
-    /// replaced. The processor refuses events that do not exist.
-    #[inline]
-    pub fn inject(&mut self, event: u64) {
-        self.vmcb.control.event_injection = event;
-    }
-
-    /// Whether an event waits in the slot.
-    #[inline]
-    pub fn has_injection(&self) -> bool {
-        self.vmcb.control.event_injection & event::VALID != 0
-    }
-
-    /// Takes the event away whose delivery the last exit interrupted. It counts only with [`event::VALID`] set.
-    #[inline]
-    pub fn take_interrupted_event(&mut self) -> u64 {
-        core::mem::take(&mut self.vmcb.control.exit_int_info)
-    }
-
-    /// Sets whether interrupts keep away for one instruction, as after STI and MOV to SS.
-    #[inline]
-    pub fn set_interrupt_shadow(&mut self, shadow: InterruptShadow) {
-        self.vmcb.control.interrupt_shadow = shadow as u64;
-    }
-
-    /// The task priority class (CR8, 0 to 15) that the processor compares with virtual interrupts' and that the guest may have
-    /// changed without an exit.
-    #[inline]
-    pub fn task_priority(&self) -> u8 {
-        (self.vmcb.control.v_intr & 0xf) as u8
-    }
-
-    /// Sets the task priority class as a write to CR8 does; only the low four bits count.
-    #[inline]
-    pub fn set_task_priority(&mut self, class: u64) {
-        let v_intr = &mut self.vmcb.control.v_intr;
-        *v_intr = *v_intr & !v_intr::TPR_MASK | class & 0xf;
-    }
-
-    /// Sets what the guest's time stamp counter is ahead of the machine's, in ticks, modulo 2^64.
-    #[inline]
-    pub fn set_tsc_offset(&mut self, offset: u64) {
-        self.vmcb.control.tsc_offset = offset;
-    }
-
-    /// Asks for an exit as soon as the guest takes interrupts: with a virtual interrupt that nobody ever takes.
-    #[inline]
-    pub fn open_interrupt_window(&mut self) {
-        self.vmcb.control.v_intr |= WINDOW;
-        self.vmcb.control.intercept_1 |= intercept_1::VINTR;
-    }
-
-    /// Asks for an exit when the guest sets its task priority.
-    #[inline]
-    pub fn watch_task_priority(&mut self) {
-        self.vmcb.control.intercept_cr_write |= CR8;
-    }
-
-    /// Asks for neither of [`Vcpu::open_interrupt_window`] and [`Vcpu::watch_task_priority`] any more.
-    #[inline]
-    pub fn close_interrupt_window(&mut self) {
-        let control = &mut self.vmcb.control;
-        control.v_intr &= !WINDOW;
-        control.intercept_1 &= !intercept_1::VINTR;
-        control.intercept_cr_write &= !CR8;
-    }
-
-    /// Whether one of the two is asked for.
-    #[inline]
-    pub fn awaits_interrupt_window(&self) -> bool {
-        self.vmcb.control.v_intr & v_intr::IRQ != 0 || self.vmcb.control.intercept_cr_write & CR8 != 0
-    }
-
-    /// Asks for an exit when the guest executes IRET.
-    #[inline]
-    pub fn watch_iret(&mut self) {
-        self.vmcb.control.intercept_1 |= intercept_1::IRET;
-    }
-
-    /// Asks for no such exit any more.
-    #[inline]
-    pub fn ignore_iret(&mut self) {
-        self.vmcb.control.intercept_1 &= !intercept_1::IRET;
     }
 
     /// Gives the guest the debug address registers until the next [`Vcpu::save`], so that it can use them without exits.
