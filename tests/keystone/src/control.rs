@@ -114,7 +114,7 @@ impl Control {
     fn set_up(&self) {
         self.stretch(|guest| {
             enter_long_mode(guest);
-            guest.vmcb.rflags |= rflags::IF;
+            guest.vmcb.guest.rflags |= rflags::IF;
             Ok(())
         });
         let shared_info = AddToPhysmap {
@@ -298,7 +298,7 @@ fn program(mailbox: Mailbox) -> impl FnMut(&mut Guest<'_>) -> Exit + Send + 'sta
             }
         }
         // Nothing to do (any more).
-        guest.vmcb.rip = Instruction::Vmmcall.address();
+        guest.vmcb.guest.rip = Instruction::Vmmcall.address();
         guest.hypercall(SCHED_OP, &[u64::from(SchedOp::Block.number()), 0])
     }
 }

@@ -211,8 +211,8 @@ impl Cpu {
     /// Lets interrupts come, or keeps them away.
     pub fn set_interrupts(&mut self, enabled: bool) {
         self.registers(move |guest| match enabled {
-            true => guest.vmcb.rflags |= rflags::IF,
-            false => guest.vmcb.rflags &= !rflags::IF,
+            true => guest.vmcb.guest.rflags |= rflags::IF,
+            false => guest.vmcb.guest.rflags &= !rflags::IF,
         });
     }
 
@@ -319,7 +319,7 @@ fn tell(code: &mut Code, processor: &mut Processor, outcome: Outcome) {
 
 /// HLT with interrupts off.
 fn end(guest: &mut Guest<'_>) -> Exit {
-    guest.vmcb.rflags &= !rflags::IF;
-    guest.vmcb.rip = kernel::Instruction::Hlt.address();
+    guest.vmcb.guest.rflags &= !rflags::IF;
+    guest.vmcb.guest.rip = kernel::Instruction::Hlt.address();
     guest.exit(exit::HLT, 0, 0)
 }

@@ -125,7 +125,7 @@ impl Processor {
                 if self.current.take().is_some() {
                     return Some(Outcome::Exception(vector, error));
                 }
-                panic!("exception {vector} out of nothing at {:#x}", guest.vmcb.rip);
+                panic!("exception {vector} out of nothing at {:#x}", guest.vmcb.guest.rip);
             }
         }
         None
@@ -185,20 +185,20 @@ fn access(
     gpa: u64,
     act: impl FnOnce(&mut Guest<'_>, u64) -> Result<(), Exit>,
 ) -> Result<Outcome, (Phase, Exit)> {
-    if matches!(phase, Phase::Faulted(rip) if rip != guest.vmcb.rip) {
+    if matches!(phase, Phase::Faulted(rip) if rip != guest.vmcb.guest.rip) {
         return Ok(Outcome::Word(guest.register(Register::Rax)));
     }
-    guest.vmcb.rip = instruction.address();
+    guest.vmcb.guest.rip = instruction.address();
     guest.set_register(Register::Rbx, gpa);
     act(guest, gpa).map_err(|exit| (Phase::Faulted(instruction.address()), exit))?;
-    guest.vmcb.rip += instruction.bytes().len() as u64;
+    guest.vmcb.guest.rip += instruction.bytes().len() as u64;
     Ok(Outcome::Word(guest.register(Register::Rax)))
 }
 
 /// Instructions that always exit.
 fn instruction(operation: &Operation, phase: Phase, guest: &mut Guest<'_>) -> Result<Outcome, (Phase, Exit)> {
     if let Phase::Exited(rip) = phase {
-        if guest.vmcb.rip != rip {
+        if guest.vmcb.guest.rip != rip {
             return Ok(result(operation, guest));
         }
         if matches!(operation, Operation::Hypercall(..)) {
@@ -206,7 +206,7 @@ fn instruction(operation: &Operation, phase: Phase, guest: &mut Guest<'_>) -> Re
         }
     }
     let at = |guest: &mut Guest<'_>, instruction: Instruction| {
-        guest.vmcb.rip = instruction.address();
+        guest.vmcb.guest.rip = instruction.address();
         instruction.address()
     };
     let (rip, exit) = match operation {
@@ -245,7 +245,7 @@ fn instruction(operation: &Operation, phase: Phase, guest: &mut Guest<'_>) -> Re
             guest.set_register(Register::Rax, u64::from(*value));
             (rip, port_exit(guest, *port, *size, 0, Instruction::Out(*size)))
         }
-        Operation::Exit(code) => (guest.vmcb.rip, guest.exit(*code, 0, 0)),
+        Operation::Exit(code) => (guest.vmcb.guest.rip, guest.exit(*code, 0, 0)),
         Operation::Halt => (at(guest, Instruction::Hlt), guest.exit(exit::HLT, 0, 0)),
         Operation::Pause => (at(guest, Instruction::Pause), guest.exit(exit::PAUSE, 0, 0)),
         Operation::Read(..)
@@ -283,10 +283,10 @@ fn result(operation: &Operation, guest: &Guest<'_>) -> Outcome {
 pub fn enter_long_mode(guest: &mut Guest<'_>) {
     /// A 64-bit code segment: present, ring 0, code, L.
     const CODE_64: u16 = 0xa9b;
-    let vmcb = &mut guest.vmcb;
-    vmcb.cr3 = kernel::PAGE_TABLES;
-    vmcb.cr4 |= cr4::PAE;
-    vmcb.efer |= efer::LME | efer::LMA;
-    vmcb.cr0 |= cr0::PG | cr0::PE | cr0::WP;
-    vmcb.cs.attributes = CODE_64;
+    let state = &mut guest.vmcb.guest;
+    state.cr3 = kernel::PAGE_TABLES;
+    state.cr4 |= cr4::PAE;
+    state.set_efer(state.efer() | efer::LME | efer::LMA);
+    state.cr0 |= cr0::PG | cr0::PE | cr0::WP;
+    state.cs.attributes = CODE_64;
 }

@@ -385,14 +385,14 @@ pub fn hammer(
             if processor.is_idle() {
                 if progress.left.load(Ordering::Relaxed) == 0 {
                     // Blocked for good, unless an interrupt comes.
-                    guest.vmcb.rip = kernel::Instruction::Vmmcall.address();
+                    guest.vmcb.guest.rip = kernel::Instruction::Vmmcall.address();
                     return guest.hypercall(SCHED_OP, &[1, 0]);
                 }
                 progress.left.fetch_sub(1, Ordering::Relaxed);
                 entries = 0;
                 // Whatever the last one has done to the paging mode.
                 enter_long_mode(guest);
-                guest.vmcb.rflags |= rflags::IF;
+                guest.vmcb.guest.rflags |= rflags::IF;
                 let (operation, contents, text) = next_operation(&subject, &mut random);
                 *progress.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
                 call = name(&operation, contents.as_deref());

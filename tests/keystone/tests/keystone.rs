@@ -120,7 +120,7 @@ fn check_registers(toolstack: &Toolstack, built: &Built) {
     assert_eq!((cpu.ds_base, cpu.ss_base, cpu.es_base), (0, 0, 0));
     let domain = toolstack.control.world().domain(built.domid);
     let hardware = domain.vcpu(0).expect("exists").hardware.try_lock().expect("does not run");
-    assert_eq!(hardware.vmcb().rip, cpu.rip);
+    assert_eq!(hardware.guest().rip, cpu.rip);
     let down = |vcpu: u32| domain.vcpu(vcpu).expect("exists").wait().contains(xen_core::vcpu::Wait::DOWN);
     assert_eq!((down(0), down(1)), (false, true));
 }
@@ -252,7 +252,7 @@ fn first_vcpu(cpu: &mut Cpu, ramdisk: &[u8], xenstore_port: u32) {
 /// The registers are those of the boot protocol, and what EBX points to describes this machine.
 fn check_start_info(cpu: &mut Cpu, ramdisk: &[u8]) {
     let vmcb = cpu.vmcb();
-    assert_eq!((vmcb.rip, vmcb.rflags & 0x200, vmcb.cr0 & 0x8000_0001), (kernel::ENTRY, 0, 1));
+    assert_eq!((vmcb.guest.rip, vmcb.guest.rflags & 0x200, vmcb.guest.cr0 & 0x8000_0001), (kernel::ENTRY, 0, 1));
     let at = cpu.registers(|guest| guest.register(machine::codec::registers::Register::Rbx));
     let info: HvmStartInfo = cpu.get(at);
     assert_eq!((info.magic, info.version, info.nr_modules), (0x336e_c578, 1, 1));

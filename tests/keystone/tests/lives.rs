@@ -11,8 +11,7 @@ use keystone::snapshot::{Snapshot, entries};
 use keystone::toolstack::Toolstack;
 use keystone::world::Plan;
 use libxc::trap::{Events, Foreign, Trap};
-use machine::codec::registers::efer;
-use machine::codec::vmcb::exit;
+use machine::codec::vmcb::{GuestState, exit};
 use machine::frame;
 use machine::{DomId, Gfn, Mfn, PAGE_SIZE_U64};
 use public_abi::domid::DOMID_SELF;
@@ -93,7 +92,7 @@ fn three_faults_in_a_row_are_a_restart() {
 #[test]
 fn a_state_that_hardware_refuses_is_a_crash() {
     let reason = live(|cpu| {
-        cpu.registers(|guest| guest.vmcb.efer &= !efer::SVME);
+        cpu.registers(|guest| guest.vmcb.guest = GuestState::ZERO);
         // The next entry is refused.
         cpu.cpuid(0, 0);
     });
@@ -283,7 +282,7 @@ fn a_second_vcpu_starts_by_interrupts_and_ends_the_domain_with_the_first() {
             let flag = is_up.clone();
             guest::run(machine, DomId(built.domid), 1, move |cpu| {
                 let vmcb = cpu.vmcb();
-                assert_eq!((vmcb.cs.base, vmcb.rip, vmcb.cr0 & 1), (START, 0, 0), "real mode");
+                assert_eq!((vmcb.guest.cs.base, vmcb.guest.rip, vmcb.guest.cr0 & 1), (START, 0, 0), "real mode");
                 cpu.enter_long_mode();
                 flag.store(true, Ordering::Release);
                 assert_eq!(cpu.cpuid(1, 0)[1] >> 24, 2, "its APIC id");

@@ -3,7 +3,7 @@
 //! Causes that every architecture has are neutral; the rest is `X86(..)`. The decoding of a VMCB into an `Exit` is pure and
 //! happens here, so that it is tested without hardware.
 
-use crate::codec::vmcb::{Vmcb, exit};
+use crate::codec::vmcb::{Control, exit};
 use crate::units::Gpa;
 
 /// Why the guest stopped.
@@ -161,30 +161,30 @@ mod npf {
 impl Exit {
     /// What the exit that a VMCB describes means.
     #[inline(always)]
-    pub fn decode(vmcb: &Vmcb) -> Self {
-        let code = (vmcb.exit_code & 0xffff_ffff) as u32;
+    pub fn decode(control: &Control) -> Self {
+        let code = (control.exit_code & 0xffff_ffff) as u32;
         match code {
             exit::VMMCALL => Self::Hypercall,
-            exit::NPF => Self::Stage2Fault(decode_fault(vmcb)),
+            exit::NPF => Self::Stage2Fault(decode_fault(control)),
             exit::INTR | exit::NMI | exit::SMI => Self::Interrupt,
             exit::CPUID => Self::X86(X86Exit::Cpuid),
-            exit::MSR if vmcb.exit_info_1 & 1 == 0 => Self::X86(X86Exit::MsrRead),
+            exit::MSR if control.exit_info_1 & 1 == 0 => Self::X86(X86Exit::MsrRead),
             exit::MSR => Self::X86(X86Exit::MsrWrite),
-            exit::IOIO => Self::X86(X86Exit::Port(PortAccess::decode(vmcb.exit_info_1, vmcb.exit_info_2))),
+            exit::IOIO => Self::X86(X86Exit::Port(PortAccess::decode(control.exit_info_1, control.exit_info_2))),
             exit::HLT => Self::Halt,
             exit::PAUSE => Self::Pause,
             exit::VINTR => Self::InterruptWindow,
             exit::SHUTDOWN => Self::Shutdown,
             exit::INVALID => Self::Invalid,
-            _ => Self::X86(decode_rare(code, vmcb)),
+            _ => Self::X86(decode_rare(code, control)),
         }
     }
 }
 
-fn decode_fault(vmcb: &Vmcb) -> Access {
-    let info = vmcb.exit_info_1;
+fn decode_fault(control: &Control) -> Access {
+    let info = control.exit_info_1;
     Access {
-        gpa: Gpa::new(vmcb.exit_info_2),
+        gpa: Gpa::new(control.exit_info_2),
         kind: match () {
             () if info & npf::FETCH != 0 => AccessKind::Execute,
             () if info & npf::WRITE != 0 => AccessKind::Write,
@@ -195,16 +195,16 @@ fn decode_fault(vmcb: &Vmcb) -> Access {
     }
 }
 
-fn decode_rare(code: u32, vmcb: &Vmcb) -> X86Exit {
+fn decode_rare(code: u32, control: &Control) -> X86Exit {
     let low = (code & 0xf) as u8;
     match code {
-        exit::CR_WRITE..=0x1f => X86Exit::CrWrite { number: low, operand: vmcb.exit_info_1 },
+        exit::CR_WRITE..=0x1f => X86Exit::CrWrite { number: low, operand: control.exit_info_1 },
         exit::DR_READ..=0x2f => X86Exit::DebugRegister { number: low, write: false },
         exit::DR_WRITE..=0x3f => X86Exit::DebugRegister { number: low, write: true },
         exit::EXCEPTION..=0x5f => X86Exit::Exception {
             vector: (code - exit::EXCEPTION) as u8,
-            error_code: (vmcb.exit_info_1 & 0xffff_ffff) as u32,
-            address: vmcb.exit_info_2,
+            error_code: (control.exit_info_1 & 0xffff_ffff) as u32,
+            address: control.exit_info_2,
         },
         exit::XSETBV => X86Exit::Xsetbv,
         exit::WBINVD | exit::INVD => X86Exit::CacheFlush,
@@ -218,28 +218,29 @@ fn decode_rare(code: u32, vmcb: &Vmcb) -> X86Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::vmcb::Vmcb;
 
-    fn vmcb(code: u64, info_1: u64, info_2: u64) -> Vmcb {
-        let mut vmcb = Vmcb::ZERO;
-        (vmcb.exit_code, vmcb.exit_info_1, vmcb.exit_info_2) = (code, info_1, info_2);
-        vmcb
+    fn left(code: u64, info_1: u64, info_2: u64) -> Control {
+        let mut control = Vmcb::ZERO.control;
+        (control.exit_code, control.exit_info_1, control.exit_info_2) = (code, info_1, info_2);
+        control
     }
 
     #[test]
     fn a_refused_vmcb_is_known_by_its_low_half() {
-        assert_eq!(Exit::decode(&vmcb(0x0000_0000_ffff_ffff, 0, 0)), Exit::Invalid);
-        assert_eq!(Exit::decode(&vmcb(u64::MAX, 0, 0)), Exit::Invalid);
+        assert_eq!(Exit::decode(&left(0x0000_0000_ffff_ffff, 0, 0)), Exit::Invalid);
+        assert_eq!(Exit::decode(&left(u64::MAX, 0, 0)), Exit::Invalid);
     }
 
     #[test]
     fn port_accesses_are_taken_apart() {
         // OUT dx, al at port 0x3f8: size bit 4, direction 0.
-        let exit = Exit::decode(&vmcb(0x7b, 0x3f8 << 16 | 1 << 4, 0x1234));
+        let exit = Exit::decode(&left(0x7b, 0x3f8 << 16 | 1 << 4, 0x1234));
         let Exit::X86(X86Exit::Port(access)) = exit else { panic!("{exit:?}") };
         assert_eq!((access.port, access.size, access.write, access.string), (0x3f8, 1, true, false));
         assert_eq!(access.next_rip, 0x1234);
         // REP INSW.
-        let Exit::X86(X86Exit::Port(access)) = Exit::decode(&vmcb(0x7b, 0x1f0 << 16 | 1 << 5 | 0b1101, 0)) else {
+        let Exit::X86(X86Exit::Port(access)) = Exit::decode(&left(0x7b, 0x1f0 << 16 | 1 << 5 | 0b1101, 0)) else {
             panic!()
         };
         assert_eq!((access.port, access.size, access.write), (0x1f0, 2, false));
@@ -248,25 +249,25 @@ mod tests {
 
     #[test]
     fn nested_faults_say_who_and_why() {
-        let Exit::Stage2Fault(access) = Exit::decode(&vmcb(0x400, 1 << 32 | 0b110, 0xfee0_0020)) else { panic!() };
+        let Exit::Stage2Fault(access) = Exit::decode(&left(0x400, 1 << 32 | 0b110, 0xfee0_0020)) else { panic!() };
         assert_eq!(access.kind, AccessKind::Write);
         assert_eq!(access.cause, AccessCause::NotPresent);
         assert_eq!(access.stage, AccessStage::Final);
-        let Exit::Stage2Fault(access) = Exit::decode(&vmcb(0x400, 1 << 33 | 0b111, 0x1000)) else { panic!() };
+        let Exit::Stage2Fault(access) = Exit::decode(&left(0x400, 1 << 33 | 0b111, 0x1000)) else { panic!() };
         assert_eq!((access.cause, access.stage), (AccessCause::Rights, AccessStage::TableWalk));
-        let Exit::Stage2Fault(access) = Exit::decode(&vmcb(0x400, 1 << 32 | 0b10100, 0x1000)) else { panic!() };
+        let Exit::Stage2Fault(access) = Exit::decode(&left(0x400, 1 << 32 | 0b10100, 0x1000)) else { panic!() };
         assert_eq!(access.kind, AccessKind::Execute);
     }
 
     #[test]
     fn rare_exits_keep_their_numbers() {
-        assert_eq!(Exit::decode(&vmcb(0x14, 0, 0)), Exit::X86(X86Exit::CrWrite { number: 4, operand: 0 }));
-        assert_eq!(Exit::decode(&vmcb(0x37, 0, 0)), Exit::X86(X86Exit::DebugRegister { number: 7, write: true }));
+        assert_eq!(Exit::decode(&left(0x14, 0, 0)), Exit::X86(X86Exit::CrWrite { number: 4, operand: 0 }));
+        assert_eq!(Exit::decode(&left(0x37, 0, 0)), Exit::X86(X86Exit::DebugRegister { number: 7, write: true }));
         assert_eq!(
-            Exit::decode(&vmcb(0x4e, 6, 0xdead)),
+            Exit::decode(&left(0x4e, 6, 0xdead)),
             Exit::X86(X86Exit::Exception { vector: 14, error_code: 6, address: 0xdead })
         );
-        assert_eq!(Exit::decode(&vmcb(0x6f, 0, 0)), Exit::X86(X86Exit::Forbidden));
-        assert_eq!(Exit::decode(&vmcb(0x399, 0, 0)), Exit::X86(X86Exit::Unknown(0x399)));
+        assert_eq!(Exit::decode(&left(0x6f, 0, 0)), Exit::X86(X86Exit::Forbidden));
+        assert_eq!(Exit::decode(&left(0x399, 0, 0)), Exit::X86(X86Exit::Unknown(0x399)));
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! Every lock of the hypervisor has a rank, and a CPU may take a lock only if it holds none of the same or a higher rank:
 //! then no two CPUs can wait for each other. Debug builds check this at every acquisition; release builds pay nothing.
-//! A waiting CPU keeps serving its mailbox of TLB flushes (see `cpu::relax`), so a flush cannot deadlock with a lock.
+//! A waiting CPU is outside of its guest, so nobody who flushes TLBs waits for it: a flush cannot deadlock with a lock.
+//! CPUs get a lock in the order in which they have asked for it (`ticket`).
+
+mod ticket;
 
 use crate::cpu;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
+use ticket::Ticket;
 
 /// The ranks, outermost first. A number may be used by several locks that are never held together.
 pub mod rank {
@@ -39,7 +44,7 @@ pub mod rank {
     pub const CONSOLE: u8 = 22;
 }
 
-/// How a CPU spends its time while it waits for a lock.
+/// How a CPU spends its time while it waits for a [`Shared`] or [`Once`] value.
 #[derive(Debug)]
 pub struct Relax;
 
@@ -52,7 +57,7 @@ impl spin::RelaxStrategy for Relax {
 /// A mutual exclusion lock of rank `RANK`.
 #[derive(Debug)]
 pub struct Lock<T, const RANK: u8> {
-    inner: spin::mutex::SpinMutex<T, Relax>,
+    inner: Ticket<T>,
 }
 
 /// Read access to a [`Shared`] value.
@@ -61,26 +66,32 @@ pub type ReadGuard<'a, T> = spin::rwlock::RwLockReadGuard<'a, T, Relax>;
 /// A held [`Lock`].
 #[derive(Debug)]
 pub struct Guard<'a, T, const RANK: u8> {
-    // Dropped before the token: the lock is free before its rank is.
-    inner: spin::mutex::SpinMutexGuard<'a, T, Relax>,
+    lock: &'a Ticket<T>,
+    // Dropped after the guard itself: the lock is free before its rank is.
     _held: Held<RANK>,
+    // The guard is shared and sent as the reference that it stands for.
+    _value: PhantomData<&'a mut T>,
 }
 
 impl<T, const RANK: u8> Lock<T, RANK> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self { inner: spin::mutex::SpinMutex::new(value) }
+        Self { inner: Ticket::new(value) }
     }
 
     /// Waits for the lock and takes it.
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T, RANK> {
         let held = Held::enter();
-        Guard { inner: self.inner.lock(), _held: held }
+        self.inner.lock();
+        Guard { lock: &self.inner, _held: held, _value: PhantomData }
     }
 
-    /// Takes the lock if it is free now.
+    /// Takes the lock if nobody holds it or waits for it now.
+    #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T, RANK>> {
-        self.inner.try_lock().map(|inner| Guard { inner, _held: Held::enter_unordered() })
+        let is_taken = self.inner.try_lock();
+        is_taken.then(|| Guard { lock: &self.inner, _held: Held::enter_unordered(), _value: PhantomData })
     }
 
     /// The value, when the borrow shows that nobody else can hold the lock.
@@ -91,14 +102,25 @@ impl<T, const RANK: u8> Lock<T, RANK> {
 
 impl<T, const RANK: u8> Deref for Guard<'_, T, RANK> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
-        &self.inner
+        // SAFETY: a guard exists only while its lock is held, and there is one per holding.
+        unsafe { &*self.lock.place() }
     }
 }
 
 impl<T, const RANK: u8> DerefMut for Guard<'_, T, RANK> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.inner
+        // SAFETY: as in `deref`; the guard itself is borrowed mutably.
+        unsafe { &mut *self.lock.place() }
+    }
+}
+
+impl<T, const RANK: u8> Drop for Guard<'_, T, RANK> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.unlock();
     }
 }
 

@@ -67,6 +67,17 @@ pub enum Step<'a> {
 #[must_use = "a table that is dropped is lost: free it or install it"]
 pub struct Table(Mfn);
 
+/// The top of a tree: the page at which the processor begins to walk. Only who owns a table that is in no other one can say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root(Mfn);
+
+impl Root {
+    /// Where hardware finds it.
+    pub fn mfn(self) -> Mfn {
+        self.0
+    }
+}
+
 /// A table page borrowed from the tree that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableRef<'a>(Mfn, core::marker::PhantomData<&'a Table>);
@@ -95,6 +106,11 @@ impl Table {
     /// Where hardware finds it.
     pub fn mfn(&self) -> Mfn {
         self.0
+    }
+
+    /// The table as the top of a tree. It must stay one, and be freed only after all that translate through it.
+    pub fn as_root(&self) -> Root {
+        Root(self.0)
     }
 
     /// Gives the page back. Its children, if any, must have been taken out before.

@@ -1,16 +1,32 @@
 //! A virtual processor's hardware half: the state that the processor itself loads, runs and saves.
 //!
-//! The core reads and writes guest registers here while the vCPU does not run, and calls [`Vcpu::run`]. What must be
-//! exchanged only when another vCPU takes the CPU (vector registers, debug registers, a few MSRs) is exchanged in
+//! The core reads and writes guest registers here while the vCPU does not run, and calls [`Vcpu::run`]. It may change all that
+//! is the guest's own ([`GuestState`], general and lazy registers). What decides over the guest's power (intercepts, permission
+//! maps, nested paging, tags) it can look at only: that is set here, and each change that the core may want has a method which
+//! makes that one change (`control`). Even a vCPU's own half cannot be put in another's place:
+//!
+//! ```compile_fail
+//! fn let_out(vcpu: &mut machine::vcpu::Vcpu, other: &machine::vcpu::Vcpu) {
+//!     *vcpu.control() = other.control().clone();
+//! }
+//! ```
+//!
+//! What must be exchanged only when another vCPU takes the CPU (vector registers, debug registers, a few MSRs) is exchanged in
 //! [`Vcpu::load`] and [`Vcpu::save`], not at every exit.
+
+mod control;
+
+pub use control::InterruptShadow;
 
 use crate::arch;
 use crate::boxed::{Boxed, OutOfMemory};
 use crate::codec::registers::{Register, cr0, efer, rflags};
 use crate::codec::tags::AddressSpaceTag;
-use crate::codec::vmcb::{Segment, Vmcb, event, intercept_1, intercept_2, v_intr};
+use crate::codec::vmcb::{Control, GuestState, Segment, Vmcb, intercept_1, intercept_2, v_intr};
 use crate::exit::Exit;
-use crate::units::{Maddr, Mfn};
+use crate::frame::{self, Kind};
+use crate::table::Root;
+use crate::units::{DomId, Maddr};
 use alloc::vec::Vec;
 
 /// General registers by encoding; the places of RAX and RSP are unused, because the VMCB holds those.
@@ -24,8 +40,8 @@ pub struct StateBlock(pub [u8; 64]);
 /// State that is exchanged when vCPUs change, not at every exit.
 #[derive(Debug)]
 pub struct LazyState {
-    /// The XSAVE area in standard format.
-    pub extended: Vec<StateBlock>,
+    /// The XSAVE area in standard format. Its length is the processor's, which writes all of it.
+    pub(crate) extended: Vec<StateBlock>,
     /// XCR0.
     pub xcr0: u64,
     /// The XSS MSR.
@@ -37,6 +53,17 @@ pub struct LazyState {
 }
 
 impl LazyState {
+    /// The XSAVE area in standard format.
+    pub fn extended(&self) -> &[StateBlock] {
+        &self.extended
+    }
+
+    /// As [`LazyState::extended`], for changing it. The processor refuses to load a header that it does not know (APM volume 4,
+    /// XRSTOR), and the hypervisor with it: what comes from outside is checked before.
+    pub fn extended_mut(&mut self) -> &mut [StateBlock] {
+        &mut self.extended
+    }
+
     /// Whether there is an unmasked x87 error that waits to be raised: the status word's error summary (APM volume 1, 6.2.2).
     /// Without an x87 part the state has none: XRSTOR then loads the initial one.
     pub fn has_pending_error(&self) -> bool {
@@ -71,11 +98,16 @@ const ARMED: u64 = 0xff;
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
 impl Vcpu {
-    /// A vCPU as after power-on, with the hypervisor's standing intercepts, that translates through `root`.
+    /// A vCPU of `owner` as after power-on, with the hypervisor's standing intercepts, that translates through `root`.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn try_new(root: Mfn) -> Result<Self, OutOfMemory> {
+    ///
+    /// # Panics
+    /// If `root` is no table of `owner` any more: the processor would walk somebody else's page.
+    pub fn try_new(owner: DomId, root: Root) -> Result<Self, OutOfMemory> {
+        let is_table = |state: frame::State| state.kind == Kind::Table && state.owner == owner;
+        assert!(frame::state(root.mfn()).is_some_and(is_table), "{root:?} is no table of {owner:?}");
         let blocks = arch::extended_state_bytes().div_ceil(64);
         let mut extended = Vec::new();
         extended.try_reserve_exact(blocks).map_err(|_| OutOfMemory)?;
@@ -97,14 +129,14 @@ impl Vcpu {
 
     /// The standing part of the VMCB. Control-register reads are never intercepted: with nested paging the guest sees
     /// hardware's own values, and one emulator reports every such read as CR0's.
-    fn set_intercepts(&mut self, root: Mfn) {
-        let vmcb = &mut *self.vmcb;
-        vmcb.intercept_cr_write = 1 << 0 | 1 << 4;
-        vmcb.intercept_dr_read = 0xffff;
-        vmcb.intercept_dr_write = 0xffff;
+    fn set_intercepts(&mut self, root: Root) {
+        let control = &mut self.vmcb.control;
+        control.intercept_cr_write = 1 << 0 | 1 << 4;
+        control.intercept_dr_read = 0xffff;
+        control.intercept_dr_write = 0xffff;
         // #AC and #DB can be raised without end inside the processor (XSA-156): the hypervisor takes and forwards them.
-        vmcb.intercept_exceptions = 1 << 1 | 1 << 17 | 1 << 18;
-        vmcb.intercept_1 = intercept_1::INTR
+        control.intercept_exceptions = 1 << 1 | 1 << 17 | 1 << 18;
+        control.intercept_1 = intercept_1::INTR
             | intercept_1::NMI
             | intercept_1::SMI
             | intercept_1::INIT
@@ -117,7 +149,7 @@ impl Vcpu {
             | intercept_1::MSR
             | intercept_1::TASK_SWITCH
             | intercept_1::SHUTDOWN;
-        vmcb.intercept_2 = intercept_2::VMRUN
+        control.intercept_2 = intercept_2::VMRUN
             | intercept_2::VMMCALL
             | intercept_2::VMLOAD
             | intercept_2::VMSAVE
@@ -130,11 +162,11 @@ impl Vcpu {
             | intercept_2::XSETBV
             | intercept_2::RDPRU;
         let maps = arch::permission_maps();
-        vmcb.iopm_base = maps.ports.number();
-        vmcb.msrpm_base = maps.msrs.number();
-        vmcb.v_intr = v_intr::MASKING;
-        vmcb.nested_control = 1;
-        vmcb.nested_cr3 = root.address().number();
+        control.iopm_base = maps.ports.number();
+        control.msrpm_base = maps.msrs.number();
+        control.v_intr = v_intr::MASKING;
+        control.nested_control = 1;
+        control.nested_cr3 = root.mfn().address().number();
     }
 
     /// Sets all guest registers to what INIT and reset leave (APM volume 2, 14.1.3): real mode at 0xfffffff0, and no
@@ -142,21 +174,22 @@ impl Vcpu {
     pub fn reset(&mut self) {
         self.flush_translations();
         let data = Segment { selector: 0, attributes: 0x93, limit: 0xffff, base: 0 };
-        let vmcb = &mut *self.vmcb;
-        vmcb.cs = Segment { selector: 0xf000, attributes: 0x9b, limit: 0xffff, base: 0xffff_0000 };
-        (vmcb.ds, vmcb.es, vmcb.fs, vmcb.gs, vmcb.ss) = (data, data, data, data, data);
-        (vmcb.gdtr, vmcb.idtr) = (Segment { attributes: 0, ..data }, Segment { attributes: 0, ..data });
-        vmcb.ldtr = Segment { attributes: 0x82, ..data };
-        vmcb.tr = Segment { attributes: 0x8b, ..data };
-        vmcb.cpl = 0;
-        vmcb.efer = efer::SVME;
-        (vmcb.cr0, vmcb.cr2, vmcb.cr3, vmcb.cr4) = (cr0::ET | cr0::CD | cr0::NW, 0, 0, 0);
-        (vmcb.dr6, vmcb.dr7) = (0xffff_0ff0, 0x400);
-        (vmcb.rflags, vmcb.rip, vmcb.rsp, vmcb.rax) = (rflags::RESERVED_1, 0xfff0, 0, 0);
-        (vmcb.star, vmcb.lstar, vmcb.cstar, vmcb.sfmask, vmcb.kernel_gs_base) = (0, 0, 0, 0, 0);
-        (vmcb.sysenter_cs, vmcb.sysenter_esp, vmcb.sysenter_eip) = (0, 0, 0);
-        vmcb.g_pat = PAT_RESET;
-        (vmcb.event_injection, vmcb.interrupt_shadow, vmcb.exit_int_info) = (0, 0, 0);
+        let guest = &mut self.vmcb.guest;
+        guest.cs = Segment { selector: 0xf000, attributes: 0x9b, limit: 0xffff, base: 0xffff_0000 };
+        (guest.ds, guest.es, guest.fs, guest.gs, guest.ss) = (data, data, data, data, data);
+        (guest.gdtr, guest.idtr) = (Segment { attributes: 0, ..data }, Segment { attributes: 0, ..data });
+        guest.ldtr = Segment { attributes: 0x82, ..data };
+        guest.tr = Segment { attributes: 0x8b, ..data };
+        guest.cpl = 0;
+        guest.set_efer(0);
+        (guest.cr0, guest.cr2, guest.cr3, guest.cr4) = (cr0::ET | cr0::CD | cr0::NW, 0, 0, 0);
+        (guest.dr6, guest.dr7) = (0xffff_0ff0, 0x400);
+        (guest.rflags, guest.rip, guest.rsp, guest.rax) = (rflags::RESERVED_1, 0xfff0, 0, 0);
+        (guest.star, guest.lstar, guest.cstar, guest.sfmask, guest.kernel_gs_base) = (0, 0, 0, 0, 0);
+        (guest.sysenter_cs, guest.sysenter_esp, guest.sysenter_eip) = (0, 0, 0);
+        guest.g_pat = PAT_RESET;
+        let control = &mut self.vmcb.control;
+        (control.event_injection, control.interrupt_shadow, control.exit_int_info) = (0, 0, 0);
         self.general = [0; 16];
         self.lazy.xcr0 = 1;
         self.lazy.xss = 0;
@@ -169,16 +202,27 @@ impl Vcpu {
         }
     }
 
-    /// The control block, guest state included.
+    /// The half of the control block that decides over the guest.
     #[inline]
-    pub fn vmcb(&self) -> &Vmcb {
-        &self.vmcb
+    pub fn control(&self) -> &Control {
+        &self.vmcb.control
     }
 
-    /// The control block for changing guest state. What must stay as the hypervisor set it (intercepts, permission maps,
-    /// nested paging) is put right again by [`Vcpu::run`]'s caller through the methods here only.
+    /// The half that is the guest's own.
     #[inline]
-    pub fn vmcb_mut(&mut self) -> &mut Vmcb {
+    pub fn guest(&self) -> &GuestState {
+        &self.vmcb.guest
+    }
+
+    /// As [`Vcpu::guest`], for changing it.
+    #[inline]
+    pub fn guest_mut(&mut self) -> &mut GuestState {
+        &mut self.vmcb.guest
+    }
+
+    /// All of the control block, for tests that play the processor.
+    #[cfg(not(target_os = "none"))]
+    pub(crate) fn vmcb_mut(&mut self) -> &mut Vmcb {
         &mut self.vmcb
     }
 
@@ -186,8 +230,8 @@ impl Vcpu {
     #[inline]
     pub fn register(&self, register: Register) -> u64 {
         match register {
-            Register::Rax => self.vmcb.rax,
-            Register::Rsp => self.vmcb.rsp,
+            Register::Rax => self.vmcb.guest.rax,
+            Register::Rsp => self.vmcb.guest.rsp,
             other => self.general[other as usize],
         }
     }
@@ -196,8 +240,8 @@ impl Vcpu {
     #[inline]
     pub fn set_register(&mut self, register: Register, value: u64) {
         match register {
-            Register::Rax => self.vmcb.rax = value,
-            Register::Rsp => self.vmcb.rsp = value,
+            Register::Rax => self.vmcb.guest.rax = value,
+            Register::Rsp => self.vmcb.guest.rsp = value,
             other => self.general[other as usize] = value,
         }
     }
@@ -215,24 +259,13 @@ impl Vcpu {
     /// Whether the guest runs 64-bit code.
     #[inline]
     pub fn is_64_bit(&self) -> bool {
-        self.vmcb.efer & efer::LMA != 0 && self.vmcb.cs.attributes & 1 << 9 != 0
-    }
-
-    /// Puts an event into the slot for delivery at the next entry; whatever was there is replaced.
-    pub fn inject(&mut self, kind: u64, vector: u8, error_code: Option<u32>) {
-        let error = error_code.map_or(0, |code| event::HAS_ERROR | u64::from(code) << 32);
-        self.vmcb.event_injection = event::VALID | kind & event::TYPE_MASK | u64::from(vector) | error;
-    }
-
-    /// Whether an event waits in the slot.
-    pub fn has_injection(&self) -> bool {
-        self.vmcb.event_injection & event::VALID != 0
+        self.vmcb.guest.efer & efer::LMA != 0 && self.vmcb.guest.cs.attributes & 1 << 9 != 0
     }
 
     /// Gives the guest the debug address registers until the next [`Vcpu::save`], so that it can use them without exits.
     pub fn grant_debug_registers(&mut self) {
-        self.vmcb.intercept_dr_read = 0;
-        self.vmcb.intercept_dr_write = 0;
+        self.vmcb.control.intercept_dr_read = 0;
+        self.vmcb.control.intercept_dr_write = 0;
         arch::load_debug_registers(&self.lazy.debug_address);
     }
 
@@ -240,7 +273,7 @@ impl Vcpu {
     /// addresses in the debug registers, not those that another vCPU has left there.
     pub fn load(&mut self) {
         arch::load_lazy(&self.lazy);
-        if self.vmcb.dr7 & ARMED != 0 {
+        if self.vmcb.guest.dr7 & ARMED != 0 {
             self.grant_debug_registers();
         }
     }
@@ -259,10 +292,10 @@ impl Vcpu {
 
     /// Takes the lazy state off the CPU again.
     pub fn save(&mut self) {
-        if self.vmcb.intercept_dr_read == 0 {
+        if self.vmcb.control.intercept_dr_read == 0 {
             arch::save_debug_registers(&mut self.lazy.debug_address);
-            self.vmcb.intercept_dr_read = 0xffff;
-            self.vmcb.intercept_dr_write = 0xffff;
+            self.vmcb.control.intercept_dr_read = 0xffff;
+            self.vmcb.control.intercept_dr_write = 0xffff;
         }
         arch::save_lazy(&mut self.lazy);
     }

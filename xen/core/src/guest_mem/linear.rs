@@ -34,14 +34,14 @@ pub struct LinearMemory<'a> {
 impl<'a> LinearMemory<'a> {
     /// The memory that a vCPU sees which has just left its guest.
     pub fn new(domain: &'a Domain, hardware: &machine::vcpu::Vcpu) -> Self {
-        Self { domain, registers: Registers::of(hardware.vmcb()), kept: Kept::Here(Pages::new()) }
+        Self { domain, registers: Registers::of(hardware.guest()), kept: Kept::Here(Pages::new()) }
     }
 
     /// The same, where the hypercalls of the vCPU before have left pages, and later ones will find some.
     #[inline]
     pub fn keeping(domain: &'a Domain, hardware: &machine::vcpu::Vcpu, pages: &'a Pages) -> Self {
         pages.begin(domain.p2m.epoch());
-        Self { domain, registers: Registers::of(hardware.vmcb()), kept: Kept::Longer(pages) }
+        Self { domain, registers: Registers::of(hardware.guest()), kept: Kept::Longer(pages) }
     }
 
     #[inline]

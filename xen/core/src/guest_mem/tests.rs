@@ -27,7 +27,7 @@ fn with_guest(work: impl FnOnce(&Domain, &mut Vcpu)) {
         for page in 0..64 {
             populate(&host, &guest, Gfn::new(page), 0).unwrap();
         }
-        let mut hardware = Vcpu::try_new(guest.p2m.root()).unwrap();
+        let mut hardware = Vcpu::try_new(guest.id, guest.p2m.root()).unwrap();
         work(&guest, &mut hardware);
     });
 }
@@ -48,11 +48,11 @@ fn long_mode(guest: &Domain, hardware: &mut Vcpu, levels: u64) {
     let lowest = (TABLES + levels - 1) * PAGE;
     put(guest, lowest, 33 * PAGE + (P | W));
     put(guest, lowest + 8, 32 * PAGE + P);
-    let vmcb = hardware.vmcb_mut();
-    vmcb.cr0 = cr0::PE | cr0::PG | cr0::WP;
-    vmcb.cr4 = cr4::PAE | if levels == 5 { cr4::LA57 } else { 0 };
-    vmcb.efer |= efer::LME | efer::LMA;
-    vmcb.cr3 = TABLES * PAGE + 0x18;
+    let state = hardware.guest_mut();
+    state.cr0 = cr0::PE | cr0::PG | cr0::WP;
+    state.cr4 = cr4::PAE | if levels == 5 { cr4::LA57 } else { 0 };
+    state.set_efer(state.efer() | efer::LME | efer::LMA);
+    state.cr3 = TABLES * PAGE + 0x18;
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn large_pages_and_rights_of_upper_levels_count() {
         put(guest, TABLES * PAGE, (TABLES + 1) * PAGE + P);
         let memory = LinearMemory::new(guest, hardware);
         assert_eq!(memory.write(GuestPtr::from_address(0x10), &1u64), Err(Errno::EFAULT));
-        hardware.vmcb_mut().cr0 &= !cr0::WP;
+        hardware.guest_mut().cr0 &= !cr0::WP;
         let memory = LinearMemory::new(guest, hardware);
         assert_eq!(memory.write(GuestPtr::from_address(0x10), &1u64), Ok(()), "without write protection");
     });
@@ -123,8 +123,8 @@ fn pae_walks_three_levels() {
         put(guest, top + 3 * 8, (TABLES + 1) * PAGE + P);
         put(guest, (TABLES + 1) * PAGE + 511 * 8, (TABLES + 2) * PAGE + (P | W));
         put(guest, (TABLES + 2) * PAGE + 511 * 8, 40 * PAGE + (P | W));
-        let vmcb = hardware.vmcb_mut();
-        (vmcb.cr0, vmcb.cr4, vmcb.cr3) = (cr0::PE | cr0::PG | cr0::WP, cr4::PAE, top);
+        let state = hardware.guest_mut();
+        (state.cr0, state.cr4, state.cr3) = (cr0::PE | cr0::PG | cr0::WP, cr4::PAE, top);
         let memory = LinearMemory::new(guest, hardware);
         memory.write(GuestPtr::from_address(0xffff_f008), &9u64).unwrap();
         assert_eq!(PhysicalMemory::new(guest).read(Gpa::new(40 * PAGE + 8)), Ok(9u64));
@@ -140,8 +140,8 @@ fn legacy_paging_walks_two_levels_and_large_pages() {
         put_32(guest, (TABLES + 1) * PAGE + 2 * 4, 41 * PAGE + (P | W));
         put_32(guest, (TABLES + 1) * PAGE + 3 * 4, 42 * PAGE + P);
         put_32(guest, TABLES * PAGE + 2 * 4, P | W | LARGE);
-        let vmcb = hardware.vmcb_mut();
-        (vmcb.cr0, vmcb.cr4, vmcb.cr3) = (cr0::PE | cr0::PG | cr0::WP, cr4::PSE, TABLES * PAGE);
+        let state = hardware.guest_mut();
+        (state.cr0, state.cr4, state.cr3) = (cr0::PE | cr0::PG | cr0::WP, cr4::PSE, TABLES * PAGE);
         let memory = LinearMemory::new(guest, hardware);
         memory.write(GuestPtr::from_address((4 << 20) + 2 * PAGE + 4), &7u32).unwrap();
         assert_eq!(PhysicalMemory::new(guest).read(Gpa::new(41 * PAGE + 4)), Ok(7u32));
@@ -156,13 +156,13 @@ fn tables_outside_of_ram_are_a_fault_not_a_crash() {
     with_guest(|guest, hardware| {
         long_mode(guest, hardware, 4);
         for root in [0xfee0_0000, 64 * PAGE, 0x000f_ffff_ffff_f000, (1 << 48) - PAGE] {
-            hardware.vmcb_mut().cr3 = root;
+            hardware.guest_mut().cr3 = root;
             let memory = LinearMemory::new(guest, hardware);
             assert_eq!(memory.read::<u64>(GuestPtr::from_address(0)), Err(Errno::EFAULT));
         }
         // A table that is its own child ends after as many steps as there are levels.
         put(guest, TABLES * PAGE, TABLES * PAGE + (P | W));
-        hardware.vmcb_mut().cr3 = TABLES * PAGE;
+        hardware.guest_mut().cr3 = TABLES * PAGE;
         let memory = LinearMemory::new(guest, hardware);
         assert_eq!(memory.translate(0, Access::Read), Ok(Gpa::new(TABLES * PAGE)));
     });

@@ -7,7 +7,7 @@ use super::pages::Steps;
 use crate::p2m::{Access, Reader};
 use machine::Gpa;
 use machine::codec::registers::{cr0, cr4, efer};
-use machine::codec::vmcb::Vmcb;
+use machine::codec::vmcb::GuestState;
 use machine::memory::PinnedWord;
 use public_abi::Errno;
 
@@ -28,8 +28,8 @@ pub(super) struct Registers {
 impl Registers {
     /// Copies them.
     #[inline]
-    pub(super) fn of(vmcb: &Vmcb) -> Self {
-        Self { cr0: vmcb.cr0, cr3: vmcb.cr3, cr4: vmcb.cr4, efer: vmcb.efer }
+    pub(super) fn of(state: &GuestState) -> Self {
+        Self { cr0: state.cr0, cr3: state.cr3, cr4: state.cr4, efer: state.efer() }
     }
 }
 

@@ -67,14 +67,13 @@ pub fn initialise(caller: &Caller<'_>, vcpu: &Vcpu, argument: GuestPtr<VcpuHvmCo
     for (register, value) in registers.general {
         hardware.set_register(register, value);
     }
-    let vmcb = hardware.vmcb_mut();
-    (vmcb.rip, vmcb.rflags) = (registers.rip, registers.rflags);
-    (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (registers.cr0, registers.cr3, registers.cr4);
-    // Hardware runs guests with SVME only; the guest does not see it.
-    vmcb.efer = registers.efer | efer::SVME;
-    (vmcb.cs, vmcb.ds, vmcb.es) = (registers.cs, registers.ds, registers.es);
-    (vmcb.ss, vmcb.tr) = (registers.ss, registers.tr);
-    vmcb.cpl = privilege(registers.ss);
+    let state = hardware.guest_mut();
+    (state.rip, state.rflags) = (registers.rip, registers.rflags);
+    (state.cr0, state.cr3, state.cr4) = (registers.cr0, registers.cr3, registers.cr4);
+    state.set_efer(registers.efer);
+    (state.cs, state.ds, state.es) = (registers.cs, registers.ds, registers.es);
+    (state.ss, state.tr) = (registers.ss, registers.tr);
+    state.cpl = privilege(registers.ss);
     crate::x86::msr::synchronise_timestamp(caller.host, caller.domain, vcpu, &mut hardware);
     vcpu.x86.set_halted(false);
     vcpu.is_initialised.store(true, Ordering::Release);
@@ -358,8 +357,8 @@ mod tests {
             assert_eq!(op(VcpuOp::Initialise), Ok(0));
             assert_eq!(op(VcpuOp::Initialise), Err(Errno::EEXIST.into()));
             let hardware = control.vcpu(1).unwrap().hardware.try_lock().unwrap();
-            assert_eq!((hardware.vmcb().rip, hardware.register(Register::Rsp)), (0xffff_8000_0000_1000, 7));
-            assert_eq!(hardware.vmcb().efer, efer::LME | efer::LMA | efer::SVME);
+            assert_eq!((hardware.guest().rip, hardware.register(Register::Rsp)), (0xffff_8000_0000_1000, 7));
+            assert_eq!(hardware.guest().efer(), efer::LME | efer::LMA);
             assert!(hardware.is_64_bit());
         });
     }

@@ -71,7 +71,7 @@ impl GuestCpu {
 
     /// As [`GuestCpu::new`], with a number of its own among those of the domain.
     pub(crate) fn of_vcpu(machine: &FakeMachine, domain: &Domain, vcpu: u16) -> Self {
-        let hardware = Vcpu::try_new(domain.p2m.root()).unwrap();
+        let hardware = Vcpu::try_new(domain.id, domain.p2m.root()).unwrap();
         Self { machine: machine.clone(), hardware, seen: 0, domain: domain.id, vcpu }
     }
 
@@ -98,7 +98,7 @@ impl GuestCpu {
                     let handled = fault::handle(domain, &access);
                     if handled != Handled::Resume {
                         // The instruction is emulated or never finished: the script goes on behind it.
-                        self.hardware.vmcb_mut().rip += 1;
+                        self.hardware.guest_mut().rip += 1;
                         while self.run(domain) == Exit::Interrupt {
                             cpu::take_work();
                         }
@@ -133,7 +133,7 @@ impl GuestCpu {
                 }
                 Exit::Stage2Fault(access) => {
                     if fault::handle(domain, &access) != Handled::Resume {
-                        self.hardware.vmcb_mut().rip += 1;
+                        self.hardware.guest_mut().rip += 1;
                         while self.run(domain) == Exit::Interrupt {
                             cpu::take_work();
                         }

@@ -298,8 +298,11 @@ impl World {
                 let is_restricted = entry.access != MemoryAccess::Rwx;
                 assert_eq!(is_restricted, cell.is_some_and(|cell| cell.restricted), "frame {at:#x}");
                 // What a processor without memory would find is what the entry says.
-                let mfn =
-                    self.machine.translate(domain.p2m.root(), Gfn::new(at).address(), machine::exit::AccessKind::Read);
+                let mfn = self.machine.translate(
+                    domain.p2m.root().mfn(),
+                    Gfn::new(at).address(),
+                    machine::exit::AccessKind::Read,
+                );
                 let readable = !entry.rights().is_empty();
                 assert_eq!(mfn, readable.then(|| entry.frame_at(Gfn::new(at))), "frame {at:#x}");
             }

@@ -39,7 +39,7 @@ use format_npt::Npt as HostFormat;
 use machine::boxed::OutOfMemory;
 use machine::frame::{self, Pin};
 use machine::lock::{Guard, Lock, rank};
-use machine::table::Table;
+use machine::table::{Root, Table};
 use machine::{CpuId, DomId, Gfn, Gpa, Mfn, log};
 use public_abi::Errno;
 use tree::Tree;
@@ -88,7 +88,7 @@ impl From<PinError> for Errno {
 #[derive(Debug)]
 pub struct DomainP2m {
     owner: DomId,
-    root: Mfn,
+    root: Root,
     identity: bool,
     locked: Lock<Locked, { rank::P2M }>,
     epoch: Epoch,
@@ -113,7 +113,7 @@ impl DomainP2m {
         let root = new_table(id).ok_or(OutOfMemory)?;
         Ok(Self {
             owner: id,
-            root: root.mfn(),
+            root: root.as_root(),
             identity: settings.identity_mapped,
             locked: Lock::new(Locked {
                 tree: Tree::new(root, DEFAULT_TABLE_LIMIT),
@@ -132,7 +132,7 @@ impl DomainP2m {
 
     /// The table that hardware walks.
     #[inline]
-    pub fn root(&self) -> Mfn {
+    pub fn root(&self) -> Root {
         self.root
     }
 

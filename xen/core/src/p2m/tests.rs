@@ -55,7 +55,7 @@ fn a_1_gib_block_splits_twice_and_keeps_its_addresses() {
             let entry = p2m.lookup(gfn);
             assert_eq!((entry.kind, entry.order), (Kind::MmioDirect, order), "{offset}");
             assert_eq!(entry.frame_at(gfn), Mfn::new(DEVICE + offset));
-            let seen = machine.translate(p2m.root(), gfn.address(), machine::exit::AccessKind::Write);
+            let seen = machine.translate(p2m.root().mfn(), gfn.address(), machine::exit::AccessKind::Write);
             assert_eq!(seen, Some(Mfn::new(DEVICE + offset)));
         }
         assert_eq!(p2m.lookup(Gfn::new((1 << 18) + 700)).kind, Kind::Hole);
@@ -85,7 +85,7 @@ fn bad_places_and_targets_change_nothing() {
         assert_eq!(set(p2m, 512, Entry { mfn: Mfn::new(DEVICE + 1), ..block }), Err(ChangeError::BadFrame));
         assert_eq!(set(p2m, 0, Entry::hole(27)), Err(ChangeError::BadFrame), "no such entries");
         // The hypervisor's own pages, and device memory claimed as RAM or the other way round.
-        let own = p2m.root();
+        let own = p2m.root().mfn();
         assert_eq!(set(p2m, 5, Entry::with_frame(Kind::RamRw, 0, own)), Err(ChangeError::WrongTarget(own)));
         assert_eq!(set(p2m, 5, Entry::with_frame(Kind::MmioDirect, 0, own)), Err(ChangeError::WrongTarget(own)));
         let device = Mfn::new(DEVICE);

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64};
 use machine::DomId;
 use machine::boxed::OutOfMemory;
 use machine::lock::{Lock, rank};
+use machine::table::Root;
 
 bitflags::bitflags! {
     /// Why a vCPU does not want to run.
@@ -58,11 +59,11 @@ impl Vcpu {
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn try_new(domain: DomId, index: u32, root: machine::Mfn) -> Result<Self, OutOfMemory> {
+    pub fn try_new(domain: DomId, index: u32, root: Root) -> Result<Self, OutOfMemory> {
         Ok(Self {
             domain,
             index,
-            hardware: Lock::new(machine::vcpu::Vcpu::try_new(root)?),
+            hardware: Lock::new(machine::vcpu::Vcpu::try_new(domain, root)?),
             is_initialised: AtomicBool::new(false),
             sched: Unit::new(),
             events: VcpuEvents::new(),

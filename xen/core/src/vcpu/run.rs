@@ -128,7 +128,7 @@ fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
 fn stays_halted(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware) -> bool {
     vcpu.add_wait(Wait::BLOCKED);
     // Whoever made something pending before the flag was set saw a vCPU that waits for nothing, and did not wake it.
-    let has_ended = x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.vmcb()));
+    let has_ended = x86::interrupts::is_pending(domain, vcpu, InterruptFlag::of(hardware.guest()));
     if has_ended {
         vcpu.clear_wait(Wait::BLOCKED);
         vcpu.x86.set_halted(false);
@@ -197,16 +197,16 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
 /// A hypercall: its registers to a request, the answer to RAX. A call that is not finished leaves RIP where it was.
 #[inline]
 fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, pages: &Pages) -> Reply {
-    let rip = hardware.vmcb().rip;
+    let rip = hardware.guest().rip;
     if !x86::exits::pass_hypercall(domain, vcpu, hardware) {
         return Ok(0);
     }
     if !hardware.is_64_bit() {
         return hypercall_32(host, domain, vcpu, hardware, rip);
     }
-    let reply = if hardware.vmcb().cpl == 0 {
+    let reply = if hardware.guest().cpl == 0 {
         let memory = LinearMemory::keeping(domain, hardware, pages);
-        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.vmcb()) };
+        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.guest()) };
         let registers = ARGUMENTS.map(|register| hardware.register(register));
         hypercall::dispatch(&caller, hardware.register(Register::Rax), registers)
     } else {
@@ -218,9 +218,9 @@ fn hypercall(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware,
 /// A hypercall of 32-bit code.
 #[cold]
 fn hypercall_32(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, rip: u64) -> Reply {
-    let reply = if hardware.vmcb().cpl == 0 {
+    let reply = if hardware.guest().cpl == 0 {
         let memory = LinearMemory::new(domain, hardware);
-        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.vmcb()) };
+        let caller = Caller { host, domain, vcpu, memory, interrupts: InterruptFlag::of(hardware.guest()) };
         let registers = ARGUMENTS_32.map(|register| hardware.register(register));
         hypercall::compat::dispatch(&caller, hardware.register(Register::Rax), registers)
     } else {
@@ -240,7 +240,7 @@ fn answer(hardware: &mut Hardware, rip: u64, order: &[Register; 6], reply: Reply
         Err(Stop::Block(value) | Stop::Yield(value)) => value,
         Err(Stop::Error(errno)) => i64::from(errno.number()).wrapping_neg().cast_unsigned(),
         Err(Stop::Restart(cursor)) => {
-            hardware.vmcb_mut().rip = rip;
+            hardware.guest_mut().rip = rip;
             for (argument, value) in cursor.into_iter().flat_map(Cursor::changes) {
                 if let Some(register) = order.get(usize::from(argument)) {
                     hardware.set_register(*register, value);
@@ -284,8 +284,7 @@ fn apply(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, reply: 
 
 #[cold]
 fn crash(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, reason: &str) {
-    let vmcb = hardware.vmcb();
-    let (rip, exit) = (vmcb.rip, Exit::decode(vmcb));
+    let (rip, exit) = (hardware.guest().rip, Exit::decode(hardware.control()));
     log!(Error, "{}v{} crashed at {rip:#x}: {reason} ({exit:?})", domain.id, vcpu.index);
     domain::shutdown::shutdown(host, domain, CRASHED);
 }
@@ -308,7 +307,7 @@ mod tests {
     #[test]
     fn a_halt_ends_by_what_the_guest_takes_and_by_nothing_else() {
         with_guest(Role::Guest, &[0xf4], |_, host, domain, vcpu, hardware| {
-            hardware.vmcb_mut().rflags |= rflags::IF;
+            hardware.guest_mut().rflags |= rflags::IF;
             vcpu.x86.lapic.set_task_priority(0x50);
             // Software-enabled, as a guest's kernel does first.
             x86::vlapic::registers::mmio_write(host, domain, vcpu, hardware, 0xfee0_00f0, 4, 0x1ff);

@@ -3,7 +3,7 @@
 
 use super::walk::{Intent, MAX_LEVELS, PageFault, PhysicalMemory, Space, Step, WalkError, fault_of, walk_and_keep};
 use machine::codec::registers::rflags;
-use machine::codec::vmcb::{Segment, Vmcb};
+use machine::codec::vmcb::{GuestState, Segment};
 use machine::{Gpa, PAGE_SIZE};
 
 /// Why an access did not happen. Nothing was changed but accessed bits.
@@ -24,28 +24,28 @@ const DIRTY: u8 = 1 << 6;
 pub const MAX_BYTES: usize = 64;
 
 /// What an access by the running instruction means for rights.
-pub fn intent(vmcb: &Vmcb, write: bool) -> Intent {
-    Intent { write, fetch: false, user: vmcb.cpl == 3, ignore_smap: vmcb.rflags & rflags::AC != 0 }
+pub fn intent(state: &GuestState, write: bool) -> Intent {
+    Intent { write, fetch: false, user: state.cpl == 3, ignore_smap: state.rflags & rflags::AC != 0 }
 }
 
 /// A segment register by its encoding: ES, CS, SS, DS, FS, GS.
-pub fn segment(vmcb: &Vmcb, number: u8) -> &Segment {
+pub fn segment(state: &GuestState, number: u8) -> &Segment {
     match number {
-        0 => &vmcb.es,
-        1 => &vmcb.cs,
-        2 => &vmcb.ss,
-        4 => &vmcb.fs,
-        5 => &vmcb.gs,
-        _ => &vmcb.ds,
+        0 => &state.es,
+        1 => &state.cs,
+        2 => &state.ss,
+        4 => &state.fs,
+        5 => &state.gs,
+        _ => &state.ds,
     }
 }
 
 /// The linear address of `offset` in a segment. In 64-bit code only FS and GS have a base.
-pub fn linear(vmcb: &Vmcb, number: u8, offset: u64) -> u64 {
-    if !super::instruction::is_64_bit(vmcb) {
-        return segment(vmcb, number).base.wrapping_add(offset) & 0xffff_ffff;
+pub fn linear(state: &GuestState, number: u8, offset: u64) -> u64 {
+    if !super::instruction::is_64_bit(state) {
+        return segment(state, number).base.wrapping_add(offset) & 0xffff_ffff;
     }
-    if number >= 4 { segment(vmcb, number).base.wrapping_add(offset) } else { offset }
+    if number >= 4 { segment(state, number).base.wrapping_add(offset) } else { offset }
 }
 
 /// Where the pieces of an access lie: up to two pages, each with an offset and a length.
@@ -101,13 +101,13 @@ fn page_behind<M: PhysicalMemory>(
 
 fn locate<M: PhysicalMemory>(
     memory: &M,
-    vmcb: &Vmcb,
+    state: &GuestState,
     linear: u64,
     length: usize,
     write: bool,
 ) -> Result<Pieces<M::Page>, AccessError> {
-    let (space, intent) = (Space::of(vmcb), intent(vmcb, write));
-    if super::instruction::is_64_bit(vmcb) && !is_canonical(linear) {
+    let (space, intent) = (Space::of(state), intent(state, write));
+    if super::instruction::is_64_bit(state) && !is_canonical(linear) {
         return Err(AccessError::NotCanonical);
     }
     let (page, offset) = page_behind(memory, &space, linear, intent)?;
@@ -124,9 +124,9 @@ fn locate<M: PhysicalMemory>(
 ///
 /// # Errors
 /// [`AccessError`].
-pub fn read<M: PhysicalMemory>(memory: &M, vmcb: &Vmcb, linear: u64, out: &mut [u8]) -> Result<(), AccessError> {
+pub fn read<M: PhysicalMemory>(memory: &M, state: &GuestState, linear: u64, out: &mut [u8]) -> Result<(), AccessError> {
     let not_ram = AccessError::NotRam(Gpa::new(linear));
-    let pieces = locate(memory, vmcb, linear, out.len(), false)?;
+    let pieces = locate(memory, state, linear, out.len(), false)?;
     let (page, offset, count) = pieces.first;
     let (low, high) = out.split_at_mut_checked(count).ok_or(not_ram)?;
     let first = M::read(&page, offset, low);
@@ -138,17 +138,22 @@ pub fn read<M: PhysicalMemory>(memory: &M, vmcb: &Vmcb, linear: u64, out: &mut [
 ///
 /// # Errors
 /// [`AccessError`].
-pub fn check_write<M: PhysicalMemory>(memory: &M, vmcb: &Vmcb, linear: u64, length: usize) -> Result<(), AccessError> {
-    locate(memory, vmcb, linear, length, true).map(drop)
+pub fn check_write<M: PhysicalMemory>(
+    memory: &M,
+    state: &GuestState,
+    linear: u64,
+    length: usize,
+) -> Result<(), AccessError> {
+    locate(memory, state, linear, length, true).map(drop)
 }
 
 /// Writes up to [`MAX_BYTES`] to a linear address.
 ///
 /// # Errors
 /// [`AccessError`].
-pub fn write<M: PhysicalMemory>(memory: &M, vmcb: &Vmcb, linear: u64, bytes: &[u8]) -> Result<(), AccessError> {
+pub fn write<M: PhysicalMemory>(memory: &M, state: &GuestState, linear: u64, bytes: &[u8]) -> Result<(), AccessError> {
     let not_ram = AccessError::NotRam(Gpa::new(linear));
-    let pieces = locate(memory, vmcb, linear, bytes.len(), true)?;
+    let pieces = locate(memory, state, linear, bytes.len(), true)?;
     let (page, offset, count) = pieces.first;
     let (low, high) = bytes.split_at_checked(count).ok_or(not_ram)?;
     let first = M::write(&page, offset, low);
@@ -161,7 +166,7 @@ mod tests {
     use super::super::walk::tests::{TestMemory, changed, long_mode};
     use super::*;
 
-    fn memory() -> (TestMemory, Vmcb) {
+    fn memory() -> (TestMemory, GuestState) {
         let memory = TestMemory::default();
         memory.write_entry(0x1000, 0x2007);
         memory.write_entry(0x2000, 0x3007);
@@ -176,9 +181,9 @@ mod tests {
 
     #[test]
     fn accesses_cross_pages_and_set_the_bits_of_the_walk() {
-        let (memory, vmcb) = memory();
+        let (memory, state) = memory();
         let mut out = [0; 4];
-        assert_eq!(read(&memory, &vmcb, 0xffe, &mut out), Ok(()));
+        assert_eq!(read(&memory, &state, 0xffe, &mut out), Ok(()));
         assert_eq!(out, [1, 2, 3, 4]);
         let entry = |address: u64| {
             let page = memory.page(machine::Gfn::new(address >> 12)).unwrap();
@@ -187,33 +192,33 @@ mod tests {
             byte[0]
         };
         assert_eq!([entry(0x1000), entry(0x4000), entry(0x4008)], [0x27, 0x23, 0x23]);
-        assert_eq!(write(&memory, &vmcb, 0xfff, &[9, 8]), Ok(()));
+        assert_eq!(write(&memory, &state, 0xfff, &[9, 8]), Ok(()));
         assert_eq!([entry(0x1000), entry(0x4000), entry(0x4008)], [0x27, 0x63, 0x63]);
-        read(&memory, &vmcb, 0xffe, &mut out).unwrap();
+        read(&memory, &state, 0xffe, &mut out).unwrap();
         assert_eq!(out, [1, 9, 8, 4]);
     }
 
     #[test]
     fn nothing_is_written_when_the_second_page_faults() {
-        let (memory, vmcb) = memory();
+        let (memory, state) = memory();
         memory.write_entry(0x4008, 0);
         let fault = PageFault { address: 0x1000, error_code: 0b10 };
-        assert_eq!(write(&memory, &vmcb, 0xffe, &[7; 4]), Err(AccessError::Fault(fault)));
+        assert_eq!(write(&memory, &state, 0xffe, &[7; 4]), Err(AccessError::Fault(fault)));
         let mut out = [0; 2];
-        read(&memory, &vmcb, 0xffe, &mut out).unwrap();
+        read(&memory, &state, 0xffe, &mut out).unwrap();
         assert_eq!(out, [1, 2]);
     }
 
     #[test]
     fn other_ends() {
-        let (memory, vmcb) = memory();
+        let (memory, state) = memory();
         assert_eq!(
-            read(&memory, &vmcb, 0x2020, &mut [0; 4]),
+            read(&memory, &state, 0x2020, &mut [0; 4]),
             Err(AccessError::NotRam(Gpa::new(0xfee0_0020))),
             "device memory"
         );
-        assert_eq!(read(&memory, &vmcb, 0x8000_0000_0000, &mut [0]), Err(AccessError::NotCanonical));
-        let user = changed(vmcb, |vmcb| vmcb.cpl = 3);
+        assert_eq!(read(&memory, &state, 0x8000_0000_0000, &mut [0]), Err(AccessError::NotCanonical));
+        let user = changed(state, |state| state.cpl = 3);
         let fault = PageFault { address: 0x10, error_code: 0b101 };
         assert_eq!(read(&memory, &user, 0x10, &mut [0]), Err(AccessError::Fault(fault)));
     }

@@ -6,10 +6,9 @@
 
 use super::cpuid::CpuPolicy;
 use super::encoding::ControlForm;
-use super::interrupts;
 use super::walk::Space;
 use machine::codec::registers::{Register, cr0, cr4, efer};
-use machine::codec::vmcb::Vmcb;
+use machine::codec::vmcb::GuestState;
 use machine::vcpu::Vcpu as Hardware;
 use public_abi::cpu_features::CpuFeature;
 
@@ -60,28 +59,28 @@ pub fn efer_bits(policy: &CpuPolicy) -> u64 {
 ///
 /// # Errors
 /// [`Refused`].
-pub fn write_cr0(vmcb: &mut Vmcb, value: u64) -> Result<(), Refused> {
-    let old = vmcb.cr0;
+pub fn write_cr0(state: &mut GuestState, value: u64) -> Result<(), Refused> {
+    let old = state.cr0;
     let has = |bits: u64| value & bits != 0;
-    let is_long = vmcb.efer & efer::LME != 0;
+    let is_long = state.efer() & efer::LME != 0;
     if value >> 32 != 0 || has(cr0::PG) && !has(cr0::PE) || has(cr0::NW) && !has(cr0::CD) {
         return Err(Refused);
     }
     let new = value & CR0_BITS | cr0::ET;
     if new & cr0::PG & !old != 0 && is_long {
         // Long mode begins with a code segment that is not 64-bit, and with PAE.
-        if vmcb.cr4 & cr4::PAE == 0 || vmcb.cs.attributes & 1 << 9 != 0 {
+        if state.cr4 & cr4::PAE == 0 || state.cs.attributes & 1 << 9 != 0 {
             return Err(Refused);
         }
-        vmcb.efer |= efer::LMA;
+        state.set_efer(state.efer() | efer::LMA);
     } else if old & cr0::PG & !new != 0 {
-        let in_64_bit_code = vmcb.efer & efer::LMA != 0 && vmcb.cs.attributes & 1 << 9 != 0;
-        if in_64_bit_code || vmcb.cr4 & cr4::PCIDE != 0 {
+        let in_64_bit_code = state.efer() & efer::LMA != 0 && state.cs.attributes & 1 << 9 != 0;
+        if in_64_bit_code || state.cr4 & cr4::PCIDE != 0 {
             return Err(Refused);
         }
-        vmcb.efer &= !efer::LMA;
+        state.set_efer(state.efer() & !efer::LMA);
     }
-    vmcb.cr0 = new;
+    state.cr0 = new;
     Ok(())
 }
 
@@ -89,19 +88,19 @@ pub fn write_cr0(vmcb: &mut Vmcb, value: u64) -> Result<(), Refused> {
 ///
 /// # Errors
 /// [`Refused`].
-pub fn write_cr4(vmcb: &mut Vmcb, value: u64, allowed: u64) -> Result<(), Refused> {
-    let old = vmcb.cr4;
-    let is_active = vmcb.efer & efer::LMA != 0;
+pub fn write_cr4(state: &mut GuestState, value: u64, allowed: u64) -> Result<(), Refused> {
+    let old = state.cr4;
+    let is_active = state.efer() & efer::LMA != 0;
     let turned_on = value & !old;
     let turned_off = old & !value;
     if value & !allowed != 0
         || is_active && value & cr4::PAE == 0
         || is_active && (turned_on | turned_off) & cr4::LA57 != 0
-        || turned_on & cr4::PCIDE != 0 && (!is_active || vmcb.cr3 & 0xfff != 0)
+        || turned_on & cr4::PCIDE != 0 && (!is_active || state.cr3 & 0xfff != 0)
     {
         return Err(Refused);
     }
-    vmcb.cr4 = value;
+    state.cr4 = value;
     Ok(())
 }
 
@@ -109,23 +108,18 @@ pub fn write_cr4(vmcb: &mut Vmcb, value: u64, allowed: u64) -> Result<(), Refuse
 ///
 /// # Errors
 /// [`Refused`].
-pub fn write_efer(vmcb: &mut Vmcb, value: u64, allowed: u64) -> Result<(), Refused> {
+pub fn write_efer(state: &mut GuestState, value: u64, allowed: u64) -> Result<(), Refused> {
     let value = value & !efer::LMA;
-    let changes_mode = (value ^ vmcb.efer) & efer::LME != 0;
-    if value & !allowed != 0 || changes_mode && vmcb.cr0 & cr0::PG != 0 {
+    let changes_mode = (value ^ state.efer()) & efer::LME != 0;
+    if value & !allowed != 0 || changes_mode && state.cr0 & cr0::PG != 0 {
         return Err(Refused);
     }
     if changes_mode && value & efer::LME != 0 {
         // A code segment loaded with L set outside of long mode must not turn into 64-bit code by CR0.PG alone.
-        vmcb.cs.attributes &= !(1 << 9);
+        state.cs.attributes &= !(1 << 9);
     }
-    vmcb.efer = value | vmcb.efer & efer::LMA | efer::SVME;
+    state.set_efer(value | state.efer() & efer::LMA);
     Ok(())
-}
-
-/// EFER as the guest reads it.
-pub const fn read_efer(vmcb: &Vmcb) -> u64 {
-    vmcb.efer & !efer::SVME
 }
 
 /// Components of XCR0 that only make sense together.
@@ -152,8 +146,8 @@ pub fn set_extended_control(hardware: &mut Hardware, allowed: u64) -> Result<(),
     let low_half = |register| hardware.register(register) & 0xffff_ffff;
     let value = low_half(Register::Rdx) << 32 | low_half(Register::Rax);
     let number = low_half(Register::Rcx);
-    let vmcb = hardware.vmcb();
-    if vmcb.cpl != 0 || vmcb.cr4 & cr4::OSXSAVE == 0 || number != 0 || !is_valid_xcr0(value, allowed) {
+    let state = hardware.guest();
+    if state.cpl != 0 || state.cr4 & cr4::OSXSAVE == 0 || number != 0 || !is_valid_xcr0(value, allowed) {
         return Err(Refused);
     }
     hardware.set_xcr0(value);
@@ -165,25 +159,25 @@ pub fn set_extended_control(hardware: &mut Hardware, allowed: u64) -> Result<(),
 /// # Errors
 /// [`Refused`].
 pub fn write(hardware: &mut Hardware, policy: &CpuPolicy, number: u8, form: ControlForm) -> Result<(), Refused> {
-    let before = Space::of(hardware.vmcb());
-    let old = (hardware.vmcb().cr0, hardware.vmcb().cr4);
+    let before = Space::of(hardware.guest());
+    let old = (hardware.guest().cr0, hardware.guest().cr4);
     let value = value_of(hardware, form);
     match (number, form) {
         (8, ControlForm::Move { .. }) => {
             if value >> 4 != 0 {
                 return Err(Refused);
             }
-            interrupts::set_task_priority(hardware.vmcb_mut(), value);
+            hardware.set_task_priority(value);
         }
-        (4, ControlForm::Move { .. }) => write_cr4(hardware.vmcb_mut(), value, cr4_bits(policy))?,
-        _ => write_cr0(hardware.vmcb_mut(), value)?,
+        (4, ControlForm::Move { .. }) => write_cr4(hardware.guest_mut(), value, cr4_bits(policy))?,
+        _ => write_cr0(hardware.guest_mut(), value)?,
     }
     // What such a write flushes on real hardware must not survive here either: any change of how addresses translate,
     // and every change of the global bit or of the paging extensions.
     const FLUSHING_CR4: u64 = cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE;
-    let vmcb = hardware.vmcb();
-    let changed_cr4 = (old.1 ^ vmcb.cr4) & FLUSHING_CR4 != 0;
-    if changed_cr4 || (old.0 ^ vmcb.cr0) & (cr0::PG | cr0::WP) != 0 || before.paging != Space::of(vmcb).paging {
+    let state = hardware.guest();
+    let changed_cr4 = (old.1 ^ state.cr4) & FLUSHING_CR4 != 0;
+    if changed_cr4 || (old.0 ^ state.cr0) & (cr0::PG | cr0::WP) != 0 || before.paging != Space::of(state).paging {
         hardware.flush_translations();
     }
     Ok(())
@@ -195,7 +189,7 @@ fn value_of(hardware: &Hardware, form: ControlForm) -> u64 {
         let value = hardware.register(Register::from_encoding(number));
         if hardware.is_64_bit() { value } else { value & 0xffff_ffff }
     };
-    let old = hardware.vmcb().cr0;
+    let old = hardware.guest().cr0;
     match form {
         ControlForm::Move { general: number, .. } => general(number),
         ControlForm::Clts => old & !cr0::TS,

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::outcome::{Reply, Stop};
 use crate::vcpu::Vcpu;
 use machine::codec::registers::Register;
-use machine::codec::vmcb::{Vmcb, exit as code};
+use machine::codec::vmcb::exit as code;
 use machine::exit::X86Exit;
 use machine::log;
 use machine::vcpu::Vcpu as Hardware;
@@ -35,9 +35,9 @@ const MACHINE_CHECK: u8 = 18;
 pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exit: X86Exit) -> Reply {
     match exit {
         X86Exit::Cpuid => {
-            if let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Cpuid) {
+            if let Some(found) = find(domain, vcpu, hardware, Instruction::Cpuid) {
                 cpuid::execute(domain, vcpu, hardware);
-                instruction::advance(hardware.vmcb_mut(), found.length);
+                instruction::advance(hardware, found.length);
             }
             Ok(0)
         }
@@ -64,23 +64,23 @@ fn handle_rare(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exit: X86E
         }
         X86Exit::Exception { vector, error_code, .. } => {
             let error_code = (vector == ALIGNMENT_CHECK).then_some(error_code);
-            interrupts::raise_again(hardware.vmcb_mut(), vector, error_code);
+            interrupts::raise_again(hardware, vector, error_code);
         }
         X86Exit::Xsetbv => {
-            if let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Xsetbv) {
+            if let Some(found) = find(domain, vcpu, hardware, Instruction::Xsetbv) {
                 let allowed = domain.x86.policy().extended_states();
                 let done = super::control::set_extended_control(hardware, allowed);
-                finish(hardware.vmcb_mut(), found, done);
+                finish(hardware, found, done);
             }
         }
-        X86Exit::CacheFlush => flush_caches(domain, vcpu, hardware.vmcb_mut()),
+        X86Exit::CacheFlush => flush_caches(domain, vcpu, hardware),
         // A hidden performance counter is #GP; instructions that need a hidden feature do not exist.
-        X86Exit::Forbidden if exit_code(hardware.vmcb()) == code::RDPMC => {
-            interrupts::raise_general_protection(hardware.vmcb_mut());
+        X86Exit::Forbidden if exit_code(hardware) == code::RDPMC => {
+            interrupts::raise_general_protection(hardware);
         }
-        X86Exit::Forbidden => interrupts::raise_invalid_opcode(hardware.vmcb_mut()),
+        X86Exit::Forbidden => interrupts::raise_invalid_opcode(hardware),
         X86Exit::TaskSwitch => return Err(Stop::Crash(&"a task switch, which is not emulated")),
-        X86Exit::Unknown(IRET) => interrupts::iret(vcpu, hardware.vmcb_mut()),
+        X86Exit::Unknown(IRET) => interrupts::iret(vcpu, hardware),
         X86Exit::Unknown(number) => {
             log!(Error, "{}v{}: exit {number:#x}, which nobody asked for", domain.id, vcpu.index);
             return Err(Stop::Crash(&"an exit that nobody asked for"));
@@ -90,65 +90,66 @@ fn handle_rare(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, exit: X86E
     Ok(0)
 }
 
-fn exit_code(vmcb: &Vmcb) -> u32 {
-    (vmcb.exit_code & 0xffff_ffff) as u32
+fn exit_code(hardware: &Hardware) -> u32 {
+    (hardware.control().exit_code & 0xffff_ffff) as u32
 }
 
 /// Finds the instruction that exited. With NRIPS its length is known; what the forms of a control-register write are, never.
 #[inline]
-fn find(domain: &Domain, vcpu: &Vcpu, vmcb: &Vmcb, wanted: Instruction) -> Option<Match> {
-    if domain.x86.has_next_rip && vmcb.next_rip != 0 && wanted != Instruction::ControlWrite {
-        let length = u8::try_from(vmcb.next_rip.wrapping_sub(vmcb.rip)).ok().filter(|length| (1..=15).contains(length));
+fn find(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, wanted: Instruction) -> Option<Match> {
+    let (next_rip, rip) = (hardware.control().next_rip, hardware.guest().rip);
+    if domain.x86.has_next_rip && next_rip != 0 && wanted != Instruction::ControlWrite {
+        let length = u8::try_from(next_rip.wrapping_sub(rip)).ok().filter(|length| (1..=15).contains(length));
         return length.map(|length| Match { length, control: None });
     }
-    recognise(domain, vcpu, vmcb, wanted)
+    recognise(domain, vcpu, hardware, wanted)
 }
 
 /// Without NRIPS, or where it does not help: looks at the bytes.
-fn recognise(domain: &Domain, vcpu: &Vcpu, vmcb: &Vmcb, wanted: Instruction) -> Option<Match> {
+fn recognise(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, wanted: Instruction) -> Option<Match> {
     let mut remembered = vcpu.x86.remembered.lock();
-    instruction::recognise(&DomainMemory(domain), &mut remembered, vmcb, wanted)
+    instruction::recognise(&DomainMemory(domain), &mut remembered, hardware.guest(), wanted)
 }
 
 /// Passes over the hypercall instruction. False if it is not there any more: then there was no hypercall.
 #[inline]
 #[must_use]
 pub fn pass_hypercall(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> bool {
-    let vmcb = hardware.vmcb_mut();
-    if domain.x86.has_next_rip && vmcb.next_rip != 0 {
-        instruction::go_on_at(vmcb, vmcb.next_rip);
+    let next_rip = hardware.control().next_rip;
+    if domain.x86.has_next_rip && next_rip != 0 {
+        instruction::go_on_at(hardware, next_rip);
         return true;
     }
-    let Some(found) = recognise(domain, vcpu, vmcb, Instruction::Vmmcall) else { return false };
-    instruction::advance(vmcb, found.length);
+    let Some(found) = recognise(domain, vcpu, hardware, Instruction::Vmmcall) else { return false };
+    instruction::advance(hardware, found.length);
     true
 }
 
 /// Passes over an instruction that was carried out, or raises #GP.
-fn finish(vmcb: &mut Vmcb, found: Match, done: Result<(), Refused>) {
+fn finish(hardware: &mut Hardware, found: Match, done: Result<(), Refused>) {
     match done {
-        Ok(()) => instruction::advance(vmcb, found.length),
-        Err(Refused) => interrupts::raise_general_protection(vmcb),
+        Ok(()) => instruction::advance(hardware, found.length),
+        Err(Refused) => interrupts::raise_general_protection(hardware),
     }
 }
 
 fn read_msr(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
-    let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Rdmsr) else { return };
+    let Some(found) = find(domain, vcpu, hardware, Instruction::Rdmsr) else { return };
     let number = (hardware.register(Register::Rcx) & 0xffff_ffff) as u32;
     let done = msr::read(domain, vcpu, hardware, number).map(|value| {
         hardware.set_register(Register::Rax, value & 0xffff_ffff);
         hardware.set_register(Register::Rdx, value >> 32);
     });
-    finish(hardware.vmcb_mut(), found, done);
+    finish(hardware, found, done);
 }
 
 fn write_msr(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
-    let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Wrmsr) else { return };
+    let Some(found) = find(domain, vcpu, hardware, Instruction::Wrmsr) else { return };
     let low_half = |register| hardware.register(register) & 0xffff_ffff;
     let value = low_half(Register::Rdx) << 32 | low_half(Register::Rax);
     let number = low_half(Register::Rcx) as u32;
     let done = msr::write(host, domain, vcpu, hardware, number, value);
-    finish(hardware.vmcb_mut(), found, done);
+    finish(hardware, found, done);
 }
 
 /// EXITINFO1 of a control-register write: bit 63 says that it was MOV, bits 3:0 then name the general register
@@ -156,13 +157,13 @@ fn write_msr(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware)
 const OPERAND_IS_MOVE: u64 = 1 << 63;
 
 fn write_control(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, number: u8, operand: u64) {
-    let vmcb = hardware.vmcb();
-    let found = if domain.x86.has_decode_assists && operand & OPERAND_IS_MOVE != 0 && vmcb.next_rip != 0 {
-        let length = u8::try_from(vmcb.next_rip.wrapping_sub(vmcb.rip)).unwrap_or(0);
+    let next_rip = hardware.control().next_rip;
+    let found = if domain.x86.has_decode_assists && operand & OPERAND_IS_MOVE != 0 && next_rip != 0 {
+        let length = u8::try_from(next_rip.wrapping_sub(hardware.guest().rip)).unwrap_or(0);
         let control = ControlForm::Move { control: number, general: (operand & 0xf) as u8 };
         Some(Match { length, control: Some(control) })
     } else {
-        find(domain, vcpu, vmcb, Instruction::ControlWrite)
+        find(domain, vcpu, hardware, Instruction::ControlWrite)
     };
     let Some((found, form)) = found.and_then(|found| Some((found, found.control?))) else { return };
     match form {
@@ -172,22 +173,22 @@ fn write_control(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, number: 
             if domain.x86.complains_first_time() {
                 log!(Warning, "{}v{}: LMSW from memory is not emulated", domain.id, vcpu.index);
             }
-            interrupts::raise_invalid_opcode(hardware.vmcb_mut());
+            interrupts::raise_invalid_opcode(hardware);
         }
         form => {
             let policy = *domain.x86.policy();
             let done = super::control::write(hardware, &policy, number, form);
-            finish(hardware.vmcb_mut(), found, done);
+            finish(hardware, found, done);
         }
     }
 }
 
 /// WBINVD and INVD: no guest has devices that see memory without the caches, so there is nothing to flush; INVD must not
 /// lose what others have in the caches.
-fn flush_caches(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
-    let wanted = if exit_code(vmcb) == code::INVD { Instruction::Invd } else { Instruction::Wbinvd };
-    if let Some(found) = find(domain, vcpu, vmcb, wanted) {
-        instruction::advance(vmcb, found.length);
+fn flush_caches(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
+    let wanted = if exit_code(hardware) == code::INVD { Instruction::Invd } else { Instruction::Wbinvd };
+    if let Some(found) = find(domain, vcpu, hardware, wanted) {
+        instruction::advance(hardware, found.length);
     }
 }
 
@@ -197,9 +198,9 @@ fn flush_caches(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
 /// # Errors
 /// [`Stop::Block`]: it waits.
 pub fn halt(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
-    let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Hlt) else { return Ok(0) };
-    instruction::advance(hardware.vmcb_mut(), found.length);
-    let flag = InterruptFlag::of(hardware.vmcb());
+    let Some(found) = find(domain, vcpu, hardware, Instruction::Hlt) else { return Ok(0) };
+    instruction::advance(hardware, found.length);
+    let flag = InterruptFlag::of(hardware.guest());
     if interrupts::is_pending(domain, vcpu, flag) {
         return Ok(0);
     }
@@ -215,8 +216,8 @@ pub fn halt(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) 
 /// # Errors
 /// [`Stop::Yield`].
 pub fn pause(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) -> Reply {
-    let Some(found) = find(domain, vcpu, hardware.vmcb(), Instruction::Pause) else { return Ok(0) };
-    instruction::advance(hardware.vmcb_mut(), found.length);
+    let Some(found) = find(domain, vcpu, hardware, Instruction::Pause) else { return Ok(0) };
+    instruction::advance(hardware, found.length);
     Err(Stop::Yield(0))
 }
 

@@ -17,7 +17,8 @@ use super::mmio::decode::{self, CodeSize, Operation, Seen};
 use super::walk::{PhysicalMemory, Space, Step, walk, walk_and_keep};
 use heapless::Vec;
 use machine::codec::registers::{cr0, efer, rflags};
-use machine::codec::vmcb::{Vmcb, event};
+use machine::codec::vmcb::{GuestState, event};
+use machine::vcpu::{InterruptShadow, Vcpu as Hardware};
 
 /// Bytes of a word.
 const WORD: usize = 8;
@@ -70,15 +71,15 @@ struct Key {
 
 impl Key {
     #[inline]
-    fn of(vmcb: &Vmcb, wanted: Option<Instruction>) -> Self {
+    fn of(state: &GuestState, wanted: Option<Instruction>) -> Self {
         Self {
-            rip: vmcb.rip,
-            root: vmcb.cr3,
-            cr0: vmcb.cr0 & (cr0::PG | cr0::WP),
-            cr4: vmcb.cr4,
-            efer: vmcb.efer,
-            code_base: vmcb.cs.base,
-            code_attributes: vmcb.cs.attributes,
+            rip: state.rip,
+            root: state.cr3,
+            cr0: state.cr0 & (cr0::PG | cr0::WP),
+            cr4: state.cr4,
+            efer: state.efer(),
+            code_base: state.cs.base,
+            code_attributes: state.cs.attributes,
             wanted,
         }
     }
@@ -126,26 +127,26 @@ impl<W> Remembered<W> {
 
 /// Whether the code that runs is 64-bit code.
 #[inline]
-pub fn is_64_bit(vmcb: &Vmcb) -> bool {
-    vmcb.efer & efer::LMA != 0 && vmcb.cs.attributes & 1 << 9 != 0
+pub fn is_64_bit(state: &GuestState) -> bool {
+    state.efer() & efer::LMA != 0 && state.cs.attributes & 1 << 9 != 0
 }
 
 /// The size of the code that runs.
 #[inline]
-pub fn code_size(vmcb: &Vmcb) -> CodeSize {
+pub fn code_size(state: &GuestState) -> CodeSize {
     /// The D bit of a code segment.
     const DEFAULT_32: u16 = 1 << 10;
     match () {
-        () if is_64_bit(vmcb) => CodeSize::Bits64,
-        () if vmcb.cs.attributes & DEFAULT_32 != 0 => CodeSize::Bits32,
+        () if is_64_bit(state) => CodeSize::Bits64,
+        () if state.cs.attributes & DEFAULT_32 != 0 => CodeSize::Bits32,
         () => CodeSize::Bits16,
     }
 }
 
 /// The linear address of the instruction that exited.
 #[inline]
-pub fn linear(vmcb: &Vmcb) -> u64 {
-    if is_64_bit(vmcb) { vmcb.rip } else { vmcb.cs.base.wrapping_add(vmcb.rip) & 0xffff_ffff }
+pub fn linear(state: &GuestState) -> u64 {
+    if is_64_bit(state) { state.rip } else { state.cs.base.wrapping_add(state.rip) & 0xffff_ffff }
 }
 
 /// Copies the bytes at a linear address, as far as they can be reached. Gives how many.
@@ -171,31 +172,31 @@ pub fn fetch<M: PhysicalMemory>(memory: &M, space: &Space, linear: u64, out: &mu
 pub fn recognise<M: PhysicalMemory>(
     memory: &M,
     remembered: &mut Remembered<M::Word>,
-    vmcb: &Vmcb,
+    state: &GuestState,
     wanted: Instruction,
 ) -> Option<Match> {
     let slot = if wanted == Instruction::Vmmcall { &mut remembered.hypercall } else { &mut remembered.other };
     if let Some(place) = slot
-        && place.holds(memory, &Key::of(vmcb, Some(wanted)))
+        && place.holds(memory, &Key::of(state, Some(wanted)))
     {
         return Some(place.found);
     }
-    recognise_anew(memory, vmcb, slot, wanted)
+    recognise_anew(memory, state, slot, wanted)
 }
 
 #[cold]
 fn recognise_anew<M: PhysicalMemory>(
     memory: &M,
-    vmcb: &Vmcb,
+    state: &GuestState,
     slot: &mut Option<Place<M::Word, Match>>,
     wanted: Instruction,
 ) -> Option<Match> {
-    let decode = |bytes: &[u8]| match encoding::recognise(bytes, is_64_bit(vmcb), wanted) {
+    let decode = |bytes: &[u8]| match encoding::recognise(bytes, is_64_bit(state), wanted) {
         Verdict::Is(found) => Seen::Is(found.length, found),
         Verdict::IsNot => Seen::IsNot,
         Verdict::Incomplete => Seen::Incomplete,
     };
-    match look(memory, vmcb, Some(wanted), slot, decode) {
+    match look(memory, state, Some(wanted), slot, decode) {
         Found::Is(_, found) => Some(found),
         Found::Gone | Found::Unknown(_) => None,
     }
@@ -217,28 +218,28 @@ pub enum Found<F> {
 pub fn recognise_access<M: PhysicalMemory>(
     memory: &M,
     remembered: &mut Remembered<M::Word>,
-    vmcb: &Vmcb,
+    state: &GuestState,
 ) -> Found<Operation> {
     let slot = &mut remembered.access;
     if let Some(place) = slot
-        && place.holds(memory, &Key::of(vmcb, None))
+        && place.holds(memory, &Key::of(state, None))
     {
         return Found::Is(place.length, place.found);
     }
-    look(memory, vmcb, None, slot, |bytes| decode::decode(bytes, code_size(vmcb)))
+    look(memory, state, None, slot, |bytes| decode::decode(bytes, code_size(state)))
 }
 
 /// Looks at the bytes, and remembers them if they are few and in one page.
 #[cold]
 fn look<M: PhysicalMemory, F: Copy>(
     memory: &M,
-    vmcb: &Vmcb,
+    state: &GuestState,
     wanted: Option<Instruction>,
     slot: &mut Option<Place<M::Word, F>>,
     decode: impl Fn(&[u8]) -> Seen<F>,
 ) -> Found<F> {
     *slot = None;
-    let (space, linear) = (Space::of(vmcb), linear(vmcb));
+    let (space, linear) = (Space::of(state), linear(state));
     // The epoch is read before any page is looked up: a change in between makes the place stale, not wrong.
     let epoch = memory.epoch();
     let mut watches = Vec::new();
@@ -278,7 +279,7 @@ fn look<M: PhysicalMemory, F: Copy>(
             at = at.saturating_add(WORD);
         }
         if is_whole && code.is_some() {
-            let key = Key::of(vmcb, wanted);
+            let key = Key::of(state, wanted);
             *slot = Some(Place { key, epoch, watches, length, found });
         }
     }
@@ -302,21 +303,22 @@ fn words_of(code: &[u8], skip: usize) -> Option<[(u64, u64); CODE_WORDS]> {
 /// Goes on `length` bytes further: what every completed instruction does. RF and the interrupt shadow end, and a trap flag
 /// that was set traps.
 #[inline]
-pub fn advance(vmcb: &mut Vmcb, length: u8) {
-    let next = vmcb.rip.wrapping_add(u64::from(length));
-    go_on_at(vmcb, if is_64_bit(vmcb) { next } else { next & 0xffff_ffff });
+pub fn advance(hardware: &mut Hardware, length: u8) {
+    let next = hardware.guest().rip.wrapping_add(u64::from(length));
+    go_on_at(hardware, if hardware.is_64_bit() { next } else { next & 0xffff_ffff });
 }
 
 /// As [`advance`], to an address that is known.
 #[inline]
-pub fn go_on_at(vmcb: &mut Vmcb, rip: u64) {
-    vmcb.rip = rip;
-    vmcb.interrupt_shadow = 0;
-    if vmcb.rflags & (rflags::RF | rflags::TF) != 0 {
-        vmcb.rflags &= !rflags::RF;
-        if vmcb.rflags & rflags::TF != 0 {
-            vmcb.dr6 |= DR6_SINGLE_STEP;
-            super::interrupts::queue(vmcb, event::EXCEPTION, DEBUG_VECTOR, None);
+pub fn go_on_at(hardware: &mut Hardware, rip: u64) {
+    hardware.set_interrupt_shadow(InterruptShadow::No);
+    let state = hardware.guest_mut();
+    state.rip = rip;
+    if state.rflags & (rflags::RF | rflags::TF) != 0 {
+        state.rflags &= !rflags::RF;
+        if state.rflags & rflags::TF != 0 {
+            state.dr6 |= DR6_SINGLE_STEP;
+            super::interrupts::queue(hardware, event::EXCEPTION, DEBUG_VECTOR, None);
         }
     }
 }

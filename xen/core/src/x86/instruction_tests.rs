@@ -2,13 +2,15 @@
 
 use super::super::walk::tests::{TestMemory, changed, long_mode};
 use super::*;
+use crate::domain::Role;
+use crate::x86::testing::with_guest;
 
 const ROOT: u64 = 0x1000;
 const CODE: u64 = 0x7000;
 const LINEAR: u64 = 0x40_0ffe;
 
 /// Code page at linear 0x400000 → 0x7000, next page → 0x9000.
-fn memory_with(code: &[u8]) -> (TestMemory, Vmcb) {
+fn memory_with(code: &[u8]) -> (TestMemory, GuestState) {
     let memory = TestMemory::default();
     memory.write_entry(ROOT, 0x2007);
     memory.write_entry(0x2000, 0x3007);
@@ -20,85 +22,85 @@ fn memory_with(code: &[u8]) -> (TestMemory, Vmcb) {
     let inside = code.len().min(2);
     memory.write(CODE + 0xffe, &code[..inside]);
     memory.write(0x9000, &code[inside..]);
-    (memory, changed(long_mode(ROOT), |vmcb| vmcb.rip = LINEAR))
+    (memory, changed(long_mode(ROOT), |state| state.rip = LINEAR))
 }
 
-fn length(memory: &TestMemory, remembered: &mut Remembered<WordOf>, vmcb: &Vmcb) -> Option<u8> {
-    recognise(memory, remembered, vmcb, Instruction::Cpuid).map(|found| found.length)
+fn length(memory: &TestMemory, remembered: &mut Remembered<WordOf>, state: &GuestState) -> Option<u8> {
+    recognise(memory, remembered, state, Instruction::Cpuid).map(|found| found.length)
 }
 
 type WordOf = <TestMemory as PhysicalMemory>::Word;
 
 #[test]
 fn a_second_look_costs_no_look_up() {
-    let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x0f, 0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     let lookups = memory.lookups.get();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     assert_eq!(memory.lookups.get(), lookups);
     // A hypercall in between does not push it out.
-    assert_eq!(recognise(&memory, &mut remembered, &vmcb, Instruction::Vmmcall), None);
+    assert_eq!(recognise(&memory, &mut remembered, &state, Instruction::Vmmcall), None);
     let lookups = memory.lookups.get();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     assert_eq!(memory.lookups.get(), lookups);
 }
 
 #[test]
 fn rewritten_code_is_seen() {
-    let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x0f, 0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     memory.write(CODE + 0xffe, &[0x66, 0x0f]);
     memory.write(0x9000, &[0xa2]);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(3));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(3));
     memory.write(CODE + 0xffe, &[0x90, 0x90]);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), None);
+    assert_eq!(length(&memory, &mut remembered, &state), None);
 }
 
 #[test]
 fn rewritten_tables_are_seen() {
-    let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x0f, 0xa2]);
     memory.write(0xa000 + 0xffe, &[0x48, 0x0f]);
     memory.write(0x9000, &[0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     memory.write_entry(0x4000, 0xa025);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(3), "the leaf leads elsewhere now");
+    assert_eq!(length(&memory, &mut remembered, &state), Some(3), "the leaf leads elsewhere now");
     memory.write_entry(0x3000 + 8 * 2, 0);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), None, "a table is gone");
+    assert_eq!(length(&memory, &mut remembered, &state), None, "a table is gone");
 }
 
 #[test]
 fn other_modes_roots_and_code_sizes_do_not_hit() {
     // Code that reads differently: DEC EAX before CPUID outside of 64-bit code.
-    let (memory, vmcb) = memory_with(&[0x48, 0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x48, 0x0f, 0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(3));
-    let mut compatibility = vmcb.clone();
+    assert_eq!(length(&memory, &mut remembered, &state), Some(3));
+    let mut compatibility = state.clone();
     compatibility.cs.attributes = 0x49b;
     assert_eq!(length(&memory, &mut remembered, &compatibility), None);
-    let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x0f, 0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     let lookups = memory.lookups.get();
-    assert_eq!(length(&memory, &mut remembered, &changed(vmcb.clone(), |vmcb| vmcb.cr3 = 0x5000)), None);
+    assert_eq!(length(&memory, &mut remembered, &changed(state.clone(), |state| state.cr3 = 0x5000)), None);
     assert!(memory.lookups.get() > lookups);
 }
 
 #[test]
 fn a_page_that_was_taken_away_is_not_read() {
-    let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x0f, 0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     memory.remove(CODE >> 12);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), None);
+    assert_eq!(length(&memory, &mut remembered, &state), None);
     memory.write(CODE + 0xffe, &[0x0f, 0xa2]);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     assert!(remembered.other.is_some());
     memory.epoch.set(99);
     let lookups = memory.lookups.get();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
     assert!(memory.lookups.get() > lookups, "another epoch: what is remembered may be gone");
     remembered.forget();
     assert!(remembered.other.is_none());
@@ -106,31 +108,36 @@ fn a_page_that_was_taken_away_is_not_read() {
 
 #[test]
 fn instructions_cross_pages() {
-    let (memory, vmcb) = memory_with(&[0x2e, 0x66, 0x0f, 0xa2]);
+    let (memory, state) = memory_with(&[0x2e, 0x66, 0x0f, 0xa2]);
     let mut remembered = Remembered::default();
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(4));
     assert!(remembered.other.is_none(), "not remembered: its bytes are in two pages");
     memory.write_entry(0x4008, 0);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), None, "the second page is gone");
+    assert_eq!(length(&memory, &mut remembered, &state), None, "the second page is gone");
     // A whole instruction at the page's end does not need the next page.
     memory.write(CODE + 0xffe, &[0x0f, 0xa2]);
-    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    assert_eq!(length(&memory, &mut remembered, &state), Some(2));
 }
 
 #[test]
 fn advancing_ends_shadow_and_resume_flag() {
-    let mut vmcb =
-        changed(Vmcb::ZERO, |vmcb| (vmcb.rip, vmcb.rflags, vmcb.interrupt_shadow) = (0xffff_fffe, 2 | rflags::RF, 1));
-    advance(&mut vmcb, 2);
-    assert_eq!((vmcb.rip, vmcb.rflags, vmcb.interrupt_shadow), (0, 2, 0), "outside of 64-bit code addresses wrap");
-    let mut vmcb = changed(long_mode(ROOT), |vmcb| vmcb.rip = 0xffff_fffe);
-    advance(&mut vmcb, 2);
-    assert_eq!(vmcb.rip, 0x1_0000_0000);
-    assert_eq!(vmcb.event_injection, 0);
-    vmcb.rflags |= rflags::TF;
-    advance(&mut vmcb, 2);
-    assert_eq!(vmcb.dr6 & DR6_SINGLE_STEP, DR6_SINGLE_STEP);
-    assert_eq!(vmcb.event_injection, event::VALID | event::EXCEPTION | 1);
+    with_guest(Role::Guest, &[], |_, _, _, _, hardware| {
+        let long = hardware.guest().clone();
+        *hardware.guest_mut() =
+            changed(GuestState::ZERO, |state| (state.rip, state.rflags) = (0xffff_fffe, 2 | rflags::RF));
+        hardware.set_interrupt_shadow(InterruptShadow::OneInstruction);
+        advance(hardware, 2);
+        assert_eq!((hardware.guest().rip, hardware.guest().rflags), (0, 2), "outside of 64-bit code addresses wrap");
+        assert_eq!(hardware.control().interrupt_shadow, 0);
+        *hardware.guest_mut() = changed(long, |state| state.rip = 0xffff_fffe);
+        advance(hardware, 2);
+        assert_eq!(hardware.guest().rip, 0x1_0000_0000);
+        assert_eq!(hardware.control().event_injection, 0);
+        hardware.guest_mut().rflags |= rflags::TF;
+        advance(hardware, 2);
+        assert_eq!(hardware.guest().dr6 & DR6_SINGLE_STEP, DR6_SINGLE_STEP);
+        assert_eq!(hardware.control().event_injection, event::VALID | event::EXCEPTION | 1);
+    });
 }
 
 #[test]
@@ -141,21 +148,21 @@ fn words_hold_the_bytes_and_nothing_else() {
     assert_eq!(words_of(&[0; 11], 6), None);
     // Every byte of a remembered instruction counts, also where it crosses words; those around it do not.
     for skip in 0..8u64 {
-        let (memory, mut vmcb) = memory_with(&[]);
-        vmcb.rip = 0x40_0100 + skip;
+        let (memory, mut state) = memory_with(&[]);
+        state.rip = 0x40_0100 + skip;
         memory.write(CODE + 0x100 + skip, &[0x2e, 0x66, 0x0f, 0xa2]);
         let mut remembered = Remembered::default();
-        assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+        assert_eq!(length(&memory, &mut remembered, &state), Some(4));
         memory.write(CODE + 0x100 + skip + 4, &[0x55]);
         memory.write(CODE + 0x100 + skip - 1, &[0x66]);
         let lookups = memory.lookups.get();
-        assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+        assert_eq!(length(&memory, &mut remembered, &state), Some(4));
         assert_eq!(memory.lookups.get(), lookups);
         for byte in 0..4 {
             memory.write(CODE + 0x100 + skip, &[0x2e, 0x66, 0x0f, 0xa2]);
-            assert_eq!(length(&memory, &mut remembered, &vmcb), Some(4));
+            assert_eq!(length(&memory, &mut remembered, &state), Some(4));
             memory.write(CODE + 0x100 + skip + byte, &[0x90]);
-            assert_eq!(length(&memory, &mut remembered, &vmcb), None, "byte {byte} at {skip}");
+            assert_eq!(length(&memory, &mut remembered, &state), None, "byte {byte} at {skip}");
         }
     }
 }

@@ -20,13 +20,9 @@ use crate::host::Host;
 use crate::outcome::Stop;
 use crate::vcpu::Vcpu;
 use machine::codec::registers::rflags;
-use machine::codec::vmcb::{Segment, Vmcb, event, intercept_1, v_intr};
-use machine::vcpu::Vcpu as Hardware;
+use machine::codec::vmcb::{Control, GuestState, Segment, event};
+use machine::vcpu::{InterruptShadow, Vcpu as Hardware};
 
-/// The CR8 bit of the write intercepts.
-const CR8_WRITE: u16 = 1 << 8;
-/// The IRET intercept.
-const IRET: u32 = 1 << 20;
 /// Vectors of exceptions.
 const DEBUG: u8 = 1;
 const NMI_VECTOR: u8 = 2;
@@ -66,44 +62,38 @@ const fn pack(kind: u64, vector: u8, error_code: Option<u32>) -> u64 {
 
 /// Puts an event into the slot. If one is there already it is an exception of the same instruction: a debug trap gives way,
 /// others follow the rules for two exceptions, where what would be a shutdown is a double fault again.
-pub fn queue(vmcb: &mut Vmcb, kind: u64, vector: u8, error_code: Option<u32>) {
-    let old = vmcb.event_injection;
+pub fn queue(hardware: &mut Hardware, kind: u64, vector: u8, error_code: Option<u32>) {
+    let old = hardware.control().event_injection;
     let both_exceptions =
         old & event::VALID != 0 && old & event::TYPE_MASK == event::EXCEPTION && kind == event::EXCEPTION;
     let first = (old & event::VECTOR_MASK) as u8;
-    vmcb.event_injection = match combine(first, vector) {
+    hardware.inject(match combine(first, vector) {
         Combined::DoubleFault | Combined::Shutdown if both_exceptions && first != DEBUG => {
             pack(event::EXCEPTION, DOUBLE_FAULT, Some(0))
         }
         _ => pack(kind, vector, error_code),
-    };
+    });
 }
 
 /// Raises #UD.
-pub fn raise_invalid_opcode(vmcb: &mut Vmcb) {
-    queue(vmcb, event::EXCEPTION, INVALID_OPCODE, None);
+pub fn raise_invalid_opcode(hardware: &mut Hardware) {
+    queue(hardware, event::EXCEPTION, INVALID_OPCODE, None);
 }
 
 /// Raises #GP(0).
-pub fn raise_general_protection(vmcb: &mut Vmcb) {
-    queue(vmcb, event::EXCEPTION, GENERAL_PROTECTION, Some(0));
+pub fn raise_general_protection(hardware: &mut Hardware) {
+    queue(hardware, event::EXCEPTION, GENERAL_PROTECTION, Some(0));
 }
 
 /// Raises #PF.
-pub fn raise_page_fault(vmcb: &mut Vmcb, fault: super::walk::PageFault) {
-    vmcb.cr2 = fault.address;
-    queue(vmcb, event::EXCEPTION, PAGE_FAULT, Some(fault.error_code));
+pub fn raise_page_fault(hardware: &mut Hardware, fault: super::walk::PageFault) {
+    hardware.guest_mut().cr2 = fault.address;
+    queue(hardware, event::EXCEPTION, PAGE_FAULT, Some(fault.error_code));
 }
 
 /// Raises an exception that was intercepted, again.
-pub fn raise_again(vmcb: &mut Vmcb, vector: u8, error_code: Option<u32>) {
-    queue(vmcb, event::EXCEPTION, vector, error_code);
-}
-
-/// Sets the task priority that the processor keeps: CR8, the upper half of the local APIC's register.
-#[inline]
-pub fn set_task_priority(vmcb: &mut Vmcb, class: u64) {
-    vmcb.v_intr = vmcb.v_intr & !v_intr::TPR_MASK | class & 0xf;
+pub fn raise_again(hardware: &mut Hardware, vector: u8, error_code: Option<u32>) {
+    queue(hardware, event::EXCEPTION, vector, error_code);
 }
 
 /// Sends the vCPU's upcall vector again if events are pending: the local APIC has dropped it while it was off.
@@ -139,17 +129,17 @@ pub fn drive_callback_pin(host: &Host, domain: &Domain, vcpu: &Vcpu) {
 ///
 /// # Errors
 /// The unit value: three faults in a row, the guest shuts down.
-fn requeue(vmcb: &mut Vmcb) -> Result<(), ()> {
-    let interrupted = core::mem::take(&mut vmcb.exit_int_info);
-    vmcb.event_injection = combined(vmcb.event_injection, interrupted)?;
+fn requeue(hardware: &mut Hardware) -> Result<(), ()> {
+    let interrupted = hardware.take_interrupted_event();
+    hardware.inject(combined(hardware.control().event_injection, interrupted)?);
     Ok(())
 }
 
 /// The event that a vCPU that is off its CPU gets at its next entry: what is in the slot, and what the last exit
 /// interrupted. After three faults in a row it is the second once more, so that whoever restores the vCPU sees them, too.
-pub fn event_in_delivery(vmcb: &Vmcb) -> u64 {
+pub fn event_in_delivery(control: &Control) -> u64 {
     let double_fault = pack(event::EXCEPTION, DOUBLE_FAULT, Some(0));
-    combined(vmcb.event_injection, vmcb.exit_int_info).unwrap_or(double_fault)
+    combined(control.event_injection, control.exit_int_info).unwrap_or(double_fault)
 }
 
 /// What stands in the slot when an interrupted event is put back, with `new` in it.
@@ -222,8 +212,8 @@ pub enum InterruptFlag {
 impl InterruptFlag {
     /// As the guest's registers have it.
     #[inline]
-    pub const fn of(vmcb: &Vmcb) -> Self {
-        if vmcb.rflags & rflags::IF == 0 { Self::Clear } else { Self::Set }
+    pub const fn of(state: &GuestState) -> Self {
+        if state.rflags & rflags::IF == 0 { Self::Clear } else { Self::Set }
     }
 }
 
@@ -249,54 +239,53 @@ pub fn prepare(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardwar
     if vcpu.x86.startup.wants_start() {
         start(host, domain, vcpu, hardware);
     }
-    let vmcb = hardware.vmcb_mut();
-    if vmcb.exit_int_info & event::VALID != 0 && requeue(vmcb).is_err() {
+    if hardware.control().exit_int_info & event::VALID != 0 && requeue(hardware).is_err() {
         super::exits::triple_fault(host, domain);
         return Err(Stop::Yield(0));
     }
     // CR8 may have been written without an exit. In the lower half of the register the guest has nothing to say then.
-    let class = (vmcb.v_intr & 0xf) as u8;
+    let class = hardware.task_priority();
     if vcpu.x86.lapic.task_priority() >> 4 != class {
         vcpu.x86.lapic.set_task_priority(class << 4);
     }
     // At most entries there is nothing to tell, and nothing was asked for before.
     let is_quiet = !event_channel::has_callback(domain) && vcpu.x86.lapic.is_quiet() && vcpu.x86.startup.is_quiet();
-    if !is_quiet || vmcb.v_intr & v_intr::IRQ != 0 || vmcb.intercept_cr_write & CR8_WRITE != 0 {
-        tell(host, domain, vcpu, vmcb);
+    if !is_quiet || hardware.awaits_interrupt_window() {
+        tell(host, domain, vcpu, hardware);
     }
     Ok(())
 }
 
 /// Tells the vCPU what there is, or takes back what was asked for when there was something.
-fn tell(host: &Host, domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb) {
+fn tell(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     drive_callback_pin(host, domain, vcpu);
     match source(domain, vcpu) {
-        Source::Nothing => close_window(vmcb),
-        source => offer(domain, vcpu, vmcb, source),
+        Source::Nothing => hardware.close_interrupt_window(),
+        source => offer(domain, vcpu, hardware, source),
     }
 }
 
 /// Delivers what `source` says, or asks for an exit when that becomes possible.
-fn offer(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb, source: Source) {
-    let is_free = vmcb.event_injection & event::VALID == 0 && vmcb.interrupt_shadow & 1 == 0;
-    let takes_interrupts = is_free && vmcb.rflags & rflags::IF != 0;
-    close_window(vmcb);
+fn offer(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, source: Source) {
+    let is_free = !hardware.has_injection() && hardware.control().interrupt_shadow & 1 == 0;
+    let takes_interrupts = is_free && hardware.guest().rflags & rflags::IF != 0;
+    hardware.close_interrupt_window();
     match source {
         Source::Nmi if is_free => {
-            vmcb.event_injection = pack(event::NMI, NMI_VECTOR, None);
+            hardware.inject(pack(event::NMI, NMI_VECTOR, None));
             vcpu.x86.startup.take(Startup::NMI);
             vcpu.x86.startup.note(Startup::NMI_BLOCKED);
-            vmcb.intercept_1 |= IRET;
+            hardware.watch_iret();
         }
         Source::Callback(vector) if takes_interrupts => {
-            vmcb.event_injection = pack(event::INTERRUPT, vector, None);
+            hardware.inject(pack(event::INTERRUPT, vector, None));
         }
         Source::Lapic(vector) if takes_interrupts => {
             vcpu.x86.lapic.accept(vector);
-            vmcb.event_injection = pack(event::INTERRUPT, vector, None);
+            hardware.inject(pack(event::INTERRUPT, vector, None));
         }
-        Source::Nmi | Source::Callback(_) | Source::Lapic(_) => open_window(vmcb),
-        Source::LapicBlocked => vmcb.intercept_cr_write |= CR8_WRITE,
+        Source::Nmi | Source::Callback(_) | Source::Lapic(_) => hardware.open_interrupt_window(),
+        Source::LapicBlocked => hardware.watch_task_priority(),
         Source::Nothing => {}
     }
     // More may be waiting behind what was just delivered: then the guest must be asked again soon. The callback is no
@@ -307,31 +296,16 @@ fn offer(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb, source: Source) {
         Source::Nothing | Source::Nmi | Source::LapicBlocked => false,
     };
     if more {
-        open_window(vmcb);
+        hardware.open_interrupt_window();
     }
 }
 
-/// Asks for an exit as soon as the guest takes interrupts.
-fn open_window(vmcb: &mut Vmcb) {
-    let priority = 0xf << v_intr::PRIORITY_SHIFT;
-    vmcb.v_intr |= v_intr::IRQ | v_intr::IGNORE_TPR | priority;
-    vmcb.intercept_1 |= intercept_1::VINTR;
-}
-
-/// Asks for no such exit any more.
-fn close_window(vmcb: &mut Vmcb) {
-    let priority = 0xf << v_intr::PRIORITY_SHIFT;
-    vmcb.v_intr &= !(v_intr::IRQ | v_intr::IGNORE_TPR | priority);
-    vmcb.intercept_1 &= !intercept_1::VINTR;
-    vmcb.intercept_cr_write &= !CR8_WRITE;
-}
-
 /// The guest returns from an NMI: the next one may come, after the IRET itself.
-pub fn iret(vcpu: &Vcpu, vmcb: &mut Vmcb) {
+pub fn iret(vcpu: &Vcpu, hardware: &mut Hardware) {
     vcpu.x86.startup.take(Startup::NMI_BLOCKED);
-    vmcb.intercept_1 &= !IRET;
+    hardware.ignore_iret();
     // The shadow keeps interrupts away for one instruction, which is the IRET.
-    vmcb.interrupt_shadow |= 1;
+    hardware.set_interrupt_shadow(InterruptShadow::OneInstruction);
 }
 
 /// Acts on INIT and start-up messages.
@@ -354,10 +328,9 @@ fn reset_interrupts(host: &Host, vcpu: &Vcpu, hardware: &mut Hardware) {
     vcpu.x86.lapic.init();
     vcpu.x86.startup.take(Startup::NMI | Startup::NMI_BLOCKED);
     super::vlapic::timer::stop(host, vcpu);
-    let vmcb = hardware.vmcb_mut();
-    close_window(vmcb);
-    vmcb.intercept_1 &= !IRET;
-    set_task_priority(vmcb, 0);
+    hardware.close_interrupt_window();
+    hardware.ignore_iret();
+    hardware.set_task_priority(0);
 }
 
 /// Acts now on an INIT that a vCPU which is off its CPU has not seen yet. Its registers are about to be set from outside, and
@@ -378,10 +351,10 @@ fn reset_loaded(hardware: &mut Hardware) {
 
 /// Lets a vCPU that was just reset begin in real mode at `vector` × 4096.
 fn begin_at(hardware: &mut Hardware, vector: u8) {
-    let vmcb = hardware.vmcb_mut();
+    let state = hardware.guest_mut();
     let selector = u16::from(vector) << 8;
-    vmcb.cs = Segment { selector, attributes: 0x9b, limit: 0xffff, base: u64::from(selector) << 4 };
-    vmcb.rip = 0;
+    state.cs = Segment { selector, attributes: 0x9b, limit: 0xffff, base: u64::from(selector) << 4 };
+    state.rip = 0;
 }
 
 #[cfg(test)]

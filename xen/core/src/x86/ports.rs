@@ -15,7 +15,7 @@ use crate::domain::{Domain, Role};
 use crate::outcome::{Reply, Stop};
 use crate::vcpu::Vcpu;
 use machine::codec::registers::{Register, rflags};
-use machine::codec::vmcb::Vmcb;
+use machine::codec::vmcb::GuestState;
 use machine::exit::PortAccess;
 use machine::lock::{Lock, rank};
 use machine::vcpu::Vcpu as Hardware;
@@ -157,7 +157,7 @@ pub fn handle(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: Por
         let value = u64::from(ports.read(access.port, access.size));
         hardware.set_register(Register::Rax, merge(rax, value, access.size));
     }
-    instruction::go_on_at(hardware.vmcb_mut(), access.next_rip);
+    instruction::go_on_at(hardware, access.next_rip);
     Ok(0)
 }
 
@@ -179,26 +179,27 @@ struct Shape {
 }
 
 /// Address size from EXITINFO1, bits 9:7. The segment of OUTS is in its prefixes.
-fn shape(domain: &Domain, vmcb: &Vmcb, access: PortAccess) -> Shape {
-    let mask = match vmcb.exit_info_1 >> 7 & 0b111 {
+fn shape(domain: &Domain, hardware: &Hardware, access: PortAccess) -> Shape {
+    let mask = match hardware.control().exit_info_1 >> 7 & 0b111 {
         0b001 => 0xffff,
         0b010 => 0xffff_ffff,
         _ => u64::MAX,
     };
+    let state = hardware.guest();
     let mut bytes = [0; MAX_LENGTH];
     let count = if access.write {
-        instruction::fetch(&DomainMemory(domain), &Space::of(vmcb), instruction::linear(vmcb), &mut bytes)
+        instruction::fetch(&DomainMemory(domain), &Space::of(state), instruction::linear(state), &mut bytes)
     } else {
         0
     };
-    let found = encoding::prefixes(bytes.get(..count).unwrap_or_default(), instruction::is_64_bit(vmcb));
+    let found = encoding::prefixes(bytes.get(..count).unwrap_or_default(), instruction::is_64_bit(state));
     Shape { mask, segment: if access.write { found.segment.unwrap_or(SEGMENT_DS) } else { SEGMENT_ES } }
 }
 
 /// INS and OUTS. After some repetitions RIP still stands at the instruction with what is left in RCX: interrupts come in,
 /// and the guest executes it again.
 fn handle_string(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: PortAccess) -> Reply {
-    let Shape { mask, segment } = shape(domain, hardware.vmcb(), access);
+    let Shape { mask, segment } = shape(domain, hardware, access);
     let pointer = if access.write { Register::Rsi } else { Register::Rdi };
     // A 32-bit address size clears the upper halves of the registers that it counts with, a 16-bit one keeps the rest.
     let put = |old: u64, new: u64| if mask == 0xffff { old & !0xffff | new & 0xffff } else { new & mask };
@@ -208,14 +209,14 @@ fn handle_string(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: 
         if access.repeat && count == 0 {
             break;
         }
-        let vmcb = hardware.vmcb();
+        let state = hardware.guest();
         let at = hardware.register(pointer);
-        let linear = access::linear(vmcb, segment, at & mask);
-        let moved = move_once(domain, vmcb, access, linear);
+        let linear = access::linear(state, segment, at & mask);
+        let moved = move_once(domain, state, access, linear);
         if let Err(error) = moved {
-            return refuse(domain, vcpu, hardware.vmcb_mut(), error);
+            return refuse(domain, vcpu, hardware, error);
         }
-        let next = if vmcb.rflags & rflags::DF == 0 { at.wrapping_add(step) } else { at.wrapping_sub(step) };
+        let next = if state.rflags & rflags::DF == 0 { at.wrapping_add(step) } else { at.wrapping_sub(step) };
         hardware.set_register(pointer, put(at, next));
         if !access.repeat {
             break;
@@ -224,32 +225,32 @@ fn handle_string(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: 
         hardware.set_register(Register::Rcx, put(register, count.wrapping_sub(1)));
     }
     if !access.repeat || hardware.register(Register::Rcx) & mask == 0 {
-        instruction::go_on_at(hardware.vmcb_mut(), access.next_rip);
+        instruction::go_on_at(hardware, access.next_rip);
     }
     Ok(0)
 }
 
 /// Moves one item between memory and port. Memory is checked before the port is read: what a device gives up is not lost.
-fn move_once(domain: &Domain, vmcb: &Vmcb, port: PortAccess, linear: u64) -> Result<(), AccessError> {
+fn move_once(domain: &Domain, state: &GuestState, port: PortAccess, linear: u64) -> Result<(), AccessError> {
     let memory = DomainMemory(domain);
     let size = usize::from(port.size).min(4);
     let mut item = [0; 4];
     let not_ram = AccessError::NotRam(machine::Gpa::new(linear));
     if port.write {
-        access::read(&memory, vmcb, linear, item.get_mut(..size).ok_or(not_ram)?)?;
+        access::read(&memory, state, linear, item.get_mut(..size).ok_or(not_ram)?)?;
         domain.x86.ports.write(port.port, port.size, u32::from_le_bytes(item));
         return Ok(());
     }
-    access::check_write(&memory, vmcb, linear, size)?;
+    access::check_write(&memory, state, linear, size)?;
     item = domain.x86.ports.read(port.port, port.size).to_le_bytes();
-    access::write(&memory, vmcb, linear, item.get(..size).ok_or(not_ram)?)
+    access::write(&memory, state, linear, item.get(..size).ok_or(not_ram)?)
 }
 
 /// What a failed memory access of an emulated instruction leads to.
-fn refuse(domain: &Domain, vcpu: &Vcpu, vmcb: &mut Vmcb, error: AccessError) -> Reply {
+fn refuse(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, error: AccessError) -> Reply {
     match error {
-        AccessError::Fault(fault) => interrupts::raise_page_fault(vmcb, fault),
-        AccessError::NotCanonical => interrupts::raise_general_protection(vmcb),
+        AccessError::Fault(fault) => interrupts::raise_page_fault(hardware, fault),
+        AccessError::NotCanonical => interrupts::raise_general_protection(hardware),
         AccessError::NotRam(gpa) => {
             log!(Error, "{}v{}: string port access with memory at {gpa:?}, which is not RAM", domain.id, vcpu.index);
             return Err(Stop::Crash(&"a string port access with memory that is not RAM"));

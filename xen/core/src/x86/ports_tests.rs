@@ -90,7 +90,7 @@ fn results_are_merged_by_size() {
         hardware.set_register(Register::Rax, 0xaaaa_bbbb_cccc_dddd);
         let access = PortAccess { port: 0x2000, size, write: false, string: false, repeat: false, next_rip: 0x1002 };
         assert_eq!(handle(domain, vcpu, &mut hardware, access), Ok(0));
-        (hardware.register(Register::Rax), hardware.vmcb().rip)
+        (hardware.register(Register::Rax), hardware.guest().rip)
     }
     with_domain(Role::Control, 1, |machine, _, domain| {
         assert_eq!(run(machine, domain, 1), (0xaaaa_bbbb_cccc_dd78, 0x1002));

@@ -5,7 +5,7 @@ use crate::guest_mem::PhysicalMemory;
 use crate::host::Host;
 use crate::memory;
 use crate::vcpu::Vcpu;
-use crate::x86::walk::tests::{changed, long_mode};
+use crate::x86::walk::tests::long_mode;
 use core::sync::atomic::Ordering;
 use machine::codec::registers::cr4;
 use machine::fake::FakeMachine;
@@ -70,11 +70,10 @@ pub fn with_guest(role: Role, code: &[u8], work: impl FnOnce(&FakeMachine, &Host
         vcpu.clear_wait(crate::vcpu::Wait::DOWN);
         vcpu.is_initialised.store(true, Ordering::Release);
         let mut hardware = vcpu.hardware.try_lock().unwrap();
-        *hardware.vmcb_mut() = changed(hardware.vmcb().clone(), |vmcb| {
-            let long = long_mode(0x1000);
-            (vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer) = (long.cr0, long.cr3, cr4::PAE, long.efer);
-            (vmcb.cs, vmcb.rip) = (long.cs, CODE);
-        });
+        let (long, state) = (long_mode(0x1000), hardware.guest_mut());
+        (state.cr0, state.cr3, state.cr4) = (long.cr0, long.cr3, cr4::PAE);
+        state.set_efer(long.efer());
+        (state.cs, state.rip) = (long.cs, CODE);
         work(machine, host, domain, vcpu, &mut hardware);
     });
 }

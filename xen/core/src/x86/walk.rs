@@ -7,7 +7,7 @@
 
 use machine::Gpa;
 use machine::codec::registers::{cr0, cr4, efer};
-use machine::codec::vmcb::Vmcb;
+use machine::codec::vmcb::GuestState;
 
 /// Physical memory of a guest, page by page.
 pub trait PhysicalMemory {
@@ -64,15 +64,15 @@ pub struct Space {
 impl Space {
     /// The address space that the registers in a VMCB describe.
     #[inline]
-    pub fn of(vmcb: &Vmcb) -> Self {
+    pub fn of(state: &GuestState) -> Self {
         let paging = match () {
-            () if vmcb.cr0 & cr0::PG == 0 => Paging::Off,
-            () if vmcb.efer & efer::LMA != 0 && vmcb.cr4 & cr4::LA57 != 0 => Paging::Long { levels: 5 },
-            () if vmcb.efer & efer::LMA != 0 => Paging::Long { levels: 4 },
-            () if vmcb.cr4 & cr4::PAE != 0 => Paging::Pae,
+            () if state.cr0 & cr0::PG == 0 => Paging::Off,
+            () if state.efer() & efer::LMA != 0 && state.cr4 & cr4::LA57 != 0 => Paging::Long { levels: 5 },
+            () if state.efer() & efer::LMA != 0 => Paging::Long { levels: 4 },
+            () if state.cr4 & cr4::PAE != 0 => Paging::Pae,
             () => Paging::Legacy,
         };
-        Self { paging, root: vmcb.cr3, cr0: vmcb.cr0, cr4: vmcb.cr4, efer: vmcb.efer }
+        Self { paging, root: state.cr3, cr0: state.cr0, cr4: state.cr4, efer: state.efer() }
     }
 
     /// Everything but CR3 that decides a walk, in one word: equal words and equal CR3 mean equal walks.

@@ -76,20 +76,20 @@ impl PhysicalMemory for TestMemory {
 }
 
 /// Registers of a guest in long mode whose tables start at `root`.
-pub fn long_mode(root: u64) -> Vmcb {
-    changed(Vmcb::ZERO, |vmcb| {
-        vmcb.cr0 = cr0::PG | cr0::PE | cr0::WP;
-        vmcb.cr3 = root;
-        vmcb.cr4 = cr4::PAE | cr4::SMEP | cr4::SMAP;
-        vmcb.efer = efer::LMA | efer::LME | efer::NXE | efer::SVME;
-        vmcb.cs = machine::codec::vmcb::Segment { attributes: 0x29b, limit: u32::MAX, ..Default::default() };
+pub fn long_mode(root: u64) -> GuestState {
+    changed(GuestState::ZERO, |state| {
+        state.cr0 = cr0::PG | cr0::PE | cr0::WP;
+        state.cr3 = root;
+        state.cr4 = cr4::PAE | cr4::SMEP | cr4::SMAP;
+        state.set_efer(efer::LMA | efer::LME | efer::NXE);
+        state.cs = machine::codec::vmcb::Segment { attributes: 0x29b, limit: u32::MAX, ..Default::default() };
     })
 }
 
 /// A control block with some registers changed.
-pub fn changed(mut vmcb: Vmcb, change: impl FnOnce(&mut Vmcb)) -> Vmcb {
-    change(&mut vmcb);
-    vmcb
+pub fn changed(mut state: GuestState, change: impl FnOnce(&mut GuestState)) -> GuestState {
+    change(&mut state);
+    state
 }
 
 const READ: Intent = Intent { write: false, fetch: false, user: false, ignore_smap: false };
@@ -122,11 +122,12 @@ fn four_levels_and_all_leaf_sizes() {
 #[test]
 fn two_levels_with_four_mebibyte_pages_above_four_gibibytes() {
     let memory = TestMemory::default();
-    let vmcb = changed(Vmcb::ZERO, |vmcb| (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (cr0::PG | cr0::PE, 0x1000, cr4::PSE));
+    let state =
+        changed(GuestState::ZERO, |state| (state.cr0, state.cr3, state.cr4) = (cr0::PG | cr0::PE, 0x1000, cr4::PSE));
     memory.write(0x1000 + 4 * 3, &(0x0080_0083u32 | 5 << 13).to_le_bytes());
     memory.write(0x1000 + 4 * 4, &0x2003u32.to_le_bytes());
     memory.write(0x2000 + 4 * 7, &0x9003u32.to_le_bytes());
-    let space = Space::of(&vmcb);
+    let space = Space::of(&state);
     assert_eq!(space.paging, Paging::Legacy);
     assert_eq!(walk(&memory, &space, 0x00c1_2345).unwrap().gpa, Gpa::new(0x5_0081_2345));
     assert_eq!(walk(&memory, &space, 0x0100_7abc).unwrap().gpa, Gpa::new(0x9abc));
@@ -135,10 +136,11 @@ fn two_levels_with_four_mebibyte_pages_above_four_gibibytes() {
 #[test]
 fn pae_root_is_aligned_to_32_bytes() {
     let memory = TestMemory::default();
-    let vmcb = changed(Vmcb::ZERO, |vmcb| (vmcb.cr0, vmcb.cr3, vmcb.cr4) = (cr0::PG | cr0::PE, 0x1020, cr4::PAE));
+    let state =
+        changed(GuestState::ZERO, |state| (state.cr0, state.cr3, state.cr4) = (cr0::PG | cr0::PE, 0x1020, cr4::PAE));
     memory.write_entry(0x1020 + 8 * 3, 0x2001);
     memory.write_entry(0x2008, 0x0060_0083);
-    let space = Space::of(&vmcb);
+    let space = Space::of(&state);
     assert_eq!(walk(&memory, &space, 0xc020_1234).unwrap().gpa, Gpa::new(0x60_1234));
     // The top level's entry has no write bit, and that takes no right away.
     assert_eq!(fault_of(&memory, &space, 0xc020_1234, WRITE).unwrap(), None);
@@ -146,7 +148,7 @@ fn pae_root_is_aligned_to_32_bytes() {
 
 #[test]
 fn without_paging_addresses_are_32_bits_and_free() {
-    let space = Space::of(&Vmcb::ZERO);
+    let space = Space::of(&GuestState::ZERO);
     let memory = TestMemory::default();
     assert_eq!(walk(&memory, &space, 0x1_0000_1234).unwrap().gpa, Gpa::new(0x1234));
     assert_eq!(fault_of(&memory, &space, 0x1234, Intent { user: true, write: true, ..READ }).unwrap(), None);

@@ -1,11 +1,13 @@
 //! The virtual machine control block of AMD SVM (AMD APM volume 2, appendix B): field places, intercept bits, exit codes.
 //!
-//! `x86::svm` hands a VMCB to the VMRUN instruction; `vcpu` and the core read and write its fields between runs.
+//! `x86::svm` hands a VMCB to the VMRUN instruction; between runs `vcpu` changes its fields, and the core those of the guest's
+//! state.
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use super::registers::efer;
+use zerocopy::FromZeros;
 
 /// A segment register as the VMCB stores it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(C)]
 pub struct Segment {
     /// Selector.
@@ -18,11 +20,25 @@ pub struct Segment {
     pub base: u64,
 }
 
-/// The control block. Field names follow the manual; padding is the manual's reserved space.
-#[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// The control block: 1 KiB of control, 3 KiB of guest state. Field names follow the manual; padding is the manual's reserved
+/// space.
+///
+/// The core may change all of [`GuestState`], which is the guest's own, and looks at [`Control`] only: that half says what the
+/// guest can do to the machine. What the core may want of it has a method of [`crate::vcpu::Vcpu`].
+#[derive(Clone, Debug, FromZeros)]
 #[repr(C, align(4096))]
-#[expect(missing_docs, reason = "the manual's own names; see APM appendix B")]
 pub struct Vmcb {
+    /// What exits, where the tables are, events to deliver, why the guest left.
+    pub control: Control,
+    /// The guest's registers, as far as VMRUN, VMLOAD and VMSAVE exchange them.
+    pub guest: GuestState,
+}
+
+/// The first half (APM table B-1).
+#[derive(Clone, Debug, FromZeros)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the manual's own names; see APM appendix B")]
+pub struct Control {
     pub intercept_cr_read: u16,
     pub intercept_cr_write: u16,
     pub intercept_dr_read: u16,
@@ -55,6 +71,14 @@ pub struct Vmcb {
     pub fetched_count: u8,
     pub fetched_bytes: [u8; 15],
     reserved_0e0: [u8; 0x320],
+}
+
+/// The second half, the manual's state save area (APM table B-2). The processor itself refuses to enter a guest whose state
+/// makes no sense.
+#[derive(Clone, Debug, FromZeros)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the manual's own names; see APM appendix B")]
+pub struct GuestState {
     pub es: Segment,
     pub cs: Segment,
     pub ss: Segment,
@@ -68,7 +92,8 @@ pub struct Vmcb {
     reserved_4a0: [u8; 0x2b],
     pub cpl: u8,
     reserved_4cc: [u8; 4],
-    pub efer: u64,
+    /// With SVME, which the processor wants set and the guest sees clear.
+    pub(crate) efer: u64,
     reserved_4d8: [u8; 0x70],
     pub cr4: u64,
     pub cr3: u64,
@@ -96,29 +121,43 @@ pub struct Vmcb {
     reserved_678: [u8; 0x988],
 }
 
-impl Vmcb {
-    /// A block of zeroes, for the heap to take without a copy on the stack.
-    pub const ZERO: Self = zerocopy::transmute!([0u8; 4096]);
-}
+impl GuestState {
+    /// Zeroes. The processor refuses them.
+    pub const ZERO: Self = Vmcb::ZERO.guest;
 
-impl Default for Vmcb {
-    fn default() -> Self {
-        Self::new_zeroed()
+    /// EFER as the guest sees it.
+    #[inline]
+    pub const fn efer(&self) -> u64 {
+        self.efer & !efer::SVME
+    }
+
+    /// Sets EFER. Whether SVME is in `value` does not matter: the processor runs guests with it only.
+    #[inline]
+    pub const fn set_efer(&mut self, value: u64) {
+        self.efer = value | efer::SVME;
     }
 }
 
+impl Vmcb {
+    /// A block of zeroes, for the heap to take without a copy on the stack.
+    // SAFETY: all fields are integers and arrays of integers (they are `FromZeros`), of which zero is a value.
+    pub const ZERO: Self = unsafe { core::mem::zeroed() };
+}
+
 macro_rules! offsets {
-    ($($field:ident = $offset:expr),* $(,)?) => {
-        $(const _: () = assert!(core::mem::offset_of!(Vmcb, $field) == $offset);)*
+    ($half:ident: $($field:ident = $offset:expr),* $(,)?) => {
+        $(const _: () = assert!(core::mem::offset_of!(Vmcb, $half.$field) == $offset);)*
     };
 }
 const _: () = assert!(size_of::<Vmcb>() == 4096);
 offsets! {
-    pause_filter_threshold = 0x3c, iopm_base = 0x40, tsc_offset = 0x50, asid = 0x58, tlb_control = 0x5c, v_intr = 0x60,
+    control: pause_filter_threshold = 0x3c, iopm_base = 0x40, tsc_offset = 0x50, asid = 0x58, tlb_control = 0x5c, v_intr = 0x60,
     interrupt_shadow = 0x68, exit_code = 0x70, exit_int_info = 0x88, nested_control = 0x90, event_injection = 0xa8,
-    nested_cr3 = 0xb0, clean_bits = 0xc0, next_rip = 0xc8, fetched_count = 0xd0, es = 0x400, tr = 0x490, cpl = 0x4cb,
-    efer = 0x4d0, cr4 = 0x548, cr0 = 0x558, dr6 = 0x568, rip = 0x578, rsp = 0x5d8, rax = 0x5f8, star = 0x600,
-    sysenter_eip = 0x638, cr2 = 0x640, g_pat = 0x668,
+    nested_cr3 = 0xb0, clean_bits = 0xc0, next_rip = 0xc8, fetched_count = 0xd0,
+}
+offsets! {
+    guest: es = 0x400, tr = 0x490, cpl = 0x4cb, efer = 0x4d0, cr4 = 0x548, cr0 = 0x558, dr6 = 0x568, rip = 0x578, rsp = 0x5d8,
+    rax = 0x5f8, star = 0x600, sysenter_eip = 0x638, cr2 = 0x640, g_pat = 0x668,
 }
 
 /// Bits of `intercept_1` (offset 0x0c).
@@ -137,6 +176,8 @@ pub mod intercept_1 {
     pub const RDPMC: u32 = 1 << 15;
     /// CPUID.
     pub const CPUID: u32 = 1 << 18;
+    /// IRET.
+    pub const IRET: u32 = 1 << 20;
     /// INVD.
     pub const INVD: u32 = 1 << 22;
     /// PAUSE, subject to the pause filter.

@@ -19,6 +19,15 @@ mod tlb;
 #[cfg(test)]
 mod tests;
 
+use crate::codec::vmcb::Vmcb;
+use crate::vcpu::Vcpu;
+
 pub use allocation::{Ledger, TestAllocator, account, exempt, with_failing_allocation};
 pub use machine::{Builder, FakeMachine, Stopped};
 pub use script::{Guest, StepResult};
+
+/// All of a vCPU's control block, for a test that says why the guest left, or sets it up by hand. On a real machine nobody but
+/// this crate and the processor changes more than the guest's state.
+pub fn vmcb_mut(vcpu: &mut Vcpu) -> &mut Vmcb {
+    vcpu.vmcb_mut()
+}

@@ -96,8 +96,8 @@ impl Guest<'_> {
     /// A general register.
     pub fn register(&self, register: Register) -> u64 {
         match register {
-            Register::Rax => self.vmcb.rax,
-            Register::Rsp => self.vmcb.rsp,
+            Register::Rax => self.vmcb.guest.rax,
+            Register::Rsp => self.vmcb.guest.rsp,
             other => self.general[other as usize],
         }
     }
@@ -105,8 +105,8 @@ impl Guest<'_> {
     /// Sets a general register.
     pub fn set_register(&mut self, register: Register, value: u64) {
         match register {
-            Register::Rax => self.vmcb.rax = value,
-            Register::Rsp => self.vmcb.rsp = value,
+            Register::Rax => self.vmcb.guest.rax = value,
+            Register::Rsp => self.vmcb.guest.rsp = value,
             other => self.general[other as usize] = value,
         }
     }
@@ -118,10 +118,10 @@ impl Guest<'_> {
 
     /// An exit with this code (`codec::vmcb::exit`) and information.
     pub fn exit(&mut self, code: u32, info_1: u64, info_2: u64) -> Exit {
-        self.vmcb.exit_code = u64::from(code);
-        self.vmcb.exit_info_1 = info_1;
-        self.vmcb.exit_info_2 = info_2;
-        Exit::decode(self.vmcb)
+        self.vmcb.control.exit_code = u64::from(code);
+        self.vmcb.control.exit_info_1 = info_1;
+        self.vmcb.control.exit_info_2 = info_2;
+        Exit::decode(&self.vmcb.control)
     }
 
     /// The hypercall instruction of a 64-bit guest with this number and these arguments. The next step finds the result in
@@ -221,11 +221,11 @@ impl Guest<'_> {
 
     /// Takes the virtual interrupt that the control block offers, if the guest's interrupt flag is set.
     pub fn take_virtual_interrupt(&mut self) -> Option<u8> {
-        let offered = self.vmcb.v_intr & v_intr::IRQ != 0;
-        let enabled = self.vmcb.rflags & crate::codec::registers::rflags::IF != 0;
-        (offered && enabled && self.vmcb.interrupt_shadow & 1 == 0).then(|| {
-            self.vmcb.v_intr &= !v_intr::IRQ;
-            (self.vmcb.v_intr >> v_intr::VECTOR_SHIFT) as u8
+        let offered = self.vmcb.control.v_intr & v_intr::IRQ != 0;
+        let enabled = self.vmcb.guest.rflags & crate::codec::registers::rflags::IF != 0;
+        (offered && enabled && self.vmcb.control.interrupt_shadow & 1 == 0).then(|| {
+            self.vmcb.control.v_intr &= !v_intr::IRQ;
+            (self.vmcb.control.v_intr >> v_intr::VECTOR_SHIFT) as u8
         })
     }
 
@@ -242,8 +242,8 @@ impl Guest<'_> {
             std::thread::yield_now();
         }
         let gpa = Gpa::new(gpa);
-        let root = Maddr::new(self.vmcb.nested_cr3).frame();
-        let walk = Walk { ram: &self.machine.ram, frames: &self.machine.frames, tag: self.vmcb.asid, root };
+        let root = Maddr::new(self.vmcb.control.nested_cr3).frame();
+        let walk = Walk { ram: &self.machine.ram, frames: &self.machine.frames, tag: self.vmcb.control.asid, root };
         let found = cpu.translation().tlb.translate(&walk, gpa, kind);
         match found {
             Ok(mfn) => {
@@ -279,7 +279,7 @@ impl Guest<'_> {
 
 impl fmt::Debug for Guest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guest at {:#x} on CPU {}", self.vmcb.rip, self.cpu.0)
+        write!(f, "Guest at {:#x} on CPU {}", self.vmcb.guest.rip, self.cpu.0)
     }
 }
 
@@ -296,12 +296,12 @@ pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut Add
         let cpu = machine.cpu(id);
         let (new, flush) = cpu.translation().renew(*tag);
         *tag = new;
-        vmcb.asid = tag.number();
+        vmcb.control.asid = tag.number();
         if flush == Flush::All {
-            vmcb.tlb_control = FLUSH_ALL;
+            vmcb.control.tlb_control = FLUSH_ALL;
         }
         let mut guest = Guest { machine: machine.clone(), cpu: id, vmcb, general, delivered: 0, interrupted: 0 };
-        let tlb_control = core::mem::take(&mut guest.vmcb.tlb_control);
+        let tlb_control = core::mem::take(&mut guest.vmcb.control.tlb_control);
         if !is_valid(&guest) {
             // As real hardware may: without the flush that was asked for.
             cpu.translation().end_round();
@@ -310,15 +310,15 @@ pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut Add
         match tlb_control {
             0 => {}
             FLUSH_ALL => cpu.translation().tlb.flush_all(),
-            _ => cpu.translation().tlb.flush_tag(guest.vmcb.asid),
+            _ => cpu.translation().tlb.flush_tag(guest.vmcb.control.asid),
         }
         if cpu.take_interrupt() {
             return guest.exit(exit::INTR, 0, 0);
         }
-        guest.vmcb.exit_int_info = 0;
-        if guest.vmcb.event_injection & event::VALID != 0 {
-            guest.delivered = guest.vmcb.event_injection;
-            guest.vmcb.event_injection = 0;
+        guest.vmcb.control.exit_int_info = 0;
+        if guest.vmcb.control.event_injection & event::VALID != 0 {
+            guest.delivered = guest.vmcb.control.event_injection;
+            guest.vmcb.control.event_injection = 0;
             machine.record_delivery(id, guest.delivered);
         }
         let key = machine.script_key(id);
@@ -332,19 +332,22 @@ pub(super) fn run(vmcb: &mut Vmcb, general: &mut GeneralRegisters, tag: &mut Add
 /// What VMRUN checks and this hypervisor could get wrong (APM volume 2, 15.5.1).
 fn is_valid(guest: &Guest<'_>) -> bool {
     let vmcb = &guest.vmcb;
-    let root = Maddr::new(vmcb.nested_cr3).frame();
+    let root = Maddr::new(vmcb.control.nested_cr3).frame();
     let has_root = guest.machine.frames.info(root).is_some_and(|info| info.state().kind == Kind::Table);
-    vmcb.efer & efer::SVME != 0 && vmcb.intercept_2 & intercept_2::VMRUN != 0 && vmcb.asid != 0 && has_root
+    vmcb.guest.efer & efer::SVME != 0
+        && vmcb.control.intercept_2 & intercept_2::VMRUN != 0
+        && vmcb.control.asid != 0
+        && has_root
 }
 
 impl Script {
     fn enter(&mut self, guest: &mut Guest<'_>) -> Exit {
         match core::mem::take(&mut self.resume) {
-            Resume::Hypercall(rip) if rip == guest.vmcb.rip => {
+            Resume::Hypercall(rip) if rip == guest.vmcb.guest.rip => {
                 self.resume = Resume::Hypercall(rip);
                 return guest.exit(exit::VMMCALL, 0, 0);
             }
-            Resume::Retry(rip) if rip != guest.vmcb.rip => {
+            Resume::Retry(rip) if rip != guest.vmcb.guest.rip => {
                 self.steps.pop_front();
             }
             _ => {}
@@ -359,14 +362,14 @@ impl Script {
         match step(guest) {
             Ok(exit) => {
                 if exit == Exit::Hypercall {
-                    self.resume = Resume::Hypercall(guest.vmcb.rip);
-                    guest.vmcb.next_rip = guest.vmcb.rip.wrapping_add(VMMCALL_BYTES);
+                    self.resume = Resume::Hypercall(guest.vmcb.guest.rip);
+                    guest.vmcb.control.next_rip = guest.vmcb.guest.rip.wrapping_add(VMMCALL_BYTES);
                 }
                 exit
             }
             Err(exit) => {
                 self.steps.push_front(step);
-                self.resume = Resume::Retry(guest.vmcb.rip);
+                self.resume = Resume::Retry(guest.vmcb.guest.rip);
                 exit
             }
         }

@@ -145,7 +145,7 @@ fn new_tag(vmcb: &mut Vmcb) -> AddressSpaceTag {
     let (tag, flush) = tags.allocate(TAGS.load(Ordering::Relaxed));
     me.tags.set(tags);
     if flush == Flush::All {
-        vmcb.tlb_control = FLUSH_ALL;
+        vmcb.control.tlb_control = FLUSH_ALL;
     }
     tag
 }
@@ -234,7 +234,9 @@ unsafe extern "C" {
 /// Looks whether a control block holds the hypervisor's own state instead of a guest's: in debug builds only, around each
 /// run. It would be if VMRUN had saved the one into the other.
 fn check_state(vmcb: &Vmcb, when: &str) {
-    let is_own = || vmcb.cr3 == paging::root().number() && vmcb.rip == core::ptr::addr_of!(svm_after_run).addr() as u64;
+    let is_own = || {
+        vmcb.guest.cr3 == paging::root().number() && vmcb.guest.rip == core::ptr::addr_of!(svm_after_run).addr() as u64
+    };
     if cfg!(debug_assertions) && is_own() {
         for other in (0..cpu_count() as u16).map(CpuId).filter_map(cpu::per_cpu) {
             let areas = (&other.save_area, &other.host_state);
@@ -243,11 +245,11 @@ fn check_state(vmcb: &Vmcb, when: &str) {
         panic!(
             "{when} a control block holds the hypervisor's state: at {:#x}, RSP {:#x}, RFLAGS {:#x}, exit {:#x} {:#x}, event {:#x}",
             paging::physical(core::ptr::from_ref(vmcb)).number(),
-            vmcb.rsp,
-            vmcb.rflags,
-            vmcb.exit_code,
-            vmcb.exit_info_1,
-            vmcb.event_injection
+            vmcb.guest.rsp,
+            vmcb.guest.rflags,
+            vmcb.control.exit_code,
+            vmcb.control.exit_info_1,
+            vmcb.control.event_injection
         );
     }
 }
@@ -267,18 +269,18 @@ pub fn run(vmcb: &mut Vmcb, place: Maddr, general: &mut GeneralRegisters, tag: &
     if !me.tags.get().is_current(*tag) {
         *tag = new_tag(vmcb);
     }
-    vmcb.asid = tag.number();
+    vmcb.control.asid = tag.number();
     check_state(vmcb, "before VMRUN");
     // What follows changes the block behind Rust's back.
     core::ptr::from_mut(vmcb).expose_provenance();
     // SAFETY: the VMCB is a page of its own, set up by `Vcpu`; the register array has 16 places; the third address is
     // this processor's saved state. The guest reaches only what its nested page table maps.
     unsafe { svm_run(place.number(), general.as_mut_ptr(), me.host_state.load(Ordering::Relaxed)) };
-    vmcb.tlb_control = 0;
+    vmcb.control.tlb_control = 0;
     // An event that was delivered, or whose delivery EXITINTINFO reports now, is not to be delivered at the next entry.
-    vmcb.event_injection = 0;
+    vmcb.control.event_injection = 0;
     check_state(vmcb, "after #VMEXIT");
-    let exit = Exit::decode(vmcb);
+    let exit = Exit::decode(&vmcb.control);
     match exit {
         Exit::Interrupt => cpu::interrupt_window(),
         Exit::Invalid => forget_tags(),

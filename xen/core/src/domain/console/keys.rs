@@ -94,8 +94,9 @@ fn registers(domain: &Domain) {
             log!(Info, "{}v{}: running on CPU{}", domain.id, vcpu.index, vcpu.sched.cpu().0);
             continue;
         };
-        let vmcb = hardware.vmcb();
-        let (rip, rflags, cr0, cr3, cr4, efer) = (vmcb.rip, vmcb.rflags, vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer);
+        let state = hardware.guest();
+        let (rip, rflags, cr0, cr3, cr4, efer) =
+            (state.rip, state.rflags, state.cr0, state.cr3, state.cr4, state.efer());
         let general = GENERAL.map(|(name, register)| (name, hardware.register(register)));
         drop(hardware);
         log!(Info, "{}v{}: {:?}, last on CPU{}", domain.id, vcpu.index, vcpu.wait(), vcpu.sched.cpu().0);

@@ -60,23 +60,23 @@ pub fn get_registers(caller: &Caller<'_>, target: &Target<'_>, request: &VcpuCon
 }
 
 fn fill(context: &mut VcpuGuestContext, hardware: &Hardware) {
-    let vmcb = hardware.vmcb();
+    let state = hardware.guest();
     context.user_regs = general(hardware);
     // CR1 and CR5 to CR7 do not exist; CR8 is the local APIC's.
     let [cr0, _, cr2, cr3, cr4, ..] = &mut context.ctrlreg;
-    (*cr0, *cr2, *cr3, *cr4) = (vmcb.cr0, vmcb.cr2, vmcb.cr3, vmcb.cr4);
+    (*cr0, *cr2, *cr3, *cr4) = (state.cr0, state.cr2, state.cr3, state.cr4);
     let [.., dr6, dr7] = &mut context.debugreg;
-    (*dr6, *dr7) = (vmcb.dr6, vmcb.dr7);
+    (*dr6, *dr7) = (state.dr6, state.dr7);
     for (place, address) in context.debugreg.iter_mut().zip(hardware.lazy().debug_address) {
         *place = address;
     }
-    context.fs_base = vmcb.fs.base;
+    context.fs_base = state.fs.base;
     // The names are PV's: a kernel runs on the "user" base and swaps in its own.
-    (context.gs_base_user, context.gs_base_kernel) = (vmcb.gs.base, vmcb.kernel_gs_base);
+    (context.gs_base_user, context.gs_base_kernel) = (state.gs.base, state.kernel_gs_base);
 }
 
 fn general(hardware: &Hardware) -> CpuUserRegs {
-    let vmcb = hardware.vmcb();
+    let state = hardware.guest();
     let register = |register| hardware.register(register);
     CpuUserRegs {
         r15: register(Register::R15),
@@ -94,15 +94,15 @@ fn general(hardware: &Hardware) -> CpuUserRegs {
         rdx: register(Register::Rdx),
         rsi: register(Register::Rsi),
         rdi: register(Register::Rdi),
-        rip: vmcb.rip,
-        cs: vmcb.cs.selector,
-        rflags: vmcb.rflags,
+        rip: state.rip,
+        cs: state.cs.selector,
+        rflags: state.rflags,
         rsp: register(Register::Rsp),
-        ss: vmcb.ss.selector,
-        es: vmcb.es.selector,
-        ds: vmcb.ds.selector,
-        fs: vmcb.fs.selector,
-        gs: vmcb.gs.selector,
+        ss: state.ss.selector,
+        es: state.es.selector,
+        ds: state.ds.selector,
+        fs: state.fs.selector,
+        gs: state.gs.selector,
         ..CpuUserRegs::default()
     }
 }

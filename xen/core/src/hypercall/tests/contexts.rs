@@ -81,7 +81,7 @@ fn a_pvh_guest_is_started_as_libxenguest_does_it() {
             let (first, second) = (guest.vcpu(0).unwrap(), guest.vcpu(1).unwrap());
             assert!(!first.wait().contains(Wait::DOWN) && first.is_initialised.load(Ordering::Acquire));
             assert!(second.wait().contains(Wait::DOWN));
-            assert_eq!(first.hardware.try_lock().unwrap().vmcb().rip, 0x100_0850);
+            assert_eq!(first.hardware.try_lock().unwrap().guest().rip, 0x100_0850);
         }
         // The same for every vCPU, in sequences of their own: this takes vCPU 0 down again, as in Xen, because its registers
         // are not in the sequence; libxenguest sends the MTRRs first.

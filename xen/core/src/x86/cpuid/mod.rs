@@ -69,7 +69,7 @@ pub fn execute(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     let subleaf = (hardware.register(Register::Rcx) & 0xffff_ffff) as u32;
     let moment = Moment {
         vcpu: vcpu.index,
-        cr4: hardware.vmcb().cr4,
+        cr4: hardware.guest().cr4,
         xcr0: hardware.lazy().xcr0,
         has_apic: vcpu.x86.lapic.is_enabled(),
     };

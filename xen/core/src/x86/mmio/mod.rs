@@ -88,12 +88,12 @@ pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware
         return Err(Stop::Crash(&"page tables outside of RAM"));
     }
     if access.kind == AccessKind::Execute {
-        interrupts::raise_general_protection(hardware.vmcb_mut());
+        interrupts::raise_general_protection(hardware);
         return Ok(0);
     }
     let found = {
         let mut remembered = vcpu.x86.remembered.lock();
-        instruction::recognise_access(&DomainMemory(domain), &mut remembered, hardware.vmcb())
+        instruction::recognise_access(&DomainMemory(domain), &mut remembered, hardware.guest())
     };
     let (length, operation) = match found {
         instruction::Found::Is(length, operation) => (length, operation),
@@ -109,7 +109,7 @@ pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware
                     access.gpa
                 );
             }
-            interrupts::raise_invalid_opcode(hardware.vmcb_mut());
+            interrupts::raise_invalid_opcode(hardware);
             return Ok(0);
         }
     };
@@ -118,7 +118,7 @@ pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware
         Kind::StringStore | Kind::StringLoad | Kind::StringMove => strings::execute(bus, hardware, length, operation),
         _ => {
             execute_once(bus, hardware, access.gpa.number(), operation);
-            instruction::advance(hardware.vmcb_mut(), length);
+            instruction::advance(hardware, length);
             Ok(0)
         }
     }
@@ -179,7 +179,7 @@ fn execute_once(bus: Bus<'_>, hardware: &mut Hardware, address: u64, operation: 
 fn modify(bus: Bus<'_>, hardware: &mut Hardware, address: u64, operation: Operation, kind: Kind) {
     let Operation { size, operand: other, .. } = operation;
     let memory = bus.read(address, size);
-    let (value, rflags) = (operand(hardware, other) & mask(size), hardware.vmcb().rflags);
+    let (value, rflags) = (operand(hardware, other) & mask(size), hardware.guest().rflags);
     let (written, rflags) = match kind {
         Kind::Modify(arithmetic) => {
             let (result, rflags) = execute::arithmetic(arithmetic, size, memory, value, rflags);
@@ -227,7 +227,7 @@ fn modify(bus: Bus<'_>, hardware: &mut Hardware, address: u64, operation: Operat
         }
         Kind::Load(_) | Kind::Store | Kind::StringStore | Kind::StringLoad | Kind::StringMove => (None, rflags),
     };
-    hardware.vmcb_mut().rflags = rflags;
+    hardware.guest_mut().rflags = rflags;
     if let Some(written) = written {
         bus.write(hardware, address, size, written);
     }

@@ -42,11 +42,11 @@ pub(super) fn execute(bus: Bus<'_>, hardware: &mut Hardware, length: u8, operati
         match step(bus, hardware, operation) {
             Ok(()) => {}
             Err(Refusal::PageFault(fault)) => {
-                interrupts::raise_page_fault(hardware.vmcb_mut(), fault);
+                interrupts::raise_page_fault(hardware, fault);
                 return Ok(0);
             }
             Err(Refusal::GeneralProtection) => {
-                interrupts::raise_general_protection(hardware.vmcb_mut());
+                interrupts::raise_general_protection(hardware);
                 return Ok(0);
             }
         }
@@ -56,7 +56,7 @@ pub(super) fn execute(bus: Bus<'_>, hardware: &mut Hardware, length: u8, operati
         put(hardware, Register::Rcx, count.wrapping_sub(1), operation);
     }
     if !operation.repeat || hardware.register(Register::Rcx) & width == 0 {
-        instruction::advance(hardware.vmcb_mut(), length);
+        instruction::advance(hardware, length);
     }
     Ok(0)
 }
@@ -70,11 +70,11 @@ fn put(hardware: &mut Hardware, register: Register, value: u64, operation: Opera
 /// One repetition.
 fn step(bus: Bus<'_>, hardware: &mut Hardware, operation: Operation) -> Result<(), Refusal> {
     let size = operation.size;
-    let vmcb = hardware.vmcb();
+    let state = hardware.guest();
     let width = mask(operation.address_size);
-    let source = access::linear(vmcb, operation.segment, hardware.register(Register::Rsi) & width);
-    let target = access::linear(vmcb, SEGMENT_ES, hardware.register(Register::Rdi) & width);
-    let is_down = vmcb.rflags & rflags::DF != 0;
+    let source = access::linear(state, operation.segment, hardware.register(Register::Rsi) & width);
+    let target = access::linear(state, SEGMENT_ES, hardware.register(Register::Rdi) & width);
+    let is_down = state.rflags & rflags::DF != 0;
     match operation.kind {
         Kind::StringLoad => {
             let value = read(bus, hardware, source, size)?;
@@ -109,7 +109,7 @@ fn step(bus: Bus<'_>, hardware: &mut Hardware, operation: Operation) -> Result<(
 fn read(bus: Bus<'_>, hardware: &Hardware, linear: u64, size: u8) -> Result<u64, Refusal> {
     let mut bytes = [0; 8];
     let Some(part) = bytes.get_mut(..usize::from(size)) else { return Err(Refusal::GeneralProtection) };
-    match access::read(&DomainMemory(bus.domain), hardware.vmcb(), linear, part) {
+    match access::read(&DomainMemory(bus.domain), hardware.guest(), linear, part) {
         Ok(()) => Ok(u64::from_le_bytes(bytes)),
         Err(AccessError::NotRam(gpa)) => Ok(bus.read(gpa.number(), size)),
         Err(error) => Err(error.into()),
@@ -119,7 +119,7 @@ fn read(bus: Bus<'_>, hardware: &Hardware, linear: u64, size: u8) -> Result<u64,
 fn write(bus: Bus<'_>, hardware: &mut Hardware, linear: u64, size: u8, value: u64) -> Result<(), Refusal> {
     let bytes = value.to_le_bytes();
     let Some(part) = bytes.get(..usize::from(size)) else { return Err(Refusal::GeneralProtection) };
-    match access::write(&DomainMemory(bus.domain), hardware.vmcb(), linear, part) {
+    match access::write(&DomainMemory(bus.domain), hardware.guest(), linear, part) {
         Ok(()) => Ok(()),
         Err(AccessError::NotRam(gpa)) => {
             bus.write(hardware, gpa.number(), size, value);
@@ -130,7 +130,7 @@ fn write(bus: Bus<'_>, hardware: &mut Hardware, linear: u64, size: u8, value: u6
 }
 
 fn check(bus: Bus<'_>, hardware: &Hardware, linear: u64, size: u8) -> Result<(), Refusal> {
-    match access::check_write(&DomainMemory(bus.domain), hardware.vmcb(), linear, usize::from(size)) {
+    match access::check_write(&DomainMemory(bus.domain), hardware.guest(), linear, usize::from(size)) {
         Ok(()) | Err(AccessError::NotRam(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }

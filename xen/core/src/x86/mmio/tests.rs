@@ -20,10 +20,10 @@ fn the_local_apic_is_read_and_written() {
         [0x8b, 0x07, 0xc7, 0x07, 0xff, 0x01, 0, 0, 0x81, 0x0f, 0, 1, 0, 0, 0x87, 0x0f, 0x39, 0x0f, 0x0f, 0xb6, 0x47, 3];
     with_guest(Role::Guest, &code, |_, host, domain, vcpu, hardware| {
         let run = |hardware: &mut Hardware, at: u64, address: u64| {
-            hardware.vmcb_mut().rip = CODE + at;
+            hardware.guest_mut().rip = CODE + at;
             let access = fault(LAPIC + address, AccessKind::Read);
             assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
-            hardware.vmcb().rip - CODE
+            hardware.guest().rip - CODE
         };
         hardware.set_register(Register::Rax, u64::MAX);
         assert_eq!(run(hardware, 0, 0x30), 2);
@@ -39,7 +39,7 @@ fn the_local_apic_is_read_and_written() {
         assert_eq!(hardware.register(Register::Rcx), 0);
         hardware.set_register(Register::Rcx, 0x55);
         assert_eq!(run(hardware, 16, 0x80), 18);
-        assert_ne!(hardware.vmcb().rflags & execute::ZERO, 0);
+        assert_ne!(hardware.guest().rflags & execute::ZERO, 0);
         assert_eq!(run(hardware, 18, 0xe3), 22);
         assert_eq!(hardware.register(Register::Rax), 0xff);
     });
@@ -52,10 +52,10 @@ fn nothing_reads_as_ones() {
         [0x48, 0x8b, 0x07, 0x8a, 0x27, 0x0f, 0xb1, 0x0f, 0xf0, 0x0f, 0xc1, 0x0f, 0xff, 0x07, 0x0f, 0xba, 0x2f, 5];
     with_guest(Role::Control, &code, |_, host, domain, vcpu, hardware| {
         let run = |hardware: &mut Hardware, at: u64| {
-            hardware.vmcb_mut().rip = CODE + at;
+            hardware.guest_mut().rip = CODE + at;
             let access = fault(0xfed0_0000, AccessKind::Write);
             assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
-            hardware.vmcb().rip - CODE
+            hardware.guest().rip - CODE
         };
         assert_eq!(run(hardware, 0), 3);
         assert_eq!(hardware.register(Register::Rax), u64::MAX);
@@ -67,10 +67,10 @@ fn nothing_reads_as_ones() {
         hardware.set_register(Register::Rcx, 1);
         assert_eq!(run(hardware, 8), 12);
         assert_eq!(hardware.register(Register::Rcx), 0xffff_ffff);
-        assert_ne!(hardware.vmcb().rflags & execute::ZERO, 0, "minus one plus one");
+        assert_ne!(hardware.guest().rflags & execute::ZERO, 0, "minus one plus one");
         assert_eq!(run(hardware, 12), 14);
         assert_eq!(run(hardware, 14), 18);
-        assert_eq!(hardware.vmcb().rflags & 1, 1);
+        assert_eq!(hardware.guest().rflags & 1, 1);
     });
 }
 
@@ -82,7 +82,7 @@ fn the_io_apic_is_at_its_place() {
         handle(host, domain, vcpu, hardware, fault(0xfec0_0000, AccessKind::Write)).unwrap();
         handle(host, domain, vcpu, hardware, fault(0xfec0_0010, AccessKind::Read)).unwrap();
         assert_eq!(hardware.register(Register::Rax), 0x2f_0011);
-        assert_eq!(hardware.vmcb().rip, CODE + 4);
+        assert_eq!(hardware.guest().rip, CODE + 4);
     });
 }
 
@@ -100,11 +100,11 @@ fn strings_move_between_devices_and_ram() {
         hardware.set_register(Register::Rcx, 2);
         run(hardware, LAPIC + 0x30);
         assert_eq!(read(domain, 0x9ffe), [0x14, 0, 5, 0, 0, 0, 0, 0]);
-        assert_eq!((hardware.register(Register::Rcx), hardware.vmcb().rip), (0, CODE + 2));
+        assert_eq!((hardware.register(Register::Rcx), hardware.guest().rip), (0, CODE + 2));
         // From RAM to a device, the other way round.
         write(domain, 0x9ffe, &[0x77, 0, 0, 0]);
-        hardware.vmcb_mut().rflags |= rflags::DF;
-        hardware.vmcb_mut().rip = CODE;
+        hardware.guest_mut().rflags |= rflags::DF;
+        hardware.guest_mut().rip = CODE;
         hardware.set_register(Register::Rsi, 0x9ffe);
         hardware.set_register(Register::Rdi, LAPIC + 0x80);
         hardware.set_register(Register::Rcx, 1);
@@ -112,22 +112,22 @@ fn strings_move_between_devices_and_ram() {
         assert_eq!(vcpu.x86.lapic.task_priority(), 0x77);
         assert_eq!(hardware.register(Register::Rsi), 0x9ffa);
         // Many: others get a turn.
-        hardware.vmcb_mut().rflags &= !rflags::DF;
+        hardware.guest_mut().rflags &= !rflags::DF;
         hardware.set_register(Register::Rdi, 0xff00_0000);
         hardware.set_register(Register::Rcx, 100);
         // This page is not in the guest's own tables: it gets its page fault.
         run(hardware, 0xff00_0000);
-        assert_eq!(hardware.vmcb().event_injection & (event::VALID | 0xff), event::VALID | 14);
-        assert_eq!(hardware.vmcb().cr2, 0xff00_0000);
-        hardware.vmcb_mut().event_injection = 0;
+        assert_eq!(hardware.control().event_injection & (event::VALID | 0xff), event::VALID | 14);
+        assert_eq!(hardware.guest().cr2, 0xff00_0000);
+        hardware.inject(0);
         hardware.set_register(Register::Rdi, 0xfec1_0000);
         run(hardware, 0xfec1_0000);
-        assert_eq!((hardware.register(Register::Rcx), hardware.vmcb().rip), (36, CODE + 2));
+        assert_eq!((hardware.register(Register::Rcx), hardware.guest().rip), (36, CODE + 2));
         run(hardware, 0xfec1_0000);
-        assert_eq!((hardware.register(Register::Rcx), hardware.vmcb().rip), (0, CODE + 4));
+        assert_eq!((hardware.register(Register::Rcx), hardware.guest().rip), (0, CODE + 4));
         hardware.set_register(Register::Rsi, LAPIC + 0x30);
         run(hardware, LAPIC + 0x30);
-        assert_eq!((hardware.register(Register::Rax), hardware.vmcb().rip), (0x5_0014, CODE + 5));
+        assert_eq!((hardware.register(Register::Rax), hardware.guest().rip), (0x5_0014, CODE + 5));
     });
 }
 
@@ -136,14 +136,14 @@ fn what_cannot_be_emulated_is_said_once() {
     // movaps xmm0, [rdi]
     with_guest(Role::Guest, &[0x0f, 0x28, 0x07], |machine, host, domain, vcpu, hardware| {
         for _ in 0..2 {
-            hardware.vmcb_mut().event_injection = 0;
+            hardware.inject(0);
             assert_eq!(handle(host, domain, vcpu, hardware, fault(LAPIC, AccessKind::Read)), Ok(0));
-            assert_eq!(hardware.vmcb().event_injection, event::VALID | event::EXCEPTION | 6);
+            assert_eq!(hardware.control().event_injection, event::VALID | event::EXCEPTION | 6);
         }
         assert_eq!(machine.console().matches("unknown instruction").count(), 1);
-        hardware.vmcb_mut().event_injection = 0;
+        hardware.inject(0);
         assert_eq!(handle(host, domain, vcpu, hardware, fault(LAPIC, AccessKind::Execute)), Ok(0));
-        assert_eq!(hardware.vmcb().event_injection & 0xff, 13);
+        assert_eq!(hardware.control().event_injection & 0xff, 13);
         let walk = Access { stage: AccessStage::TableWalk, ..fault(0x1_0000_0000, AccessKind::Read) };
         assert!(matches!(handle(host, domain, vcpu, hardware, walk), Err(Stop::Crash(_))));
     });
@@ -164,12 +164,12 @@ fn a_page_that_was_granted_for_reading_keeps_its_content() {
         change.set(machine::Gfn::new(9), Entry::with_frame(Kind::GrantRo, 0, mfn)).unwrap();
         change.commit().complete();
         for (at, next) in [(0, 3), (3, 6)] {
-            hardware.vmcb_mut().rip = CODE + at;
+            hardware.guest_mut().rip = CODE + at;
             hardware.set_register(Register::Rdi, 0x9010);
             let access = Access { cause: AccessCause::Rights, ..fault(0x9010, AccessKind::Write) };
             assert_eq!(crate::fault::handle(domain, &access), crate::fault::Handled::Emulate);
             assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
-            assert_eq!(hardware.vmcb().rip, CODE + next);
+            assert_eq!(hardware.guest().rip, CODE + next);
         }
         assert_eq!(hardware.register(Register::Rcx), 0x1122_3344, "it may be read");
         let mut bytes = [0; 8];
@@ -188,13 +188,13 @@ fn memory_that_may_not_be_written_keeps_its_content() {
         change.retype(machine::Gfn::new(9), 0, crate::p2m::Kind::RamRo).unwrap();
         change.commit().complete();
         let run = |hardware: &mut Hardware, at: u64| {
-            hardware.vmcb_mut().rip = CODE + at;
+            hardware.guest_mut().rip = CODE + at;
             hardware.set_register(Register::Rdi, 0x9010);
             let access = Access { cause: AccessCause::Rights, ..fault(0x9010, AccessKind::Write) };
             assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
-            assert_eq!(hardware.vmcb().event_injection, 0);
+            assert_eq!(hardware.control().event_injection, 0);
             assert_eq!(read(domain, 0x9010), 0x1122_3344_5566_7788u64.to_le_bytes(), "at {at}");
-            hardware.vmcb().rip - CODE
+            hardware.guest().rip - CODE
         };
         assert_eq!(run(hardware, 0), 3);
         assert_eq!(run(hardware, 3), 5);

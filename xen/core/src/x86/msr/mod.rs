@@ -80,13 +80,13 @@ const THRESHOLD_LOCKED: u64 = 1 << 61;
 /// [`Refused`].
 pub fn read(domain: &Domain, vcpu: &Vcpu, hardware: &Hardware, number: u32) -> Result<u64, Refused> {
     match number {
-        msr::EFER => Ok(control::read_efer(hardware.vmcb())),
-        msr::PAT => Ok(hardware.vmcb().g_pat),
-        msr::TSC => Ok(machine::cpu::timestamp().wrapping_add(hardware.vmcb().tsc_offset)),
+        msr::EFER => Ok(hardware.guest().efer()),
+        msr::PAT => Ok(hardware.guest().g_pat),
+        msr::TSC => Ok(machine::cpu::timestamp().wrapping_add(hardware.control().tsc_offset)),
         msr::APIC_BASE => Ok(vcpu.x86.lapic.base()),
         msr::X2APIC_FIRST..=msr::X2APIC_LAST => lapic::read_msr(vcpu, number),
         msr::TSC_AUX if has_tsc_aux(&domain.x86.policy()) => Ok(hardware.lazy().tsc_aux),
-        msr::DEBUGCTL => Ok(hardware.vmcb().debugctl),
+        msr::DEBUGCTL => Ok(hardware.guest().debugctl),
         msr::MCG_CAP => Ok(MACHINE_CHECK_CAPABILITIES),
         msr::MCG_STATUS => Ok(vcpu.x86.stored.lock().machine_check_status),
         _ if Mtrr::owns(number) => vcpu.x86.stored.lock().mtrr.read(number),
@@ -140,13 +140,13 @@ pub fn write(
     match number {
         msr::EFER => {
             let allowed = control::efer_bits(&domain.x86.policy());
-            control::write_efer(hardware.vmcb_mut(), value, allowed)?;
+            control::write_efer(hardware.guest_mut(), value, allowed)?;
             // NXE changes what entries mean.
             hardware.flush_translations();
             Ok(())
         }
         msr::PAT if mtrr::is_valid_pat(value) => {
-            hardware.vmcb_mut().g_pat = value;
+            hardware.guest_mut().g_pat = value;
             hardware.flush_translations();
             Ok(())
         }
@@ -164,7 +164,7 @@ pub fn write(
             Ok(())
         }
         msr::DEBUGCTL if value & !DEBUG_CONTROL_BITS == 0 => {
-            hardware.vmcb_mut().debugctl = value;
+            hardware.guest_mut().debugctl = value;
             Ok(())
         }
         msr::MCG_STATUS => {
@@ -183,14 +183,14 @@ pub fn write(
 /// Makes a guest's time stamp counter show `value` now. Its clock page is told, so that its system time stays right.
 pub fn set_timestamp(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, value: u64) {
     let offset = value.wrapping_sub(machine::cpu::timestamp());
-    hardware.vmcb_mut().tsc_offset = offset;
+    hardware.set_tsc_offset(offset);
     crate::time::set_tsc_offset(host, domain, vcpu, offset);
 }
 
 /// Starts a vCPU's time stamp counter in step with that of its domain's first one, as all processors of a machine are.
 pub fn synchronise_timestamp(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     let Some(offset) = domain.vcpu(0).map(|first| first.events.time.tsc_offset()) else { return };
-    hardware.vmcb_mut().tsc_offset = offset;
+    hardware.set_tsc_offset(offset);
     crate::time::set_tsc_offset(host, domain, vcpu, offset);
 }
 

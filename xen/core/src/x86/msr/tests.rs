@@ -18,10 +18,10 @@ fn efer() {
         assert_eq!(read(domain, vcpu, hardware, msr::EFER), Ok(0), "SVME is not the guest's to see");
         assert_eq!(write(host, domain, vcpu, hardware, msr::EFER, 0xd01), Ok(()));
         assert_eq!(read(domain, vcpu, hardware, msr::EFER), Ok(0x901), "LMA is hardware's");
-        assert_eq!(hardware.vmcb().efer, 0x1901);
+        assert_eq!(hardware.guest().efer(), 0x901);
         assert_eq!(write(host, domain, vcpu, hardware, msr::EFER, 1 << 12), Err(Refused), "no nested SVM");
         assert_eq!(write(host, domain, vcpu, hardware, msr::EFER, 1 << 13), Err(Refused), "no LMSLE");
-        hardware.vmcb_mut().cr0 |= 1 << 31 | 1;
+        hardware.guest_mut().cr0 |= 1 << 31 | 1;
         assert_eq!(write(host, domain, vcpu, hardware, msr::EFER, 0x801), Err(Refused), "LME changes with paging off");
         assert_eq!(write(host, domain, vcpu, hardware, msr::EFER, 0x101), Ok(()));
     });
@@ -32,7 +32,7 @@ fn page_attributes_and_clock() {
     with_vcpu(|host, domain, vcpu, hardware| {
         assert_eq!(read(domain, vcpu, hardware, msr::PAT), Ok(0x0007_0406_0007_0406));
         assert_eq!(write(host, domain, vcpu, hardware, msr::PAT, 0x0407_0506_0100_0406), Ok(()));
-        assert_eq!(hardware.vmcb().g_pat, 0x0407_0506_0100_0406);
+        assert_eq!(hardware.guest().g_pat, 0x0407_0506_0100_0406);
         for bad in [2, 3 << 8, 8 << 56] {
             assert_eq!(write(host, domain, vcpu, hardware, msr::PAT, bad), Err(Refused));
         }

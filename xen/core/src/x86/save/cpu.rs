@@ -5,8 +5,8 @@ use crate::x86::control::{CR0_BITS, cr4_bits, efer_bits};
 use crate::x86::instruction::is_64_bit;
 use crate::x86::interrupts;
 use machine::codec::registers::{Register, cr0, cr4, efer, rflags};
-use machine::codec::vmcb::{Segment, Vmcb, event};
-use machine::vcpu::Vcpu as Hardware;
+use machine::codec::vmcb::{GuestState, Segment, event};
+use machine::vcpu::{InterruptShadow, Vcpu as Hardware};
 use public_abi::Errno;
 use public_abi::arch_hvm_save::{FPU_INITIALISED, HvmHwCpu};
 
@@ -29,11 +29,11 @@ fn segment(selector: u32, attributes: u32, limit: u32, base: u64) -> Result<Segm
 
 /// The state of a vCPU that is off its CPU.
 pub(super) fn save(hardware: &Hardware) -> HvmHwCpu {
-    let vmcb = hardware.vmcb();
+    let state = hardware.guest();
     let lazy = hardware.lazy();
     let register = |register| hardware.register(register);
     let [dr0, dr1, dr2, dr3] = lazy.debug_address;
-    let event = interrupts::event_in_delivery(vmcb);
+    let event = interrupts::event_in_delivery(hardware.control());
     let is_pending = event & event::VALID != 0;
     let mut record = HvmHwCpu {
         rax: register(Register::Rax),
@@ -52,57 +52,57 @@ pub(super) fn save(hardware: &Hardware) -> HvmHwCpu {
         r13: register(Register::R13),
         r14: register(Register::R14),
         r15: register(Register::R15),
-        rip: vmcb.rip,
-        rflags: vmcb.rflags,
-        cr0: vmcb.cr0,
-        cr2: vmcb.cr2,
-        cr3: vmcb.cr3,
-        cr4: vmcb.cr4,
+        rip: state.rip,
+        rflags: state.rflags,
+        cr0: state.cr0,
+        cr2: state.cr2,
+        cr3: state.cr3,
+        cr4: state.cr4,
         dr0,
         dr1,
         dr2,
         dr3,
-        dr6: vmcb.dr6,
-        dr7: vmcb.dr7,
-        sysenter_cs: vmcb.sysenter_cs,
-        sysenter_esp: vmcb.sysenter_esp,
-        sysenter_eip: vmcb.sysenter_eip,
-        shadow_gs: vmcb.kernel_gs_base,
-        msr_lstar: vmcb.lstar,
-        msr_star: vmcb.star,
-        msr_cstar: vmcb.cstar,
-        msr_syscall_mask: vmcb.sfmask,
-        msr_efer: vmcb.efer & !efer::SVME,
+        dr6: state.dr6,
+        dr7: state.dr7,
+        sysenter_cs: state.sysenter_cs,
+        sysenter_esp: state.sysenter_esp,
+        sysenter_eip: state.sysenter_eip,
+        shadow_gs: state.kernel_gs_base,
+        msr_lstar: state.lstar,
+        msr_star: state.star,
+        msr_cstar: state.cstar,
+        msr_syscall_mask: state.sfmask,
+        msr_efer: state.efer(),
         msr_tsc_aux: lazy.tsc_aux,
-        tsc: machine::cpu::timestamp().wrapping_add(vmcb.tsc_offset),
+        tsc: machine::cpu::timestamp().wrapping_add(hardware.control().tsc_offset),
         pending_event: if is_pending { (event & 0xffff_ffff) as u32 } else { 0 },
         error_code: if is_pending { (event >> 32) as u32 } else { 0 },
         flags: FPU_INITIALISED,
         ..HvmHwCpu::default()
     };
     super::xsave::copy_legacy(lazy, &mut record.fpu_regs);
-    save_segments(vmcb, &mut record);
+    save_segments(state, &mut record);
     record
 }
 
 macro_rules! segments {
     ($($name:ident: $selector:ident $limit:ident $base:ident $attributes:ident;)*) => {
-        fn save_segments(vmcb: &Vmcb, record: &mut HvmHwCpu) {
+        fn save_segments(state: &GuestState, record: &mut HvmHwCpu) {
             $(
-                record.$selector = u32::from(vmcb.$name.selector);
-                record.$limit = vmcb.$name.limit;
-                record.$base = vmcb.$name.base;
-                record.$attributes = u32::from(vmcb.$name.attributes);
+                record.$selector = u32::from(state.$name.selector);
+                record.$limit = state.$name.limit;
+                record.$base = state.$name.base;
+                record.$attributes = u32::from(state.$name.attributes);
             )*
-            (record.idtr_limit, record.idtr_base) = (vmcb.idtr.limit, vmcb.idtr.base);
-            (record.gdtr_limit, record.gdtr_base) = (vmcb.gdtr.limit, vmcb.gdtr.base);
+            (record.idtr_limit, record.idtr_base) = (state.idtr.limit, state.idtr.base);
+            (record.gdtr_limit, record.gdtr_base) = (state.gdtr.limit, state.gdtr.base);
         }
 
-        fn load_segments(vmcb: &mut Vmcb, record: &HvmHwCpu) -> Result<(), Errno> {
-            $(vmcb.$name = segment(record.$selector, record.$attributes, record.$limit, record.$base)?;)*
+        fn load_segments(state: &mut GuestState, record: &HvmHwCpu) -> Result<(), Errno> {
+            $(state.$name = segment(record.$selector, record.$attributes, record.$limit, record.$base)?;)*
             let table = |limit, base| Segment { selector: 0, attributes: 0, limit, base };
-            vmcb.idtr = table(record.idtr_limit, record.idtr_base);
-            vmcb.gdtr = table(record.gdtr_limit, record.gdtr_base);
+            state.idtr = table(record.idtr_limit, record.idtr_base);
+            state.gdtr = table(record.gdtr_limit, record.gdtr_base);
             Ok(())
         }
     };
@@ -173,30 +173,33 @@ pub(super) fn load(domain: &Domain, hardware: &mut Hardware, record: &HvmHwCpu) 
     check(domain, record)?;
     let event = pending_event(record)?;
     super::xsave::check_legacy(domain, record)?;
-    let mut segments = Vmcb::ZERO;
+    let mut segments = GuestState::ZERO;
     load_segments(&mut segments, record)?;
-    segments.efer = record.msr_efer;
+    segments.set_efer(record.msr_efer);
     // Both L and D: the processor refuses to run that.
     const DEFAULT_32: u16 = 1 << 10;
     if is_64_bit(&segments) && segments.cs.attributes & DEFAULT_32 != 0 {
         return Err(Errno::EINVAL);
     }
     // From here nothing fails.
-    let vmcb = hardware.vmcb_mut();
+    let state = hardware.guest_mut();
     let from = &segments;
-    (vmcb.cs, vmcb.ds, vmcb.es, vmcb.fs, vmcb.gs, vmcb.ss) = (from.cs, from.ds, from.es, from.fs, from.gs, from.ss);
-    (vmcb.tr, vmcb.ldtr, vmcb.gdtr, vmcb.idtr) = (from.tr, from.ldtr, from.gdtr, from.idtr);
+    (state.cs, state.ds, state.es, state.fs, state.gs, state.ss) =
+        (from.cs, from.ds, from.es, from.fs, from.gs, from.ss);
+    (state.tr, state.ldtr, state.gdtr, state.idtr) = (from.tr, from.ldtr, from.gdtr, from.idtr);
     // The privilege level is the stack segment's.
-    vmcb.cpl = (vmcb.ss.attributes >> 5 & 3) as u8;
-    (vmcb.rip, vmcb.rflags) = (record.rip, record.rflags & RFLAGS | rflags::RESERVED_1);
-    (vmcb.cr0, vmcb.cr2, vmcb.cr3, vmcb.cr4) = (record.cr0 | cr0::ET, record.cr2, record.cr3, record.cr4);
-    (vmcb.dr6, vmcb.dr7) = (record.dr6 | 0xffff_0ff0, record.dr7 | 0x400);
-    (vmcb.sysenter_cs, vmcb.sysenter_esp) = (record.sysenter_cs, record.sysenter_esp);
-    (vmcb.sysenter_eip, vmcb.kernel_gs_base) = (record.sysenter_eip, record.shadow_gs);
-    (vmcb.star, vmcb.lstar, vmcb.cstar) = (record.msr_star, record.msr_lstar, record.msr_cstar);
-    vmcb.sfmask = record.msr_syscall_mask;
-    vmcb.efer = record.msr_efer | efer::SVME;
-    (vmcb.event_injection, vmcb.exit_int_info, vmcb.interrupt_shadow) = (event, 0, 0);
+    state.cpl = (state.ss.attributes >> 5 & 3) as u8;
+    (state.rip, state.rflags) = (record.rip, record.rflags & RFLAGS | rflags::RESERVED_1);
+    (state.cr0, state.cr2, state.cr3, state.cr4) = (record.cr0 | cr0::ET, record.cr2, record.cr3, record.cr4);
+    (state.dr6, state.dr7) = (record.dr6 | 0xffff_0ff0, record.dr7 | 0x400);
+    (state.sysenter_cs, state.sysenter_esp) = (record.sysenter_cs, record.sysenter_esp);
+    (state.sysenter_eip, state.kernel_gs_base) = (record.sysenter_eip, record.shadow_gs);
+    (state.star, state.lstar, state.cstar) = (record.msr_star, record.msr_lstar, record.msr_cstar);
+    state.sfmask = record.msr_syscall_mask;
+    state.set_efer(record.msr_efer);
+    hardware.inject(event);
+    let _forgotten = hardware.take_interrupted_event();
+    hardware.set_interrupt_shadow(InterruptShadow::No);
     let lazy = hardware.lazy_mut();
     lazy.debug_address = [record.dr0, record.dr1, record.dr2, record.dr3];
     lazy.tsc_aux = record.msr_tsc_aux;

@@ -3,7 +3,6 @@
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::vcpu::Vcpu;
-use crate::x86::interrupts;
 use crate::x86::vlapic::registers::{self, offset};
 use crate::x86::vlapic::{base, timer};
 use machine::vcpu::Vcpu as Hardware;
@@ -67,7 +66,7 @@ pub(super) fn load_registers(
     lapic.restore_registers(register);
     timer::restore(host, vcpu, register(offset::TIMER_INITIAL), register(offset::TIMER_DIVIDE));
     if lapic.base() & base::ENABLED != 0 {
-        interrupts::set_task_priority(hardware.vmcb_mut(), u64::from(register(offset::TPR) >> 4 & 0xf));
+        hardware.set_task_priority(u64::from(register(offset::TPR) >> 4 & 0xf));
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ fn get<T: FromBytes>(contents: &[u8]) -> Result<T, Errno> {
 fn save_mtrr(vcpu: &Vcpu, hardware: &Hardware) -> HvmHwMtrr {
     let mtrr = vcpu.x86.stored.lock().mtrr;
     HvmHwMtrr {
-        msr_pat_cr: hardware.vmcb().g_pat,
+        msr_pat_cr: hardware.guest().g_pat,
         msr_mtrr_var: mtrr.variable,
         msr_mtrr_fixed: mtrr.fixed,
         msr_mtrr_cap: CAPABILITIES,
@@ -136,7 +136,7 @@ fn load_mtrr(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, record: &Hvm
     }
     const { assert!(mtrr::FIXED_NUMBERS.len() == FIXED) };
     vcpu.x86.stored.lock().mtrr = mtrr;
-    hardware.vmcb_mut().g_pat = record.msr_pat_cr;
+    hardware.guest_mut().g_pat = record.msr_pat_cr;
     Ok(())
 }
 

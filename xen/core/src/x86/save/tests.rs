@@ -26,12 +26,13 @@ fn with_vcpu(work: impl FnOnce(&Host, &Domain, &Vcpu)) {
         vcpu.clear_wait(Wait::DOWN);
         let mut hardware = vcpu.hardware.try_lock().unwrap();
         let long = crate::x86::walk::tests::long_mode(0x1000);
-        let vmcb = hardware.vmcb_mut();
-        (vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer) = (long.cr0 | cr0::ET, long.cr3, cr4::PAE, long.efer);
-        vmcb.cs = long.cs;
-        (vmcb.lstar, vmcb.star, vmcb.kernel_gs_base) = (0xffff_ffff_8100_0000, 0x23_0010 << 32, 0x7000);
-        vmcb.tsc_offset = 500;
-        vmcb.event_injection = machine::codec::vmcb::event::VALID | 0x31;
+        let state = hardware.guest_mut();
+        (state.cr0, state.cr3, state.cr4) = (long.cr0 | cr0::ET, long.cr3, cr4::PAE);
+        state.set_efer(long.efer());
+        state.cs = long.cs;
+        (state.lstar, state.star, state.kernel_gs_base) = (0xffff_ffff_8100_0000, 0x23_0010 << 32, 0x7000);
+        hardware.set_tsc_offset(500);
+        hardware.inject(machine::codec::vmcb::event::VALID | 0x31);
         hardware.set_register(Register::R11, 11);
         hardware.lazy_mut().tsc_aux = 9;
         hardware.lazy_mut().xcr0 = 7;
@@ -55,9 +56,9 @@ fn a_vcpu_moves_to_another() {
         assert!(!other.wait().contains(Wait::DOWN), "a vCPU with registers runs");
         let hardware = other.hardware.try_lock().unwrap();
         assert_eq!(hardware.register(Register::R11), 11);
-        assert_eq!(hardware.vmcb().efer & (efer::LMA | efer::SVME), efer::LMA | efer::SVME);
+        assert_eq!(hardware.guest().efer() & (efer::LMA | efer::SVME), efer::LMA, "the guest does not see SVME");
         assert_eq!((hardware.lazy().xcr0, hardware.lazy().tsc_aux), (7, 9));
-        assert_eq!(hardware.vmcb().tsc_offset, 500);
+        assert_eq!(hardware.control().tsc_offset, 500);
         assert_eq!(other.events.time.tsc_offset(), 500, "the guest's clock page counts from the same offset");
         assert!(hardware.has_injection());
     });
@@ -96,13 +97,13 @@ fn an_event_whose_delivery_an_exit_interrupted_is_saved() {
     with_vcpu(|host, domain, vcpu| {
         for (queued, interrupted, expected) in cases {
             let mut hardware = vcpu.hardware.try_lock().unwrap();
-            let vmcb = hardware.vmcb_mut();
-            (vmcb.event_injection, vmcb.exit_int_info) = (queued, interrupted);
+            hardware.inject(queued);
+            machine::fake::vmcb_mut(&mut hardware).control.exit_int_info = interrupted;
             drop(hardware);
             let bytes = save(domain, vcpu, SaveCode::Cpu);
             let other = domain.vcpu(1).unwrap();
             load_record(host, domain, other, SaveCode::Cpu, &bytes).unwrap();
-            let restored = other.hardware.try_lock().unwrap().vmcb().event_injection;
+            let restored = other.hardware.try_lock().unwrap().control().event_injection;
             assert_eq!(restored, expected, "{queued:#x} {interrupted:#x}");
         }
     });
@@ -149,14 +150,14 @@ fn what_libxl_writes_for_a_pvh_guest_is_taken() {
         load_record(host, domain, vcpu, SaveCode::Cpu, record.as_bytes()).unwrap();
         let hardware = vcpu.hardware.try_lock().unwrap();
         assert_eq!(hardware.register(Register::Rbx), 0x9000);
-        assert_eq!(hardware.vmcb().rip, 0x100_0850);
-        assert_eq!(hardware.vmcb().cs.attributes, 0xc9b);
+        assert_eq!(hardware.guest().rip, 0x100_0850);
+        assert_eq!(hardware.guest().cs.attributes, 0xc9b);
         assert!(!vcpu.wait().contains(Wait::DOWN));
         drop(hardware);
         // The same from an old stream of an Intel host.
         let old = HvmHwCpu { cs_arbytes: 0xc09b, ..record };
         load_record(host, domain, vcpu, SaveCode::Cpu, old.as_bytes()).unwrap();
-        assert_eq!(vcpu.hardware.try_lock().unwrap().vmcb().cs.attributes, 0xc9b);
+        assert_eq!(vcpu.hardware.try_lock().unwrap().guest().cs.attributes, 0xc9b);
     });
 }
 
@@ -264,7 +265,7 @@ fn other_records_are_checked() {
         page.data[0x232] = 1;
         assert_eq!(load(SaveCode::LapicRegs, page.as_bytes()), Ok(()));
         assert_eq!(vcpu.x86.lapic.pending(), crate::x86::vlapic::Pending::Vector(0x70));
-        assert_eq!(vcpu.hardware.try_lock().unwrap().vmcb().v_intr & 0xf, 3);
+        assert_eq!(vcpu.hardware.try_lock().unwrap().control().v_intr & 0xf, 3);
         let mtrr = HvmHwMtrr::read_from_bytes(&save(domain, vcpu, SaveCode::Mtrr)).unwrap();
         let enabled = HvmHwMtrr { msr_mtrr_def_type: 0xc06, msr_mtrr_var: [6; 16].map(|_| 0), ..mtrr };
         assert_eq!(load(SaveCode::Mtrr, enabled.as_bytes()), Ok(()));

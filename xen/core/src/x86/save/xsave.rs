@@ -38,12 +38,12 @@ fn record_size(area: u32) -> usize {
 }
 
 fn copy_out(lazy: &LazyState, start: usize, out: &mut [u8]) {
-    let bytes = lazy.extended.iter().flat_map(|StateBlock(block)| block).skip(start);
+    let bytes = lazy.extended().iter().flat_map(|StateBlock(block)| block).skip(start);
     out.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
 }
 
 fn copy_in(lazy: &mut LazyState, bytes: &[u8]) {
-    let places = lazy.extended.iter_mut().flat_map(|StateBlock(block)| block.iter_mut());
+    let places = lazy.extended_mut().iter_mut().flat_map(|StateBlock(block)| block.iter_mut());
     places.zip(bytes).for_each(|(place, byte)| *place = *byte);
 }
 
@@ -73,13 +73,13 @@ pub(super) fn check_legacy(domain: &Domain, record: &HvmHwCpu) -> Result<(), Err
 
 /// Takes the legacy area of a CPU record; without one, the state after reset. A `CPU_XSAVE` record may follow and replace it.
 pub(super) fn load_legacy(lazy: &mut LazyState, record: &HvmHwCpu) {
-    lazy.extended.fill(StateBlock([0; BLOCK]));
+    lazy.extended_mut().fill(StateBlock([0; BLOCK]));
     if record.flags & FPU_INITIALISED != 0 {
         copy_in(lazy, &record.fpu_regs);
     } else {
         const CONTROL_WORD: [u8; 2] = 0x037fu16.to_le_bytes();
         const MXCSR_RESET: [u8; 4] = 0x1f80u32.to_le_bytes();
-        if let Some(StateBlock(block)) = lazy.extended.first_mut() {
+        if let Some(StateBlock(block)) = lazy.extended_mut().first_mut() {
             block.iter_mut().zip(CONTROL_WORD).for_each(|(place, byte)| *place = byte);
             block.iter_mut().skip(MXCSR).zip(MXCSR_RESET).for_each(|(place, byte)| *place = byte);
         }
@@ -88,7 +88,7 @@ pub(super) fn load_legacy(lazy: &mut LazyState, record: &HvmHwCpu) {
 }
 
 fn set_present(lazy: &mut LazyState, states: u64) {
-    if let Some(StateBlock(header)) = lazy.extended.get_mut(LEGACY / BLOCK) {
+    if let Some(StateBlock(header)) = lazy.extended_mut().get_mut(LEGACY / BLOCK) {
         *header = [0; BLOCK];
         header.iter_mut().zip(states.to_le_bytes()).for_each(|(place, byte)| *place = byte);
     }
@@ -127,7 +127,7 @@ pub(super) fn load(domain: &Domain, hardware: &mut Hardware, contents: &[u8]) ->
     let area = contents.get(PREFIX..).ok_or(Errno::EINVAL)?;
     let needed = usize::try_from(policy.standard_size(record.xcr0_accum)).map_err(|_| Errno::EINVAL)?;
     let lazy = hardware.lazy_mut();
-    let room = lazy.extended.len().saturating_mul(BLOCK);
+    let room = lazy.extended().len().saturating_mul(BLOCK);
     let (area, surplus) = area.split_at_checked(needed).ok_or(Errno::EINVAL)?;
     let good = record.xcr0_accum & !allowed == 0
         && is_valid_xcr0(record.xcr0, allowed)
@@ -142,7 +142,7 @@ pub(super) fn load(domain: &Domain, hardware: &mut Hardware, contents: &[u8]) ->
     if !good {
         return Err(Errno::EINVAL);
     }
-    lazy.extended.fill(StateBlock([0; BLOCK]));
+    lazy.extended_mut().fill(StateBlock([0; BLOCK]));
     copy_in(lazy, area);
     set_present(lazy, record.xstate_bv);
     lazy.xcr0 = record.xcr0;

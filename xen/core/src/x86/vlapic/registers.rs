@@ -108,7 +108,7 @@ pub fn write(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware,
         }
         TPR => {
             lapic.set_task_priority((value & 0xff) as u8);
-            interrupts::set_task_priority(hardware.vmcb_mut(), u64::from(value >> 4 & 0xf));
+            hardware.set_task_priority(u64::from(value >> 4 & 0xf));
         }
         LDR if !lapic.is_x2apic() => store(&lapic.logical, value & 0xff00_0000),
         DFR if !lapic.is_x2apic() => store(&lapic.format, value | 0x0fff_ffff),

@@ -142,7 +142,7 @@ fn every_register_takes_what_it_has() {
         check(offset::VERSION, 0, 0x5_0014);
         check(offset::SPURIOUS, 0xff, 0xff);
         check(offset::LVT_ERROR, 0x33, 0x1_0033);
-        assert_eq!(hardware.vmcb().v_intr & 0xf, 3, "the processor knows the task priority");
+        assert_eq!(hardware.control().v_intr & 0xf, 3, "the processor knows the task priority");
         // A byte in the middle of a register.
         registers::mmio_write(host, domain, vcpu, hardware, DEFAULT_BASE + 0xd3, 1, 0x0f);
         assert_eq!(registers::read(vcpu, offset::LDR), 0x0f00_0000);
@@ -278,8 +278,8 @@ fn other_vcpus_are_started_by_init_and_start_up() {
         send(0b110 << 8 | 0x12);
         let mut hardware = other.hardware.try_lock().unwrap();
         crate::x86::interrupts::prepare(host, domain, other, &mut hardware).unwrap();
-        let vmcb = hardware.vmcb();
-        assert_eq!((vmcb.cs.selector, vmcb.cs.base, vmcb.rip), (0x9a00, 0x9_a000, 0));
+        let state = hardware.guest();
+        assert_eq!((state.cs.selector, state.cs.base, state.rip), (0x9a00, 0x9_a000, 0));
         drop(hardware);
         // Running now: INIT stops it, level de-assert does nothing.
         send(0b101 << 8 | 1 << 15);

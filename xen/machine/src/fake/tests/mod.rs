@@ -4,3 +4,4 @@ mod heap;
 mod pages;
 mod scripts;
 mod tables;
+mod vcpus;

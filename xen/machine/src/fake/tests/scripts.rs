@@ -23,7 +23,7 @@ fn set_up(machine: &FakeMachine, work: impl FnOnce(&mut Vcpu, &Table, Mfn)) {
         level_2.borrow().set_table(0, level_1, RW, &FORMAT);
         level_3.borrow().set_table(0, level_2, RW, &FORMAT);
         root.borrow().set_table(0, level_3, RW, &FORMAT);
-        let mut vcpu = Vcpu::try_new(root.mfn()).unwrap();
+        let mut vcpu = Vcpu::try_new(OWNER, root.as_root()).unwrap();
         cpu::set_working_for(OWNER, 0);
         work(&mut vcpu, &root, bottom);
     });
@@ -126,7 +126,7 @@ fn used_up_tags_flush_everything() {
         map(root, INDEX);
         machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(GPA).map(|_| leave()));
         vcpu.run();
-        let first = vcpu.vmcb().asid;
+        let first = vcpu.control().asid;
         assert_eq!(machine.remembered(0, first), 1);
         for _ in 0..20 {
             vcpu.flush_translations();
@@ -161,10 +161,10 @@ fn a_refused_entry_flushes_nothing_so_the_next_one_does() {
     let machine = FakeMachine::builder().build();
     set_up(&machine, |vcpu, root, _| {
         map(root, INDEX);
-        let mut other = Vcpu::try_new(root.mfn()).unwrap();
+        let mut other = Vcpu::try_new(OWNER, root.as_root()).unwrap();
         machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(GPA).map(|_| leave()));
         assert_eq!(vcpu.run(), leave());
-        let number = vcpu.vmcb().asid;
+        let number = vcpu.control().asid;
         // Others use up the fake CPU's seven tags, and the entry that begins the next round is refused.
         for _ in 1..7 {
             other.flush_translations();
@@ -172,12 +172,12 @@ fn a_refused_entry_flushes_nothing_so_the_next_one_does() {
             assert_eq!(other.run(), leave());
         }
         assert_eq!(machine.remembered(0, number), 1);
-        let good = other.vmcb().efer;
-        other.vmcb_mut().efer = 0;
+        let good = other.guest().efer;
+        other.guest_mut().efer = 0;
         other.flush_translations();
         assert_eq!(other.run(), Exit::Invalid);
-        assert_eq!(other.vmcb().asid, number, "it has the tag that the first vCPU had");
-        other.vmcb_mut().efer = good;
+        assert_eq!(other.control().asid, number, "it has the tag that the first vCPU had");
+        other.guest_mut().efer = good;
         machine.script_vcpu(OWNER, 0, |_| Ok(leave()));
         assert_eq!(other.run(), leave());
         assert_eq!(machine.remembered(0, number), 0);
@@ -188,12 +188,12 @@ fn a_refused_entry_flushes_nothing_so_the_next_one_does() {
 fn armed_breakpoints_find_their_own_addresses() {
     let machine = FakeMachine::builder().build();
     set_up(&machine, |vcpu, root, _| {
-        let mut other = Vcpu::try_new(root.mfn()).unwrap();
+        let mut other = Vcpu::try_new(OWNER, root.as_root()).unwrap();
         for (vcpu, address) in [(&mut *vcpu, 0x1000), (&mut other, 0x2000)] {
             vcpu.load();
             vcpu.lazy_mut().debug_address = [address, 0, 0, address + 3];
             vcpu.grant_debug_registers();
-            vcpu.vmcb_mut().dr7 |= 1;
+            vcpu.guest_mut().dr7 |= 1;
             vcpu.save();
         }
         for address in [0x1000, 0x2000, 0x1000] {
@@ -207,9 +207,9 @@ fn armed_breakpoints_find_their_own_addresses() {
             vcpu.save();
         }
         // Who has armed nothing does not see what others have left.
-        let mut third = Vcpu::try_new(root.mfn()).unwrap();
+        let mut third = Vcpu::try_new(OWNER, root.as_root()).unwrap();
         third.load();
-        assert_eq!((third.vmcb().intercept_dr_read, third.vmcb().intercept_dr_write), (0xffff, 0xffff));
+        assert_eq!((third.control().intercept_dr_read, third.control().intercept_dr_write), (0xffff, 0xffff));
     });
 }
 
@@ -234,14 +234,14 @@ fn a_hypercall_whose_rip_stays_is_made_again() {
     set_up(&machine, |vcpu, _, _| {
         machine.script_vcpu(OWNER, 0, |guest| Ok(guest.hypercall(12, &[6, 0x1000])));
         machine.script_vcpu(OWNER, 0, |guest| {
-            assert_eq!(guest.vmcb.rax, 42);
+            assert_eq!(guest.vmcb.guest.rax, 42);
             Ok(leave())
         });
         assert_eq!(vcpu.run(), Exit::Hypercall);
         assert_eq!(vcpu.run(), Exit::Hypercall, "preempted and restarted");
         assert_eq!(vcpu.register(crate::codec::registers::Register::Rsi), 0x1000);
-        vcpu.vmcb_mut().rip += 3;
-        vcpu.vmcb_mut().rax = 42;
+        vcpu.guest_mut().rip += 3;
+        vcpu.guest_mut().rax = 42;
         assert_eq!(vcpu.run(), leave());
     });
 }
@@ -252,7 +252,7 @@ fn an_emulated_access_is_not_made_again() {
     set_up(&machine, |vcpu, _, _| {
         machine.script_vcpu(OWNER, 0, |guest| guest.read_u64(0xfee0_0000).map(|_| leave()));
         assert!(matches!(vcpu.run(), Exit::Stage2Fault(_)));
-        vcpu.vmcb_mut().rip += 2;
+        vcpu.guest_mut().rip += 2;
         assert_eq!(vcpu.run(), Exit::Halt);
     });
 }
