@@ -1,7 +1,7 @@
 #!/bin/sh
 # The harness's options arrive where they should. Then a script that does not end is stopped at the time limit, and what was
 # to be fetched is fetched all the same.
-# run: --smp 1 --mem 1536 --dom0-mem 600 --cpu EPYC-v4,-avx2 --dom0-elf --timeout 120 --xen-args "nonsense=1" --dom0-args "oxen.word=1" --qemu-args "-m 1400" --put boot.sh=/put/boot.sh
+# run: --smp 1 --mem 1536 --dom0-mem 600 --cpu EPYC-v4,-avx2 --dom0-elf --timeout 75 --xen-args "nonsense=1" --dom0-args "oxen.word=1" --qemu-args "-m 1400" --put boot.sh=/put/boot.sh
 # fetches: /tmp/late=boot.sh
 # expect: 124
 # only: oxen

@@ -68,6 +68,7 @@ fn control(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Read
         dom0_mem: 256,
         icount: machine.emulator == Emulator::Qemu,
         pvh: false,
+        grub: false,
         timeout: CONTROL_SECONDS,
     };
     let text = Capture::default();

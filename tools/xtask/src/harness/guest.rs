@@ -64,8 +64,11 @@ pub(crate) struct GuestRequest {
     #[arg(long)]
     pub(crate) icount: bool,
     /// Boot Oxen by its PVH note, from a copy without the multiboot1 header
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["grub", "as_guest"])]
     pub(crate) pvh: bool,
+    /// Boot by GRUB, from an image made for this run
+    #[arg(long)]
+    pub(crate) grub: bool,
     /// Time limit in seconds
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,
@@ -162,27 +165,22 @@ fn launch_of(
             BootModule { path: elf, args: String::new() },
         ],
     };
-    let qemu = match boot::program(paths, request.emulator, request.hypervisor)? {
-        Program::Bochs(bochs) => {
+    let program = boot::program(paths, request.emulator, request.hypervisor)?;
+    let boot = if request.grub || matches!(program, Program::Bochs(_)) {
+        Boot::Iso(grub_image(paths, request.hypervisor, run_dir, &image, line, &modules)?)
+    } else {
+        Boot::Kernel { image, args: line.to_owned(), modules }
+    };
+    let qemu = match (program, &boot) {
+        (Program::Qemu(qemu), _) => qemu,
+        (Program::Bochs(bochs), Boot::Iso(image)) => {
             ensure!(
                 request.hypervisor == Hypervisor::Oxen,
                 "Xen wants an IOMMU for a PVH control domain, and Bochs has none"
             );
-            grub::ensure(paths)?;
-            let [first, rest @ ..] = modules.as_slice() else { bail!("there is nothing to boot") };
-            let entry = Entry {
-                title: "guest".to_owned(),
-                protocol: boot::protocol(request.hypervisor),
-                hypervisor_args: line.to_owned(),
-                dom0_args: first.args.clone(),
-            };
-            let iso = run_dir.path("boot.iso");
-            let second = rest.first().map(|module| module.path.as_path());
-            let files = iso::Files { hypervisor: &image, kernel: &first.path, initramfs: second };
-            iso::make(&iso, &files, &[entry], 0)?;
-            return bochs.launch(run_dir, &iso, request.smp, request.mem);
+            return bochs.launch(run_dir, image, request.smp, request.mem);
         }
-        Program::Qemu(qemu) => qemu,
+        (Program::Bochs(_), Boot::Kernel { .. }) => bail!("Bochs boots from an image"),
     };
     Machine {
         qemu,
@@ -191,10 +189,34 @@ fn launch_of(
         cpus: request.smp,
         memory_mib: request.mem,
         icount: request.icount,
-        boot: Boot::Kernel { image, args: line.to_owned(), modules },
+        boot,
         extra: device.into_iter().flatten().map(str::to_owned).chain(qemu_args.iter().cloned()).collect(),
     }
     .launch()
+}
+
+/// An image for this run alone, from which GRUB starts the hypervisor with one module or two.
+fn grub_image(
+    paths: &Paths,
+    hypervisor: Hypervisor,
+    run_dir: &RunDir,
+    image: &Path,
+    line: &str,
+    modules: &[BootModule],
+) -> Result<PathBuf> {
+    grub::ensure(paths)?;
+    let [first, rest @ ..] = modules else { bail!("there is nothing to boot") };
+    let entry = Entry {
+        title: "guest".to_owned(),
+        protocol: boot::protocol(hypervisor),
+        hypervisor_args: line.to_owned(),
+        dom0_args: first.args.clone(),
+    };
+    let out = run_dir.path("boot.iso");
+    let second = rest.first().map(|module| module.path.as_path());
+    let files = iso::Files { hypervisor: image, kernel: &first.path, initramfs: second };
+    iso::make(&out, &files, &[entry], 0)?;
+    Ok(out)
 }
 
 /// Follows the console.

@@ -1,4 +1,5 @@
-//! Layer 2: the tiny guests, each in a machine of its own: as the control domain, and made by a tiny control domain.
+//! Layer 2: the tiny guests, each in a machine of its own: as the control domain, and made by a tiny control domain; and, before them,
+//! the ways to boot ([`boot_paths`]).
 //!
 //! `guest_list` says which there are and how each must end; the guests' own console lines give their verdicts.
 
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::guest_list::{self, Guest, Role, WantedEnd};
-use super::{End, Report};
+use super::{End, Report, boot_paths};
 use crate::artifacts;
 use crate::exit::Verdict;
 use crate::harness::dom0::View;
@@ -26,19 +27,36 @@ const CONTROL_MIB: u32 = 256;
 /// Hypervisor or guests cannot be built.
 pub(crate) fn run(paths: &Paths, filter: Option<&str>, hypervisor: Hypervisor, report: &mut Report) -> Result<()> {
     let cases = cases(paths, filter)?;
-    if cases.is_empty() {
+    let boots = if hypervisor == Hypervisor::Oxen { boots(paths, filter)? } else { Vec::new() };
+    if cases.is_empty() && boots.is_empty() {
         return Ok(());
     }
     if hypervisor == Hypervisor::Oxen {
         artifacts::hypervisor(paths)?;
     }
     let programs = artifacts::test_guests(paths)?;
+    for (case, guest) in boots {
+        report.case(&format!("layer 2: {}", case.name()), || {
+            boot_paths::one(paths, &programs, case, &guest)
+                .unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
+        });
+    }
     for case in cases {
         report.case(&format!("layer 2: {}", case.name()), || {
             one(paths, &programs, &case, hypervisor).unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
         });
     }
     Ok(())
+}
+
+/// The ways to boot whose names contain the filter, with the guest that is booted.
+fn boots(paths: &Paths, filter: Option<&str>) -> Result<Vec<(boot_paths::Case, Guest)>> {
+    let guest = guest_list::read(&paths.root, Role::Control, None)?
+        .into_iter()
+        .find(|guest| guest.name == boot_paths::GUEST)
+        .with_context(|| format!("guests.list has no control domain {}", boot_paths::GUEST))?;
+    let wanted = boot_paths::ALL.into_iter().filter(|case| filter.is_none_or(|filter| case.name().contains(filter)));
+    Ok(wanted.map(|case| (case, guest.clone())).collect())
 }
 
 /// One machine.
@@ -101,24 +119,35 @@ fn one(paths: &Paths, programs: &[(String, PathBuf)], case: &Case, hypervisor: H
     }
     let elf = program(programs, &guest.name)?;
     let request = GuestRequest {
-        hypervisor,
-        emulator: Emulator::Qemu,
         args: if case.rounds > 1 { format!("rounds={}", case.rounds) } else { String::new() },
-        xen_args: String::new(),
-        cpu: None,
         smp: case.cpus,
         as_guest: (case.role == Role::Guest).then_some(guest.memory_mib),
-        vcpus: Some(guest.vcpus),
-        mem: 1024,
-        dom0_mem: CONTROL_MIB,
-        icount: false,
-        pvh: false,
-        timeout: LIMIT,
+        ..request(guest, hypervisor)
     };
     let name = format!("guest-{}", case.name().replace(' ', "-"));
     let view = View { name, screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = guest::run(paths, elf, &request, &[], view)?;
     Ok(judge(guest, outcome))
+}
+
+/// The request to boot a guest as the control domain of a machine with as many CPUs.
+pub(super) fn request(guest: &Guest, hypervisor: Hypervisor) -> GuestRequest {
+    GuestRequest {
+        hypervisor,
+        emulator: Emulator::Qemu,
+        args: String::new(),
+        xen_args: String::new(),
+        cpu: None,
+        smp: guest.vcpus,
+        as_guest: None,
+        vcpus: Some(guest.vcpus),
+        mem: 1024,
+        dom0_mem: CONTROL_MIB,
+        icount: false,
+        pvh: false,
+        grub: false,
+        timeout: LIMIT,
+    }
 }
 
 /// The program of a guest among those that were built.
@@ -131,7 +160,7 @@ pub(super) fn program<'a>(programs: &'a [(String, PathBuf)], name: &str) -> Resu
 }
 
 /// A success needs the guest's own verdict and the right end of its domain.
-fn judge(guest: &Guest, outcome: GuestOutcome) -> End {
+pub(super) fn judge(guest: &Guest, outcome: GuestOutcome) -> End {
     match guest.end {
         WantedEnd::Panic if outcome.verdict == Verdict::HypervisorPanic && outcome.said => return End::Passed,
         WantedEnd::Panic if outcome.verdict == Verdict::Status(0) => {

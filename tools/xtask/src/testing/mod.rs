@@ -3,6 +3,7 @@
 //! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4: each of those runs in a machine of its own or, by
 //! [`shared`], with others and with the [`tiny`] guests in one. Each adds its cases to the [`Report`].
 
+pub(crate) mod boot_paths;
 pub(crate) mod guest_list;
 pub(crate) mod guests;
 pub(crate) mod header;
