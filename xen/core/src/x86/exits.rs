@@ -133,6 +133,7 @@ fn finish(hardware: &mut Hardware, found: Match, done: Result<(), Refused>) {
     }
 }
 
+#[inline]
 fn read_msr(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     let Some(found) = find(domain, vcpu, hardware, Instruction::Rdmsr) else { return };
     let number = (hardware.register(Register::Rcx) & 0xffff_ffff) as u32;
@@ -143,6 +144,7 @@ fn read_msr(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     finish(hardware, found, done);
 }
 
+#[inline]
 fn write_msr(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware) {
     let Some(found) = find(domain, vcpu, hardware, Instruction::Wrmsr) else { return };
     let low_half = |register| hardware.register(register) & 0xffff_ffff;
