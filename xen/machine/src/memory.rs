@@ -32,6 +32,9 @@ pub fn read(pin: &Pin, offset: usize, out: &mut [u8]) -> bool {
             // one or the other.
             unsafe { place.cast::<u64>().read_volatile() }.to_le_bytes()
         });
+        if rest.is_empty() {
+            return true;
+        }
     }
     if from.addr().is_multiple_of(4) {
         rest = read_units::<4>(&mut from, rest, |place| {
@@ -120,6 +123,12 @@ impl PinnedWord {
         let word = core::ptr::NonNull::from_ref(atomic::<u64>(&pin, offset)?);
         pin.into_entry();
         Some(Self(word))
+    }
+
+    /// Whether it lies in a frame.
+    #[inline]
+    pub fn lies_in(&self, mfn: Mfn) -> bool {
+        arch::lies_in(self.0.as_ptr().cast(), mfn)
     }
 
     /// Reads it.

@@ -1,8 +1,8 @@
 //! Tables for programs.
 //!
-//! An array of tables, each with `emulator`, `scene` and `rows`; a row has `key`, `title`, `unit`, `oxen` and `xen`
-//! (`{"minimum": …, "median": …}`, `"failed"`, or null for what was not measured), `ratio` of the medians, and `goal`
-//! (`{"limit": …, "met": …}` or null).
+//! `revision` is Oxen's; `tables` an array of tables, each with `emulator`, `scene` and `rows`; a row has `key`, `title`,
+//! `unit`, `oxen` and `xen` (`{"minimum": …, "median": …}`, `"failed"`, or null for what was not measured; costs are without
+//! those of the row `nothing`), `ratio` of the medians, and `goal` (`{"limit": …, "met": …}` or null).
 
 use serde_json::{Value, json};
 
@@ -12,9 +12,10 @@ use super::rows::Unit;
 use super::table::{Line, Table};
 use crate::harness::request::Emulator;
 
-/// All tables.
-pub(crate) fn value(tables: &[Table]) -> Value {
-    tables.iter().map(one).collect()
+/// All tables, measured on this revision of Oxen.
+pub(crate) fn value(revision: &str, tables: &[Table]) -> Value {
+    let tables: Vec<Value> = tables.iter().map(one).collect();
+    json!({ "revision": revision, "tables": tables })
 }
 
 fn one(table: &Table) -> Value {
@@ -65,16 +66,16 @@ mod tests {
     fn rows_keep_their_numbers() {
         let machine = Machine { emulator: Emulator::Bochs, scene: Scene::Guest, hypervisor: Hypervisor::Oxen };
         let found = readings("BENCH cpuid 100 200\nBENCH rdmsr failed\n");
-        let json = value(&tables(&[(machine, found)]));
+        let json = value("git:1", &tables(&[(machine, found)]));
         assert_eq!(
             json,
-            json!([{ "emulator": "bochs", "scene": "guest", "rows": [
+            json!({ "revision": "git:1", "tables": [{ "emulator": "bochs", "scene": "guest", "rows": [
                 { "key": "cpuid", "title": "CPUID exit", "unit": "instructions",
                   "oxen": { "minimum": 100, "median": 200 }, "xen": null, "ratio": null,
                   "goal": { "limit": 250, "met": true } },
                 { "key": "rdmsr", "title": "RDMSR exit", "unit": "instructions",
                   "oxen": "failed", "xen": null, "ratio": null, "goal": null },
-            ]}])
+            ]}]})
         );
     }
 }

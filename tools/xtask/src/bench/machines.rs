@@ -27,10 +27,22 @@ const LINUX_SECONDS: u64 = 1_800;
 /// Where scripts put what they found.
 const LOG: &str = "/tests/log";
 
+/// Somebody wants an end of it all, not of one machine only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Boots it; `qemu_args` are for QEMU and the bench guest as control domain only.
 ///
 /// # Errors
-/// The machine does not come up, or does not measure anything.
+/// The machine does not come up, or does not measure anything; [`Interrupted`].
 pub(crate) fn run(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Readings> {
     let mut readings = match machine.scene {
         Scene::Control => control(paths, machine, qemu_args)?,
@@ -76,6 +88,7 @@ fn control(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Result<Read
     let outcome = guest::run(paths, &bench_guest(paths)?, &request, qemu_args, view)?;
     match &outcome.verdict {
         Verdict::Status(0) => {}
+        Verdict::Interrupted(_) => return Err(Interrupted.into()),
         Verdict::Failed(reason) => progress::warn(&format!("the bench guest says: {reason}")),
         other => bail!("{}; the console's log is {}", other.describe(), outcome.log.display()),
     }
@@ -101,6 +114,9 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     request.get = vec![PathPair { from: LOG.to_owned(), to: log.display().to_string() }];
     let view = View { name: "bench".to_owned(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = dom0::run(paths, &request, view)?;
+    if matches!(outcome.verdict, Verdict::Interrupted(_)) {
+        return Err(Interrupted.into());
+    }
     if outcome.verdict != Verdict::Status(0) {
         progress::warn(&format!("{}; the console's log is {}", outcome.verdict.describe(), outcome.log.display()));
     }

@@ -1,8 +1,11 @@
 //! Tables: the rows of one emulator and scene, with both hypervisors side by side, their ratio and the goal.
+//!
+//! What measuring itself costs is taken off each cost: Xen intercepts its PVH control domain's RDTSC where the processor does
+//! not promise a constant rate, which adds 5,500 instructions to each sample.
 
 use super::parse::{Reading, Readings};
 use super::plan::{Machine, Scene};
-use super::rows::{self, Goal, Row};
+use super::rows::{self, Goal, Row, Unit};
 use crate::harness::request::{Emulator, Hypervisor};
 
 /// What the goal says of a reading.
@@ -19,9 +22,9 @@ pub(crate) struct Judged {
 pub(crate) struct Line {
     /// Which row.
     pub(crate) row: &'static Row,
-    /// Oxen's; none if it was not measured or cannot be.
+    /// Oxen's, without what measuring costs; none if it was not measured or cannot be.
     pub(crate) oxen: Option<Reading>,
-    /// Xen's.
+    /// Xen's, likewise.
     pub(crate) xen: Option<Reading>,
     /// Oxen's median divided by Xen's.
     pub(crate) ratio: Option<f64>,
@@ -49,6 +52,24 @@ impl Reading {
             Self::Failed => None,
         }
     }
+
+    /// What is left without the cost of measuring.
+    fn without(self, overhead: u64) -> Self {
+        match self {
+            Self::Value { minimum, median } => {
+                Self::Value { minimum: minimum.saturating_sub(overhead), median: median.saturating_sub(overhead) }
+            }
+            Self::Failed => Self::Failed,
+        }
+    }
+}
+
+/// What a row says in a list of readings, without the cost of measuring if it is a cost.
+fn reading(readings: &Readings, row: &Row) -> Option<Reading> {
+    let reading = readings.get(row.key).copied()?;
+    let overhead = readings.get(rows::OVERHEAD).and_then(|reading| reading.median());
+    let is_cost = row.unit == Unit::Instructions && row.key != rows::OVERHEAD;
+    Some(reading.without(overhead.filter(|_| is_cost).unwrap_or(0)))
 }
 
 /// All tables of the machines that were run, operations first. Memory does not depend on who measured it: its figures make
@@ -77,7 +98,7 @@ fn table(list: &'static [Row], emulator: Emulator, scene: Scene, oxen: &Readings
     let lines = list
         .iter()
         .filter(|row| oxen.contains_key(row.key) || xen.contains_key(row.key))
-        .map(|row| line(row, emulator, oxen.get(row.key).copied(), xen.get(row.key).copied()))
+        .map(|row| line(row, emulator, reading(oxen, row), reading(xen, row)))
         .collect();
     let mut unknown: Vec<String> = oxen
         .keys()
@@ -162,6 +183,32 @@ mod tests {
         assert_eq!(tables(&[only(Hypervisor::Oxen)])[0].lines[0].goal, None, "nothing of Xen's is known");
         let failed = run(Emulator::Qemu, Scene::Guest, Hypervisor::Oxen, &[("cpuid", Reading::Failed)]);
         assert_eq!(tables(&[failed])[0].lines[0].goal, Some(Judged { limit: 500, met: false }));
+    }
+
+    #[test]
+    fn what_measuring_costs_is_taken_off_costs_and_nothing_else() {
+        let runs = [
+            run(
+                Emulator::Qemu,
+                Scene::Control,
+                Hypervisor::Xen,
+                &[
+                    ("nothing", value(5_000)),
+                    ("cpuid", value(11_000)),
+                    ("rdmsr", value(10)),
+                    ("wrmsr", Reading::Failed),
+                ],
+            ),
+            run(Emulator::Qemu, Scene::Control, Hypervisor::Oxen, &[("cpuid", value(600))]),
+            run(Emulator::Qemu, Scene::Memory, Hypervisor::Xen, &[("pages-created", value(300))]),
+        ];
+        let [costs, memory] = &tables(&runs)[..] else { panic!("two tables") };
+        let of = |key: &str| costs.lines.iter().find(|line| line.row.key == key).unwrap();
+        assert_eq!(of("nothing").xen, Some(value(5_000)));
+        assert_eq!((of("cpuid").xen, of("cpuid").ratio), (Some(value(6_000)), Some(0.1)));
+        assert_eq!(of("rdmsr").xen, Some(value(0)), "never less than nothing");
+        assert_eq!(of("wrmsr").xen, Some(Reading::Failed));
+        assert_eq!(memory.lines[0].xen, Some(value(300)));
     }
 
     #[test]

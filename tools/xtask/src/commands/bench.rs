@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
+use crate::bench::machines::Interrupted;
 use crate::bench::plan::{self, Machine, Scene, Wanted};
 use crate::bench::{json, machines, print, profile, table};
 use crate::harness::request::{Emulator, Hypervisor};
 use crate::paths::Paths;
-use crate::progress;
+use crate::{changeset, progress};
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +50,7 @@ pub(crate) fn run(paths: &Paths, args: &BenchArgs) -> Result<ExitCode> {
                 step.done();
                 runs.push((machine, readings));
             }
+            Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => {
                 drop(step);
                 progress::warn(&format!("{}: {error:#}", describe(machine)));
@@ -57,9 +59,10 @@ pub(crate) fn run(paths: &Paths, args: &BenchArgs) -> Result<ExitCode> {
         }
     }
     let tables = table::tables(&runs);
-    print!("{}", print::text(&tables));
+    let revision = changeset::of(&paths.root);
+    print!("Oxen {revision}\n\n{}", print::text(&tables));
     if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&json::value(&tables))?;
+        let text = serde_json::to_string_pretty(&json::value(&revision, &tables))?;
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -66,7 +66,7 @@ pub fn add_page(domain: &Domain, gfn: u64) -> Mfn {
     let mfn = frame::allocate(0, Kind::Guest, domain.id, Fill::Zero).unwrap();
     let mut txn = domain.p2m.begin().unwrap();
     txn.set(Gfn::new(gfn), Entry::with_frame(RamKind::RamRw, 0, mfn)).unwrap();
-    txn.commit().complete();
+    txn.finish();
     mfn
 }
 
@@ -83,6 +83,6 @@ pub fn caller<'a>(host: &'a Host, domain: &'a Domain, vcpu: u32) -> Caller<'a> {
 /// As [`caller`], with interrupts on or off.
 pub fn caller_with<'a>(host: &'a Host, domain: &'a Domain, vcpu: u32, interrupts: InterruptFlag) -> Caller<'a> {
     let vcpu = domain.vcpu(vcpu).unwrap();
-    let memory = LinearMemory::new(domain, &vcpu.hardware.try_lock().unwrap());
+    let memory = LinearMemory::unpaged(domain);
     Caller { host, domain, vcpu, memory, interrupts }
 }

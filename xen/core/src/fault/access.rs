@@ -11,7 +11,7 @@ const NO_MEMORY: &str = "it touched a page that introspection had narrowed, and 
 pub(super) fn handle(domain: &Domain, gfn: Gfn) -> Handled {
     let Ok(mut txn) = domain.p2m.begin() else { return Handled::Crash(&NO_MEMORY) };
     let result = txn.restrict(gfn, 0, MemoryAccess::Rwx);
-    txn.commit().complete();
+    txn.finish();
     match result {
         Ok(_) => Handled::Resume,
         Err(_) => Handled::Crash(&NO_MEMORY),

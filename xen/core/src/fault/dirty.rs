@@ -16,7 +16,7 @@ pub(super) fn handle(domain: &Domain, gfn: Gfn) -> Handled {
             return true;
         }
         let result = txn.retype(gfn, 0, Kind::RamRw);
-        txn.commit().complete();
+        txn.finish();
         result.is_ok()
     });
     if !made_writable {
@@ -37,5 +37,5 @@ fn make_block_writable(domain: &Domain, gfn: Gfn) {
         let result = txn.retype(start, order, Kind::RamRw);
         debug_assert!(result.is_ok(), "a whole entry cannot be made writable: {result:?}");
     }
-    txn.commit().complete();
+    txn.finish();
 }

@@ -64,7 +64,7 @@ fn a_write_to_a_watched_block_splits_it_and_marks_one_frame() {
         cpu.access(&guest, 600 << 12, Some(1)).unwrap();
         let mut txn = guest.p2m.begin().unwrap();
         txn.retype(Gfn::new(512), 9, Kind::RamLogDirty).unwrap();
-        txn.commit().complete();
+        txn.finish();
         let marked = guest.p2m.marked();
         assert_eq!(cpu.access(&guest, 600 << 12, None), Ok(1), "reading is free");
         assert_eq!(guest.p2m.marked(), marked);
@@ -86,11 +86,11 @@ fn without_memory_to_split_the_whole_block_is_dirty() {
         populate(&host, &guest, Gfn::new(512), 9).unwrap();
         let mut txn = guest.p2m.begin().unwrap();
         txn.retype(Gfn::new(512), 9, Kind::RamLogDirty).unwrap();
-        txn.commit().complete();
+        txn.finish();
         // Use the reserve up, so that the split needs an allocation.
         let mut txn = guest.p2m.begin_removal();
         txn.set(Gfn::new(1 << 27), Entry::without_frame(Kind::MmioDm, 0)).unwrap();
-        txn.commit().complete();
+        txn.finish();
         let marked = guest.p2m.marked();
         let (handled, failed) = with_failing_allocation(0, || super::dirty::handle(&guest, Gfn::new(600)));
         assert!(failed);

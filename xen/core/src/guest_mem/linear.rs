@@ -9,6 +9,7 @@ use super::physical::{bytes_left, read_page, write_page};
 use super::walk::{Mode, Registers};
 use crate::domain::Domain;
 use crate::p2m::{Access, PinError};
+use machine::codec::vmcb::GuestState;
 use machine::frame::Pin;
 use machine::{Gpa, PAGE_SHIFT};
 use public_abi::{Errno, GuestPtr};
@@ -27,21 +28,29 @@ enum Kept<'a> {
 pub struct LinearMemory<'a> {
     /// Whose memory.
     pub domain: &'a Domain,
-    registers: Registers,
+    /// Its registers decide how addresses are translated; most hypercalls never ask.
+    guest: &'a GuestState,
     kept: Kept<'a>,
 }
 
 impl<'a> LinearMemory<'a> {
     /// The memory that a vCPU sees which has just left its guest.
-    pub fn new(domain: &'a Domain, hardware: &machine::vcpu::Vcpu) -> Self {
-        Self { domain, registers: Registers::of(hardware.guest()), kept: Kept::Here(Pages::new()) }
+    pub fn new(domain: &'a Domain, hardware: &'a machine::vcpu::Vcpu) -> Self {
+        Self { domain, guest: hardware.guest(), kept: Kept::Here(Pages::new()) }
     }
 
     /// The same, where the hypercalls of the vCPU before have left pages, and later ones will find some.
     #[inline]
-    pub fn keeping(domain: &'a Domain, hardware: &machine::vcpu::Vcpu, pages: &'a Pages) -> Self {
+    pub fn keeping(domain: &'a Domain, hardware: &'a machine::vcpu::Vcpu, pages: &'a Pages) -> Self {
         pages.begin(domain.p2m.epoch());
-        Self { domain, registers: Registers::of(hardware.guest()), kept: Kept::Longer(pages) }
+        Self { domain, guest: hardware.guest(), kept: Kept::Longer(pages) }
+    }
+
+    /// The memory of a vCPU whose paging is off, for tests: linear addresses are physical.
+    #[cfg(test)]
+    pub fn unpaged(domain: &'a Domain) -> Self {
+        static REGISTERS: GuestState = GuestState::ZERO;
+        Self { domain, guest: &REGISTERS, kept: Kept::Here(Pages::new()) }
     }
 
     #[inline]
@@ -137,7 +146,7 @@ impl<'a> LinearMemory<'a> {
     /// # Errors
     /// `EFAULT`, when the guest's tables have no translation, or none that may be written.
     pub fn translate(&self, address: u64, access: Access) -> Result<Gpa, Errno> {
-        let mode = Mode::of(&self.registers);
+        let mode = Mode::of(&Registers::of(self.guest));
         let found = mode.translate(&self.domain.p2m.reader(), mode.effective(address)?, &mut Steps::new())?;
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
@@ -161,11 +170,12 @@ impl<'a> LinearMemory<'a> {
         access: Access,
         work: impl FnOnce(&Pin, Gpa) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let mode = Mode::of(&self.registers);
+        let registers = Registers::of(self.guest);
+        let mode = Mode::of(&registers);
         let address = mode.effective(address)?;
         let (number, offset) = (address >> PAGE_SHIFT, address & 0xfff);
         let work = |pin: &Pin, page: Gpa| work(pin, page.checked_add(offset).ok_or(Errno::EFAULT)?);
-        match self.pages().with(number, access, &self.registers, self.domain.p2m.epoch(), work) {
+        match self.pages().with(number, access, &registers, self.domain.p2m.epoch(), work) {
             Ok(result) => result,
             Err(work) => {
                 let page = self.find_page(mode, number, access)?;
@@ -181,7 +191,7 @@ impl<'a> LinearMemory<'a> {
         let map = self.domain.p2m.reader();
         let mut steps = Steps::new();
         let found = mode.translate(&map, number << PAGE_SHIFT, &mut steps)?;
-        let (gpa, epoch, registers) = (found.gpa, self.domain.p2m.epoch(), self.registers);
+        let (gpa, epoch, registers) = (found.gpa, self.domain.p2m.epoch(), Registers::of(self.guest));
         // What is read is often written next: then it need not be looked up again.
         if found.writable {
             match map.pin(gpa.frame(), Access::Write) {

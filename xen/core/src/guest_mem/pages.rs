@@ -6,14 +6,15 @@
 //! unchanged. That is the walk itself with only the look-ups in the p2m left out. Within one hypercall it is not checked
 //! again for reading: a guest that changes its tables in the middle of its own hypercall gets either page. It is written only
 //! if the map has taken nothing away since it was found writable. The pages and the tables are pinned, so that they are not
-//! freed; `forget` gives them back when the vCPU leaves its CPU, `begin` when the epoch has moved.
+//! freed; `forget` gives them back when the vCPU leaves its CPU, `begin` when the epoch has moved. If all that happened between
+//! two epochs is that one frame went, pages that have nothing to do with it stay (`forget_frame`).
 
 use super::walk::Registers;
 use crate::p2m::Access;
-use core::cell::RefCell;
-use machine::Gpa;
+use core::cell::{Cell, RefCell};
 use machine::frame::Pin;
 use machine::memory::PinnedWord;
+use machine::{Gpa, Mfn};
 
 /// Levels of a walk that are kept.
 const KEPT_LEVELS: usize = 4;
@@ -41,6 +42,11 @@ impl Steps {
     /// Says that there was a step which is not added: the walk cannot be checked.
     pub(super) const fn skip(&mut self) {
         self.is_incomplete = true;
+    }
+
+    /// Whether an entry lies in a frame, or might.
+    fn rest_on(&self, frame: Mfn) -> bool {
+        self.is_incomplete || self.entries.iter().any(|(word, _)| word.lies_in(frame))
     }
 
     /// Whether a new walk would read the same.
@@ -83,12 +89,16 @@ impl Page {
 }
 
 /// The kept pages.
-pub struct Pages(RefCell<Slots>);
+pub struct Pages {
+    slots: RefCell<Slots>,
+    /// Which ones the hypercall under way has checked, one bit each.
+    checked: Cell<u8>,
+    /// The p2m's epoch when it began.
+    begun: Cell<u64>,
+}
 
 struct Slots {
     pages: [Option<Page>; KEPT_PAGES],
-    /// Which ones the hypercall under way has checked, one bit each.
-    checked: u8,
     /// Which one to replace next.
     next: usize,
 }
@@ -96,22 +106,47 @@ struct Slots {
 impl Pages {
     /// None.
     pub const fn new() -> Self {
-        Self(RefCell::new(Slots { pages: [const { None }; KEPT_PAGES], checked: 0, next: 0 }))
+        let slots = RefCell::new(Slots { pages: [const { None }; KEPT_PAGES], next: 0 });
+        Self { slots, checked: Cell::new(0), begun: Cell::new(0) }
     }
 
     /// Gives all pages back.
     pub fn forget(&self) {
-        if let Ok(mut slots) = self.0.try_borrow_mut() {
+        if let Ok(mut slots) = self.slots.try_borrow_mut() {
             slots.pages = [const { None }; KEPT_PAGES];
         }
+    }
+
+    /// Gives the pages back that have to do with a frame, and those that were not known at the epoch `before`. The others are
+    /// as good at the epoch `now`: the frame is all that the domain has lost between the two.
+    pub fn forget_frame(&self, frame: Mfn, before: u64, now: u64) {
+        let Ok(mut slots) = self.slots.try_borrow_mut() else { return };
+        for slot in &mut slots.pages {
+            match slot {
+                Some(page) if page.epoch == before && page.pin.mfn() != frame && !page.steps.rest_on(frame) => {
+                    page.epoch = now;
+                }
+                _ => *slot = None,
+            }
+        }
+        self.begun.set(now);
     }
 
     /// Another hypercall begins: nothing is checked, and pages of before the p2m's epoch are given back, since they may be
     /// the domain's no more.
     #[inline]
     pub(super) fn begin(&self, epoch: u64) {
-        let Ok(mut slots) = self.0.try_borrow_mut() else { return };
-        slots.checked = 0;
+        self.checked.set(0);
+        // Epochs only grow: pages that were found since the last one like this are of this one.
+        if self.begun.replace(epoch) == epoch {
+            return;
+        }
+        self.drop_older(epoch);
+    }
+
+    #[cold]
+    fn drop_older(&self, epoch: u64) {
+        let Ok(mut slots) = self.slots.try_borrow_mut() else { return };
         for slot in &mut slots.pages {
             if slot.as_ref().is_some_and(|page| page.epoch != epoch) {
                 *slot = None;
@@ -129,14 +164,13 @@ impl Pages {
         epoch: u64,
         work: W,
     ) -> Result<R, W> {
-        let Ok(mut slots) = self.0.try_borrow_mut() else { return Err(work) };
-        let Slots { pages, checked, .. } = &mut *slots;
-        for (page, bit) in pages.iter().zip([1, 2]) {
+        let Ok(slots) = self.slots.try_borrow() else { return Err(work) };
+        for (page, bit) in slots.pages.iter().zip([1, 2]) {
             let Some(page) = page.as_ref().filter(|page| page.number == number && page.serves(access, epoch)) else {
                 continue;
             };
-            if *checked & bit != 0 || page.holds(registers, epoch) {
-                *checked |= bit;
+            if self.checked.get() & bit != 0 || page.holds(registers, epoch) {
+                self.checked.set(self.checked.get() | bit);
                 return Ok(work(&page.pin, page.gpa));
             }
         }
@@ -145,15 +179,15 @@ impl Pages {
 
     /// Keeps a page that the hypercall under way has found; another one goes.
     pub(super) fn keep(&self, page: Page) {
-        let Ok(mut slots) = self.0.try_borrow_mut() else { return };
-        let Slots { pages, checked, next } = &mut *slots;
+        let Ok(mut slots) = self.slots.try_borrow_mut() else { return };
+        let Slots { pages, next } = &mut *slots;
         // A page that no longer serves is replaced first.
         let stale = pages.iter().position(|old| old.as_ref().is_none_or(|old| old.number == page.number));
         let place = stale.unwrap_or(*next);
         *next = if place == 0 { KEPT_PAGES - 1 } else { 0 };
         if let Some(slot) = pages.get_mut(place) {
             *slot = Some(page);
-            *checked |= 1 << place;
+            self.checked.set(self.checked.get() | 1 << place);
         }
     }
 }

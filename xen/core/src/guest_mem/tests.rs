@@ -1,6 +1,6 @@
 //! Guest memory by every kind of address: all paging modes, page edges, what is refused, and what is marked dirty.
 
-use super::{LinearMemory, PhysicalMemory, SharedPage};
+use super::{LinearMemory, Pages, PhysicalMemory, SharedPage};
 use crate::domain::Domain;
 use crate::memory::testing::{domain, host, settings};
 use crate::memory::{decrease, populate};
@@ -224,12 +224,40 @@ fn every_write_marks_and_no_read_does() {
 }
 
 #[test]
+fn pages_are_kept_until_the_map_loses_what_they_rest_on() {
+    // Linear page 0 leads through tables in pages 16 to 19 to page 33; page 40 has nothing to do with it.
+    for (gone, stays) in [(40, true), (33, false), (16, false), (19, false)] {
+        with_guest(|guest, hardware| {
+            long_mode(guest, hardware, 4);
+            let (pages, pointer) = (Pages::new(), GuestPtr::<u64>::from_address(8));
+            put(guest, 33 * PAGE + 8, 7);
+            let before = guest.p2m.epoch();
+            assert_eq!(LinearMemory::keeping(guest, hardware, &pages).read(pointer), Ok(7));
+            let frame = guest.p2m.lookup(Gfn::new(gone)).mfn;
+            decrease(guest, Gfn::new(gone), 0).unwrap();
+            let now = guest.p2m.epoch();
+            assert_eq!(guest.p2m.only_change(before, now), Some(frame));
+            let held = frame::state(frame).unwrap().count;
+            assert_eq!(held != 0, !stays, "a kept page is not free");
+            pages.forget_frame(frame, before, now);
+            assert_eq!(frame::state(frame).unwrap().count, 0, "{gone}: what the domain has lost is free now");
+            let kept = guest.p2m.lookup(Gfn::new(33)).mfn;
+            if stays {
+                assert_eq!(frame::state(kept).unwrap().count, 2, "the map has it, and so have the kept pages");
+            }
+            let memory = LinearMemory::keeping(guest, hardware, &pages);
+            assert_eq!(memory.read(pointer), if stays { Ok(7) } else { Err(Errno::EFAULT) }, "{gone}");
+        });
+    }
+}
+
+#[test]
 fn read_only_ram_is_not_written_for_the_guest() {
     with_guest(|guest, hardware| {
         let mut txn = guest.p2m.begin().unwrap();
         txn.retype(Gfn::new(35), 0, Kind::RamRo).unwrap();
         txn.retype(Gfn::new(36), 0, Kind::RamLogDirty).unwrap();
-        txn.commit().complete();
+        txn.finish();
         let memory = LinearMemory::new(guest, hardware);
         assert_eq!(memory.read::<u8>(GuestPtr::from_address(35 * PAGE)), Ok(0));
         assert_eq!(memory.write(GuestPtr::from_address(35 * PAGE), &1u8), Err(Errno::EFAULT));

@@ -128,9 +128,11 @@ fn change_reservation(
 
 /// Whether memory can be placed as the flags ask: the machine is one node, and pages are not chosen by address.
 fn can_place(flags: u32) -> bool {
-    let last = frame::last_page().address().number() | 0xfff;
     let bits = memf_address_bits(flags);
-    let fits = bits == 0 || bits >= 64u32.saturating_sub(last.leading_zeros());
+    let fits = || {
+        let last = frame::last_page().address().number() | 0xfff;
+        bits >= 64u32.saturating_sub(last.leading_zeros())
+    };
     let wants_other_node = flags & MEMF_VNODE == 0 && memf_node(flags).is_some_and(|node| node != 0);
-    fits && !(wants_other_node && flags & MEMF_EXACT_NODE_REQUEST != 0)
+    (bits == 0 || fits()) && !(wants_other_node && flags & MEMF_EXACT_NODE_REQUEST != 0)
 }

@@ -50,7 +50,7 @@ fn adopt_block(domain: &Domain, mfn: Mfn, order: u32) -> Result<(), Errno> {
     }
     domain.accounting.charge_always(1 << order);
     txn.set(Gfn::new(mfn.number()), Entry::with_frame(Kind::RamRw, order, mfn)).map_err(errno)?;
-    txn.commit().complete();
+    txn.finish();
     Ok(())
 }
 
@@ -80,7 +80,7 @@ pub fn mark_emulated(domain: &Domain, start: Gfn, count: u64) -> Result<(), Errn
                 }
             }
         }
-        txn.commit().complete();
+        txn.finish();
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ pub fn map_device(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
         _ => return Err(Errno::EBUSY),
     }
     txn.set(gfn, Entry::with_frame(Kind::MmioDirect, ORDER_4K, mfn)).map_err(errno)?;
-    txn.commit().complete();
+    txn.finish();
     let number = domain.p2m.count_device_page();
     if number < LOGGED {
         log!(Info, "{}: device memory at {:#x} is mapped 1:1 at its first use", domain.id, mfn.address().number());

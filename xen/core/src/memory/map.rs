@@ -24,7 +24,7 @@ pub fn map_shared(domain: &Domain, gfn: Gfn, page: Pin) -> Result<(), Errno> {
         if entry.kind == Kind::SharedPage && entry.mfn == mfn {
             vacate(domain, &mut txn, before, 0).map_err(errno)?;
         }
-        txn.commit().complete();
+        txn.finish();
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ pub fn unmap_grant(domain: &Domain, gfn: Gfn, page: Mfn) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     vacate(domain, &mut txn, gfn, 0).map_err(errno)?;
-    txn.commit().complete();
+    txn.finish();
     Ok(())
 }
 
@@ -90,7 +90,7 @@ fn put(
     let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
     replace(domain, &mut txn, gfn, entry, check).map_err(errno)?;
     page.into_entry();
-    txn.commit().complete();
+    txn.finish();
     Ok(())
 }
 
@@ -107,7 +107,7 @@ pub fn remove_from_physmap(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
         Err(ChangeError::NoRoom) => {}
         result => {
             result.map_err(errno)?;
-            txn.commit().complete();
+            txn.finish();
             return Ok(());
         }
     }
@@ -116,7 +116,7 @@ pub fn remove_from_physmap(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
     let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
     check_unmappable(txn.entry(gfn).kind)?;
     vacate(domain, &mut txn, gfn, 0).map_err(errno)?;
-    txn.commit().complete();
+    txn.finish();
     Ok(())
 }
 
@@ -164,7 +164,7 @@ pub fn move_frame(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
         if entry.order != 0 {
             // Split first, so that all spare tables are there for the new place.
             txn.retype(from, 0, entry.kind).map_err(errno)?;
-            txn.commit().complete();
+            txn.finish();
             continue;
         }
         // While the page is at both places, each entry has a reference. It is charged for once, all the time.
@@ -174,7 +174,7 @@ pub fn move_frame(domain: &Domain, from: Gfn, to: Gfn) -> Result<(), Errno> {
         // A page entry becomes a hole, which cannot fail.
         let left = txn.exchange(from, Entry::hole(0), |_| Ok(()));
         debug_assert!(left.is_ok(), "{from:?} cannot be left: {left:?}");
-        txn.commit().complete();
+        txn.finish();
         return left.map(|old| drop(Pin::from_entry(old.mfn))).map_err(errno);
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::lifecycle::Stage;
 use crate::host::Host;
 use crate::p2m::entry::ORDER_2M;
 use crate::p2m::{self, ChangeError, Entry, Kind, P2mTxn};
-use machine::frame::{self, Fill, Pin};
+use machine::frame::{self, Fill};
 use machine::{Gfn, Mfn};
 use public_abi::Errno;
 
@@ -79,7 +79,7 @@ fn map_new_block(domain: &Domain, gfn: Gfn, mfn: Mfn, order: u32) -> Result<(), 
         let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
         match replace(domain, &mut txn, gfn, Entry::with_frame(Kind::RamRw, order, mfn), check_replaceable) {
             Ok(()) => {
-                txn.commit().complete();
+                txn.finish();
                 return Ok(());
             }
             Err(ChangeError::Occupied) => {}
@@ -105,7 +105,7 @@ fn map_pages(domain: &Domain, gfn: Gfn, mfn: Mfn, count: u64) -> Result<(), Fail
                 done = done.saturating_add(1);
             }
         }
-        txn.commit().complete();
+        txn.finish();
         result.map_err(|error| Failure { error, done })?;
     }
     Ok(())
@@ -119,7 +119,8 @@ fn check_range(domain: &Domain, gfn: Gfn, count: u64) -> Result<(), Errno> {
 /// Gives a 1:1 domain frames back that are reserved for it.
 fn take_back(domain: &Domain, gfn: Gfn, order: u32) -> Result<(), Errno> {
     let end = gfn.saturating_add(1 << order);
-    {
+    // One frame is looked at where it is taken; of several, all come or none.
+    if order != 0 {
         let txn = domain.p2m.begin_removal();
         let is_reserved = |page: u64| txn.entry(gfn.saturating_add(page)).kind == Kind::Reserved;
         if !(0..1 << order).all(is_reserved) {
@@ -133,7 +134,7 @@ fn take_back(domain: &Domain, gfn: Gfn, order: u32) -> Result<(), Errno> {
             while at < end && txn.has_room() && result.is_ok() {
                 result = take_back_one(domain, &mut txn, at, end).map(|count| at = at.saturating_add(count));
             }
-            txn.commit().complete();
+            txn.finish();
             result
         });
         if let Err(error) = result {
@@ -151,27 +152,20 @@ fn take_back_one(domain: &Domain, txn: &mut P2mTxn<'_>, at: Gfn, end: Gfn) -> Re
     let entry = txn.entry(at);
     let is_whole = at.is_aligned(entry.order) && at.saturating_add(1 << entry.order) <= end;
     let order = if is_whole { entry.order } else { 0 };
-    let is_unused = |page| frame::state(entry.frame_at(at).saturating_add(page)).is_some_and(|state| state.count == 1);
+    let old = entry.part_covering(at, order);
+    let is_unused = |page| {
+        frame::state(old.mfn.saturating_add(page)).is_some_and(|state| state.count == 1 && state.owner == domain.id)
+    };
     let is_free = entry.kind == Kind::Reserved && (0..1 << order).all(is_unused);
     if !is_free || !domain.accounting.charge(1 << order) {
         return Err(Errno::ENOMEM);
     }
     // The domain's own old content would harm nobody, but populated memory is zero everywhere else.
     for page in 0..1 << order {
-        zero(domain, entry.frame_at(at).saturating_add(page));
+        machine::memory::zero_page(old.mfn.saturating_add(page));
     }
-    txn.retype(at, order, Kind::RamRw).map(|_| 1 << order).map_err(|error| {
+    txn.retype_entry(at, &old, Kind::RamRw).map(|()| 1 << order).map_err(|error| {
         domain.accounting.discharge(1 << order);
         errno(error)
     })
-}
-
-/// Zeroes a frame that is reserved for a 1:1 domain.
-fn zero(domain: &Domain, mfn: Mfn) {
-    let frame = Pin::take(mfn, domain.id);
-    debug_assert!(frame.is_some(), "{mfn:?} is reserved for {}, but is not its own", domain.id);
-    if let Some(frame) = frame {
-        let is_done = machine::memory::fill(&frame, 0, machine::PAGE_SIZE, 0);
-        debug_assert!(is_done, "a whole page fits into a page");
-    }
 }

@@ -1,8 +1,8 @@
 //! Taking memory away from a domain: ballooning.
 
-use super::replace::{errno, vacate};
+use super::replace::{errno, vacate, vacate_if};
 use crate::domain::Domain;
-use crate::p2m::{ChangeError, Entry, Kind, P2mTxn};
+use crate::p2m::{ChangeError, Kind, P2mTxn};
 use machine::Gfn;
 use public_abi::Errno;
 
@@ -36,7 +36,7 @@ pub(super) fn remove_range(domain: &Domain, gfn: Gfn, end: Gfn) -> Result<(), Er
                 break None;
             }
         };
-        txn.commit().complete();
+        txn.finish();
         match problem {
             Some(Problem::Refused(error)) => return Err(error),
             Some(Problem::NeedsTables) => needs_tables = true,
@@ -58,15 +58,26 @@ enum Problem {
 
 /// Removes the entry at a frame, whole if all of it is to go. Gives how many frames went.
 fn remove_one(domain: &Domain, txn: &mut P2mTxn<'_>, at: Gfn, end: Gfn) -> Result<u64, Problem> {
-    let entry = txn.entry(at);
-    check_removable(&entry).map_err(Problem::Refused)?;
     if !txn.has_room_to_release() {
         return Err(Problem::NeedsRoom);
     }
+    if at.saturating_add(1) >= end {
+        // Whatever covers it, one page of that is to go.
+        let result = vacate_if(domain, txn, at, 0, check_removable);
+        return removed(txn, result, 1);
+    }
+    let entry = txn.entry(at);
+    check_removable(entry.kind).map_err(Problem::Refused)?;
     let pages = 1 << entry.order;
     let is_whole = at.is_aligned(entry.order) && at.saturating_add(pages) <= end;
     let (order, count) = if is_whole { (entry.order, pages) } else { (0, 1) };
-    match vacate(domain, txn, at, order) {
+    let result = vacate(domain, txn, at, order);
+    removed(txn, result, count)
+}
+
+/// What became of `count` frames.
+fn removed(txn: &P2mTxn<'_>, result: Result<(), ChangeError>, count: u64) -> Result<u64, Problem> {
+    match result {
         Ok(()) => Ok(count),
         // With all spare tables there this is final.
         Err(ChangeError::NoRoom) if !txn.has_room() => Err(Problem::NeedsTables),
@@ -74,8 +85,8 @@ fn remove_one(domain: &Domain, txn: &mut P2mTxn<'_>, at: Gfn, end: Gfn) -> Resul
     }
 }
 
-fn check_removable(entry: &Entry) -> Result<(), Errno> {
-    match entry.kind {
+fn check_removable(kind: Kind) -> Result<(), Errno> {
+    match kind {
         Kind::RamRw
         | Kind::RamLogDirty
         | Kind::RamRo

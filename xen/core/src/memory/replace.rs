@@ -90,10 +90,25 @@ pub(super) fn drop_references(mfn: Mfn, count: u64) {
 /// [`ChangeError`]; nothing has changed.
 #[inline]
 pub(super) fn vacate(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<(), ChangeError> {
+    vacate_if(domain, txn, gfn, order, |_| Ok(()))
+}
+
+/// As [`vacate`], if `check` lets what is there go: saves looking it up first.
+///
+/// # Errors
+/// [`ChangeError`], `Refused` with the error of `check`; nothing has changed.
+#[inline]
+pub(super) fn vacate_if(
+    domain: &Domain,
+    txn: &mut P2mTxn<'_>,
+    gfn: Gfn,
+    order: u32,
+    check: impl FnOnce(Kind) -> Result<(), Errno>,
+) -> Result<(), ChangeError> {
     let old = if domain.p2m.is_identity() {
-        vacate_identity(domain, txn, gfn, order)?
+        vacate_identity(domain, txn, gfn, order, check)?
     } else {
-        txn.set(gfn, Entry::hole(order))?
+        txn.set_checked(gfn, Entry::hole(order), check)?
     };
     if old.kind.is_own_ram() {
         domain.accounting.discharge(1 << order);
@@ -101,10 +116,20 @@ pub(super) fn vacate(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32
     Ok(())
 }
 
-fn vacate_identity(domain: &Domain, txn: &mut P2mTxn<'_>, gfn: Gfn, order: u32) -> Result<Entry, ChangeError> {
+fn vacate_identity(
+    domain: &Domain,
+    txn: &mut P2mTxn<'_>,
+    gfn: Gfn,
+    order: u32,
+    check: impl FnOnce(Kind) -> Result<(), Errno>,
+) -> Result<Entry, ChangeError> {
     let old = txn.entry(gfn).part_covering(gfn, order);
+    check(old.kind).map_err(ChangeError::Refused)?;
     if is_identity_frame(&old, gfn) {
-        return txn.retype(gfn, order, Kind::Reserved);
+        if old.order != order {
+            return Err(ChangeError::WrongTarget(old.mfn));
+        }
+        return txn.retype_entry(gfn, &old, Kind::Reserved).map(|()| old);
     }
     if order == 0 && domain.p2m.owns_identity_frame(gfn) {
         // The frame's reference stayed behind when something else was put here.

@@ -213,7 +213,7 @@ fn read_only_memory_stays_read_only_for_others() {
         populate(host, &owner, gfn(1), 0).unwrap();
         let mut txn = owner.p2m.begin().unwrap();
         txn.retype(gfn(1), 0, Kind::RamRo).unwrap();
-        txn.commit().complete();
+        txn.finish();
         map_foreign(guest, gfn(2), foreign_page(&owner, gfn(1)).unwrap()).unwrap();
         let mut cpu = GuestCpu::new(machine, guest);
         assert_eq!(cpu.access(guest, 2 * PAGE, None), Ok(0));

@@ -266,7 +266,7 @@ impl World {
                 if let Some(cell) = model.frames[who].get_mut(&at) {
                     let mut txn = domains[who].p2m.begin().unwrap();
                     txn.restrict(gfn(at), 0, MemoryAccess::N).unwrap();
-                    txn.commit().complete();
+                    txn.finish();
                     cell.restricted = true;
                 }
             }
@@ -316,7 +316,7 @@ fn retype(domain: &Domain, model: &mut Model, who: usize, at: u64, kind: Kind) {
     }
     let mut txn = domain.p2m.begin().unwrap();
     txn.retype(Gfn::new(at), 0, kind).unwrap();
-    txn.commit().complete();
+    txn.finish();
     if let Some(cell) = model.frames[who].get_mut(&at) {
         cell.kind = kind;
     }

@@ -47,7 +47,7 @@ impl DomainP2m {
             let pages = if entry.kind.holds_reference() { 1 << entry.order } else { 1 };
             step.pages = step.pages.saturating_add(pages);
         }
-        txn.commit().complete();
+        txn.finish();
         step
     }
 

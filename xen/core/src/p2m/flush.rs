@@ -4,12 +4,15 @@
 //! older than that epoch flushes on its way in. To flush, one raises the epoch, kicks the CPUs that are inside with an older
 //! one, and waits until each has left or come back in. CPUs outside need no kick: they see the epoch when they enter.
 //!
+//! A flush also tells which frame it is about, if it is about one only: what was remembered of other frames stays good then
+//! ([`Epoch::only_change`]). Translations in hardware are flushed all the same.
+//!
 //! Why nothing can be missed: a CPU stores its announcement before it reads the epoch a last time, and a flusher raises the
 //! epoch before it reads the announcements; all four are sequentially consistent, so one of the two sees the other. Waiting
 //! is safe even though interrupts are off: leaving takes no lock.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use machine::CpuId;
+use machine::{CpuId, Mfn};
 
 /// CPUs at the most; the machine starts no more (x86/cpu.rs).
 pub const MAX_CPUS: usize = 64;
@@ -26,10 +29,17 @@ pub enum NeedsFlush {
     Yes,
 }
 
+/// Bits of a machine frame's number in the word that tells what a flush was about; the others are the epoch's low ones.
+const FRAME_BITS: u32 = 40;
+/// Instead of a frame: the flush may be about any.
+const ANY_FRAME: u64 = (1 << FRAME_BITS) - 1;
+
 /// The epoch, and who is inside with which.
 #[derive(Debug)]
 pub(super) struct Epoch {
     now: AtomicU64,
+    /// What the flush that began the epoch was about. It is written after the epoch, so its part of the epoch is compared.
+    about: AtomicU64,
     inside: [AtomicU64; MAX_CPUS],
 }
 
@@ -71,7 +81,8 @@ impl Door<'_> {
 
 impl Epoch {
     pub(super) const fn new() -> Self {
-        Self { now: AtomicU64::new(1), inside: [const { AtomicU64::new(OUTSIDE) }; MAX_CPUS] }
+        let (now, about) = (AtomicU64::new(1), AtomicU64::new(0));
+        Self { now, about, inside: [const { AtomicU64::new(OUTSIDE) }; MAX_CPUS] }
     }
 
     /// The epoch now.
@@ -85,9 +96,21 @@ impl Epoch {
         Some(Door { now: &self.now, place: self.inside.get(cpu.index())? })
     }
 
-    /// Makes all CPUs forget, and waits until they have. The caller is in the hypervisor, so its own CPU has left.
-    pub(super) fn flush(&self) {
+    /// The one frame that the map has lost between two epochs, or that it has lost rights to: pages and tables in other
+    /// frames are then what they were. `None` if that is not known.
+    #[inline]
+    pub(super) fn only_change(&self, before: u64, now: u64) -> Option<Mfn> {
+        let word = self.about.load(Ordering::SeqCst);
+        let frame = word & ANY_FRAME;
+        let is_known = now == before.wrapping_add(1) && frame != ANY_FRAME && word == about(now, Some(Mfn::new(frame)));
+        is_known.then(|| Mfn::new(frame))
+    }
+
+    /// Makes all CPUs forget, and waits until they have. The caller is in the hypervisor, so its own CPU has left. `changed`
+    /// is the only frame that the change was about.
+    pub(super) fn flush(&self, changed: Option<Mfn>) {
         let epoch = self.now.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        self.about.store(about(epoch, changed), Ordering::SeqCst);
         let me = machine::cpu::current();
         let is_stale = |place: &AtomicU64| {
             let seen = place.load(Ordering::SeqCst);
@@ -117,6 +140,12 @@ impl Epoch {
     }
 }
 
+/// The word that tells what the flush of an epoch was about.
+#[inline]
+fn about(epoch: u64, changed: Option<Mfn>) -> u64 {
+    epoch << FRAME_BITS | changed.map_or(ANY_FRAME, |mfn| mfn.number().min(ANY_FRAME))
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -133,10 +162,31 @@ mod tests {
             epoch.door(cpu).unwrap().leave();
             assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::No);
             epoch.door(cpu).unwrap().leave();
-            epoch.flush();
+            epoch.flush(None);
             assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::Yes);
             epoch.door(cpu).unwrap().leave();
             assert_eq!(epoch.door(cpu).unwrap().enter(&mut seen), NeedsFlush::No);
+        });
+    }
+
+    #[test]
+    fn a_flush_tells_its_frame_to_those_who_know_all_before_it() {
+        FakeMachine::builder().build().on_cpu(0, || {
+            let epoch = Epoch::new();
+            let frame = Some(Mfn::new(0x1234));
+            assert_eq!(epoch.only_change(0, 1), None, "nothing is known of the beginning");
+            epoch.flush(frame);
+            assert_eq!(epoch.only_change(1, 2), frame);
+            assert_eq!(epoch.only_change(0, 2), None, "two changes");
+            assert_eq!(epoch.only_change(2, 2), None);
+            assert_eq!(epoch.only_change(2, 3), None, "not told yet");
+            epoch.flush(None);
+            assert_eq!(epoch.only_change(2, 3), None, "any frame");
+            // Numbers that do not fit are any frame, and leave the epoch's part alone.
+            epoch.flush(Some(Mfn::new(1 << FRAME_BITS)));
+            assert_eq!(epoch.only_change(3, 4), None);
+            epoch.flush(Some(Mfn::new(ANY_FRAME - 1)));
+            assert_eq!(epoch.only_change(4, 5), Some(Mfn::new(ANY_FRAME - 1)));
         });
     }
 
@@ -149,7 +199,7 @@ mod tests {
             // CPU 1 was inside and has left; CPU 2 never was.
             let _first = epoch.door(CpuId(1)).unwrap().enter(&mut seen);
             epoch.door(CpuId(1)).unwrap().leave();
-            epoch.flush();
+            epoch.flush(None);
             assert_eq!([machine.kicks(1), machine.kicks(2)], [0, 0]);
         });
     }
@@ -178,7 +228,7 @@ mod tests {
                 while !inside.load(Ordering::SeqCst) {
                     machine::cpu::relax();
                 }
-                epoch.flush();
+                epoch.flush(None);
                 flushed.store(true, Ordering::SeqCst);
             });
         });

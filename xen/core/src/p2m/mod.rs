@@ -120,6 +120,7 @@ impl DomainP2m {
                 spares: Spares::new(),
                 is_closing: false,
                 cursor: Gfn::new(0),
+                released: heapless::Vec::new(),
             }),
             epoch: Epoch::new(),
             mapped_end: AtomicU64::new(0),
@@ -219,7 +220,7 @@ impl DomainP2m {
     /// changed.
     #[inline]
     pub fn begin(&self) -> Result<P2mTxn<'_>, OutOfMemory> {
-        let mut locked = self.locked.lock();
+        let mut locked = self.lock_for_changes();
         // The end of the domain's memory begins by giving the reserve back.
         while !locked.spares.is_full() {
             if locked.is_closing {
@@ -228,7 +229,7 @@ impl DomainP2m {
             drop(locked);
             // Allocated outside of the lock; others may fill the reserve meanwhile.
             let table = new_table(self.owner).ok_or(OutOfMemory)?;
-            locked = self.locked.lock();
+            locked = self.lock_for_changes();
             if let Err(table) = locked.spares.put(table) {
                 table.free();
             }
@@ -239,7 +240,7 @@ impl DomainP2m {
     /// Begins a transaction that needs no tables as long as it splits nothing: rights taken away, whole entries removed.
     #[inline]
     pub fn begin_removal(&self) -> P2mTxn<'_> {
-        P2mTxn { p2m: self, locked: self.locked.lock(), flush: Flush::new(self) }
+        P2mTxn { p2m: self, locked: self.lock_for_changes(), flush: Flush::new(self) }
     }
 
     /// Counts one more page of device memory that a fault has mapped; gives how many there were.
@@ -308,6 +309,13 @@ impl DomainP2m {
         self.epoch.now()
     }
 
+    /// The one machine frame that was taken away, or whose rights were narrowed, between two epochs: what was remembered of
+    /// others at `before` is good at `now`. `None` if it may be anything.
+    #[inline]
+    pub fn only_change(&self, before: u64, now: u64) -> Option<Mfn> {
+        self.epoch.only_change(before, now)
+    }
+
     /// The way of `cpu` into the domain's guest and out of it. `None` for a CPU that the machine never starts.
     pub fn door(&self, cpu: CpuId) -> Option<Door<'_>> {
         self.epoch.door(cpu)
@@ -315,7 +323,7 @@ impl DomainP2m {
 
     /// Makes all CPUs forget all translations of the domain, and waits until they have (HVMOP_flush_tlbs).
     pub fn flush_all(&self) {
-        self.epoch.flush();
+        self.epoch.flush(None);
     }
 }
 

@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::entry::{MemoryAccess, ORDER_1G, ORDER_2M};
-use super::{Access, ChangeError, DomainP2m, Entry, Kind, PinError};
+use super::{Access, ChangeError, DomainP2m, Entry, Kind, P2mTxn, PinError};
 use crate::memory::testing::{GuestCpu, domain, host, settings};
 use crate::memory::{decrease, populate};
 use machine::fake::{FakeMachine, with_failing_allocation};
@@ -11,6 +11,7 @@ use machine::frame::{self, Fill};
 use machine::{CpuId, DomId, Gfn, Mfn};
 use public_abi::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::vec::Vec;
 
 const OWNER: DomId = DomId(1);
 /// Device memory far above RAM.
@@ -31,7 +32,7 @@ fn with_p2m(work: impl FnOnce(&FakeMachine, &DomainP2m)) {
 fn set(p2m: &DomainP2m, gfn: u64, entry: Entry) -> Result<Entry, ChangeError> {
     let mut txn = p2m.begin().unwrap();
     let result = txn.set(Gfn::new(gfn), entry);
-    txn.commit().complete();
+    txn.finish();
     result
 }
 
@@ -103,7 +104,7 @@ fn what_belongs_to_devices_is_left_alone() {
         let mut txn = p2m.begin().unwrap();
         txn.set_anything(Gfn::new(7), Entry::with_frame(Kind::IdentityRdm, 0, Mfn::new(DEVICE))).unwrap();
         txn.set_anything(Gfn::new(8), Entry::without_frame(Kind::RdmHole, 0)).unwrap();
-        txn.commit().complete();
+        txn.finish();
         for gfn in [7, 8] {
             assert_eq!(set(p2m, gfn, Entry::hole(0)), Err(ChangeError::PinnedByDevices));
             assert!(p2m.pin_for_others(Gfn::new(gfn), Access::Read).is_err());
@@ -123,7 +124,7 @@ fn every_verb_leaves_reserved_regions_alone() {
         let guest = domain(1, settings(), 1000);
         let mut txn = guest.p2m.begin().unwrap();
         txn.set_anything(Gfn::new(600), Entry::without_frame(Kind::RdmHole, 0)).unwrap();
-        txn.commit().complete();
+        txn.finish();
         assert_eq!(populate(&host, &guest, Gfn::new(600), 0), Err(Errno::EBUSY));
         assert_eq!(populate(&host, &guest, Gfn::new(512), 9), Err(Errno::EBUSY), "in the middle of an extent");
         assert_eq!(guest.accounting.pages(), 0);
@@ -166,6 +167,72 @@ fn a_dropped_flush_flushes_anyway_and_is_counted() {
 }
 
 #[test]
+fn a_flush_tells_the_page_that_it_is_about_and_no_more() {
+    with_p2m(|_, p2m| {
+        let pages: Vec<Mfn> = (0..4).map(|_| ram()).collect();
+        for (gfn, page) in pages.iter().enumerate() {
+            set(p2m, gfn as u64, Entry::with_frame(Kind::RamRw, 0, *page)).unwrap();
+        }
+        let change = |work: &dyn Fn(&mut P2mTxn<'_>)| {
+            let before = p2m.epoch();
+            let mut txn = p2m.begin().unwrap();
+            work(&mut txn);
+            txn.finish();
+            p2m.only_change(before, p2m.epoch())
+        };
+        let remove = |txn: &mut P2mTxn<'_>, gfn| {
+            txn.set(Gfn::new(gfn), Entry::hole(0)).unwrap();
+        };
+        let narrowed = change(&|txn| {
+            txn.retype(Gfn::new(0), 0, Kind::RamRo).unwrap();
+        });
+        assert_eq!(narrowed, Some(pages[0]));
+        assert_eq!(change(&|txn| remove(txn, 0)), Some(pages[0]), "taken away");
+        let other = ram();
+        let replaced = change(&|txn| {
+            txn.set(Gfn::new(1), Entry::with_frame(Kind::RamRw, 0, other)).unwrap();
+        });
+        assert_eq!(replaced, Some(pages[1]), "replaced");
+        let two = change(&|txn| {
+            remove(txn, 2);
+            remove(txn, 3);
+        });
+        assert_eq!(two, None, "two pages");
+        assert_eq!(change(&|txn| remove(txn, 1)), None, "and the last table with its last page");
+        let before = p2m.epoch();
+        p2m.flush_all();
+        assert_eq!(p2m.only_change(before, p2m.epoch()), None);
+    });
+}
+
+#[test]
+fn what_waits_for_a_flush_is_released_after_one_by_whoever_comes_first() {
+    with_p2m(|_, p2m| {
+        let pages: Vec<Mfn> = (0..4).map(|_| ram()).collect();
+        for (gfn, page) in pages.iter().enumerate() {
+            set(p2m, gfn as u64, Entry::with_frame(Kind::RamRw, 0, *page)).unwrap();
+        }
+        let is_used = |page: &Mfn| frame::state(*page).unwrap().kind == frame::Kind::Guest;
+        let mut txn = p2m.begin_removal();
+        for gfn in 0..3 {
+            txn.set(Gfn::new(gfn), Entry::hole(0)).unwrap();
+        }
+        let flush = txn.commit();
+        assert_eq!(pages.iter().filter(|page| is_used(page)).count(), 4, "nothing is released before the flush");
+        let epoch = p2m.epoch();
+        // Another transaction finds all room that there is, and so releases what waits.
+        let txn = p2m.begin_removal();
+        assert_ne!(p2m.epoch(), epoch, "not without a flush");
+        assert_eq!(pages.iter().filter(|page| is_used(page)).count(), 2, "the first waits with its own transaction");
+        txn.finish();
+        flush.complete();
+        assert_eq!(pages.iter().filter(|page| is_used(page)).count(), 1);
+        assert!(is_used(&pages[3]));
+        assert_eq!(p2m.lost_flushes(), 0);
+    });
+}
+
+#[test]
 fn adding_rights_needs_no_flush_and_taking_them_does() {
     with_p2m(|_, p2m| {
         let mut epoch = p2m.epoch();
@@ -175,7 +242,7 @@ fn adding_rights_needs_no_flush_and_taking_them_does() {
         let retype = |kind| {
             let mut txn = p2m.begin().unwrap();
             txn.retype(Gfn::new(5), 0, kind).unwrap();
-            txn.commit().complete();
+            txn.finish();
         };
         retype(Kind::RamLogDirty);
         assert!(flushed());
@@ -202,14 +269,14 @@ fn a_transaction_says_when_it_is_full() {
         }
         assert!(removed < 40);
         assert_eq!(txn.set(Gfn::new(removed), Entry::hole(0)), Err(ChangeError::NoRoom));
-        txn.commit().complete();
+        txn.finish();
         assert_eq!(p2m.lookup(Gfn::new(removed)).kind, Kind::RamRw);
         // Without spare tables nothing new can be reached, but what is there can be changed.
         let (result, failed) = with_failing_allocation(0, || {
             let mut txn = p2m.begin_removal();
             let far = txn.set(Gfn::new(1 << 27), Entry::without_frame(Kind::MmioDm, 0));
             let again = txn.set(Gfn::new((1 << 27) + (1 << 20)), Entry::without_frame(Kind::MmioDm, 0));
-            txn.commit().complete();
+            txn.finish();
             (far, again)
         });
         assert!(!failed, "nothing is allocated under the lock");
@@ -229,7 +296,7 @@ fn pins_follow_kinds() {
         for kind in [Kind::RamRo, Kind::PagingOut] {
             let mut txn = p2m.begin().unwrap();
             txn.retype(at, 0, kind).unwrap();
-            txn.commit().complete();
+            txn.finish();
             assert!(p2m.pin(at, Access::Read).is_ok());
             assert_eq!(error(Access::Write), PinError::ReadOnly);
         }

@@ -31,7 +31,7 @@ fn with_p2m(work: impl FnOnce(&DomainP2m)) {
 fn set(p2m: &DomainP2m, gfn: u64, entry: Entry) -> Result<(), ChangeError> {
     let mut txn = p2m.begin().unwrap();
     let result = txn.set(Gfn::new(gfn), entry).map(drop);
-    txn.commit().complete();
+    txn.finish();
     p2m.check().unwrap();
     result
 }
@@ -189,5 +189,5 @@ fn the_end_is_a_walk_in_bounded_steps() {
 fn set_fast(p2m: &DomainP2m, gfn: u64, entry: Entry) {
     let mut txn = p2m.begin().unwrap();
     txn.set(Gfn::new(gfn), entry).unwrap();
-    txn.commit().complete();
+    txn.finish();
 }

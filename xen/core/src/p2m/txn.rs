@@ -22,7 +22,7 @@ const MOST_RELEASED: usize = 16 + MOST_OF_ONE;
 
 /// What a change gave up, to be released after the flush.
 #[derive(Debug)]
-enum Released {
+pub(super) enum Released {
     /// One reference to each page of a block.
     Frames(Mfn, u32),
     /// A table that was taken out of the tree.
@@ -38,6 +38,17 @@ enum OldReferences {
     Callers,
 }
 
+/// Which translations a transaction takes away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lost {
+    /// None yet.
+    Nothing,
+    /// Those of one page.
+    Page(Mfn),
+    /// Others, too.
+    More,
+}
+
 /// What the lock of a p2m protects.
 #[derive(Debug)]
 pub(super) struct Locked {
@@ -47,6 +58,9 @@ pub(super) struct Locked {
     pub(super) is_closing: bool,
     /// Before this frame all entries were removed by the end of the domain's memory.
     pub(super) cursor: Gfn,
+    /// What transactions gave up beyond one thing each. It waits here and not in the transaction, which would be ten times as
+    /// large for the few that need it. Whoever takes it out flushes everything before releasing it, whoever put it in.
+    pub(super) released: heapless::Vec<Released, { MOST_RELEASED - 1 }>,
 }
 
 /// Changes to a p2m. The lock is held until it is committed or dropped; a dropped one has made its changes, too.
@@ -64,16 +78,20 @@ pub struct P2mTxn<'p> {
 #[must_use = "pages stay allocated and stale until the flush is completed"]
 pub struct Flush<'p> {
     p2m: &'p DomainP2m,
-    released: heapless::Vec<Released, MOST_RELEASED>,
+    first: Option<Released>,
+    /// There may be more in the map itself.
+    has_more: bool,
     /// Whether somebody may still use a right that is gone.
     stale: bool,
+    /// What the rights were to.
+    lost: Lost,
     /// Whether there is something to flush or to release.
     due: bool,
 }
 
 impl<'p> Flush<'p> {
     pub(super) const fn new(p2m: &'p DomainP2m) -> Self {
-        Self { p2m, released: heapless::Vec::new(), stale: false, due: false }
+        Self { p2m, first: None, has_more: false, stale: false, lost: Lost::Nothing, due: false }
     }
 
     /// Makes all CPUs forget what changed, waits until they have, and releases what the changes gave up. Must not be
@@ -84,20 +102,57 @@ impl<'p> Flush<'p> {
         self.run();
     }
 
+    #[inline]
     fn run(&mut self) {
+        if self.has_more {
+            self.has_more = false;
+            self.stale = false;
+            return self.p2m.release_waiting(self.first.take());
+        }
         if self.stale {
             self.stale = false;
-            self.p2m.epoch.flush();
+            let page = if let Lost::Page(mfn) = self.lost { Some(mfn) } else { None };
+            self.p2m.epoch.flush(page);
         }
-        while let Some(released) = self.released.pop() {
-            match released {
-                Released::Frames(mfn, order) => {
-                    for page in 0..1u64 << order {
-                        drop(Pin::from_entry(mfn.saturating_add(page)));
-                    }
-                }
-                Released::Table(table) => self.p2m.recycle(table),
+        if let Some(released) = self.first.take() {
+            self.p2m.let_go(released);
+        }
+    }
+}
+
+impl DomainP2m {
+    /// Locks the map for a transaction, which finds all room for what it will give up.
+    #[inline]
+    pub(super) fn lock_for_changes(&self) -> Guard<'_, Locked, { rank::P2M }> {
+        loop {
+            let locked = self.locked.lock();
+            if locked.released.is_empty() {
+                return locked;
             }
+            drop(locked);
+            self.release_waiting(None);
+        }
+    }
+
+    /// Flushes everything, and releases what waits in the map. Some of it may be of another transaction, which has not come to
+    /// its own flush yet: its changes were made before it was put there, so this flush is after them, too.
+    #[cold]
+    fn release_waiting(&self, first: Option<Released>) {
+        let rest = core::mem::take(&mut self.locked.lock().released);
+        self.epoch.flush(None);
+        for released in first.into_iter().chain(rest) {
+            self.let_go(released);
+        }
+    }
+
+    fn let_go(&self, released: Released) {
+        match released {
+            Released::Frames(mfn, order) => {
+                for page in 0..1u64 << order {
+                    drop(Pin::from_entry(mfn.saturating_add(page)));
+                }
+            }
+            Released::Table(table) => self.recycle(table),
         }
     }
 }
@@ -133,7 +188,7 @@ impl<'p> P2mTxn<'p> {
     /// Whether a change finds room for what it gives up.
     #[inline]
     pub fn has_room_to_release(&self) -> bool {
-        self.flush.released.len() <= MOST_RELEASED - MOST_OF_ONE
+        usize::from(self.flush.first.is_some()) + self.locked.released.len() <= MOST_RELEASED - MOST_OF_ONE
     }
 
     /// Sets an entry. A reference to each frame of `new` goes over to the table, if its kind holds references; what the old
@@ -257,11 +312,24 @@ impl<'p> P2mTxn<'p> {
     #[inline]
     pub fn retype(&mut self, gfn: Gfn, order: u32, kind: Kind) -> Result<Entry, ChangeError> {
         let old = self.entry(gfn).part_covering(gfn, order);
-        if old.kind.holds_reference() != kind.holds_reference() || old.order != order {
+        if old.order != order {
             return Err(ChangeError::WrongTarget(old.mfn));
         }
-        self.rewrite(gfn, &old, Entry { kind, ..old })?;
+        self.retype_entry(gfn, &old, kind)?;
         Ok(old)
+    }
+
+    /// As [`P2mTxn::retype`], where `old` is what [`P2mTxn::entry`] has said, cut to the order that is wanted: saves looking it
+    /// up again.
+    ///
+    /// # Errors
+    /// As [`P2mTxn::retype`]; also `WrongTarget` if that is not what is there.
+    #[inline]
+    pub fn retype_entry(&mut self, gfn: Gfn, old: &Entry, kind: Kind) -> Result<(), ChangeError> {
+        if old.kind.holds_reference() != kind.holds_reference() {
+            return Err(ChangeError::WrongTarget(old.mfn));
+        }
+        self.rewrite(gfn, old, Entry { kind, ..*old })
     }
 
     /// Narrows or widens what introspection leaves of a frame's rights. Splits a larger entry. Gives the old entry.
@@ -284,17 +352,18 @@ impl<'p> P2mTxn<'p> {
     /// order of `new`; both kinds hold references, or none does.
     #[inline]
     fn rewrite(&mut self, gfn: Gfn, old: &Entry, new: Entry) -> Result<(), ChangeError> {
-        self.write(gfn, &new, |_| Ok(()))?;
+        self.write(gfn, &new, |now| if now == old { Ok(()) } else { Err(ChangeError::WrongTarget(now.mfn)) })?;
         self.note_change(gfn, old, &new);
         Ok(())
     }
 
     fn note_change(&mut self, gfn: Gfn, old: &Entry, new: &Entry) {
-        let lost = old.rights().difference(new.rights());
-        let moved = old.mfn != new.mfn && !old.rights().is_empty();
-        if !lost.is_empty() || moved {
+        let rights = old.rights();
+        if !rights.is_empty() && (old.mfn != new.mfn || !rights.difference(new.rights()).is_empty()) {
             self.flush.stale = true;
             self.flush.due = true;
+            let is_first = self.flush.lost == Lost::Nothing && old.order == 0 && new.order == 0;
+            self.flush.lost = if is_first { Lost::Page(old.mfn) } else { Lost::More };
         }
         if new.kind != Kind::Hole {
             self.p2m.note_mapped(gfn, new.order);
@@ -303,11 +372,25 @@ impl<'p> P2mTxn<'p> {
 
     fn release(&mut self, released: Released) {
         self.flush.due = true;
-        if let Err(released) = self.flush.released.push(released) {
+        if self.flush.first.is_none() {
+            self.flush.first = Some(released);
+            return;
+        }
+        self.flush.has_more = true;
+        if let Err(released) = self.locked.released.push(released) {
             // Cannot be: room was checked before the change. Losing a page is better than freeing it too early.
             debug_assert!(false, "no room for {released:?}");
             self.p2m.lost_flushes.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Ends the changes, releases the lock, and completes the flush: [`P2mTxn::commit`] and [`Flush::complete`] without moving
+    /// what is to be released about. Must not be called with another lock of rank P2M or above held.
+    #[inline]
+    pub fn finish(mut self) {
+        drop(self.locked);
+        self.flush.due = false;
+        self.flush.run();
     }
 
     /// Ends the changes and releases the lock. The flush is still to be completed.

@@ -97,10 +97,10 @@ fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
         if x86::interrupts::prepare(host, domain, vcpu, hardware).is_err() {
             break;
         }
+        let before = epoch;
         if door.enter(&mut epoch) == NeedsFlush::Yes {
             hardware.flush_translations();
-            vcpu.x86.forget_code();
-            pages.forget();
+            forget_what_changed(domain, vcpu, &pages, before, epoch);
         }
         let exit = hardware.run();
         door.leave();
@@ -121,6 +121,18 @@ fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
     timer::set_slice_end(host, me, None);
     time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
     sched::put(host, me, domain, vcpu, cpu::timestamp().saturating_sub(start));
+}
+
+/// Gives up what the vCPU remembers of the domain's memory, as far as it may have changed from one epoch to another. Most often
+/// that is one page, which the guest itself has just given back.
+fn forget_what_changed(domain: &Domain, vcpu: &Vcpu, pages: &Pages, before: u64, now: u64) {
+    if let Some(frame) = domain.p2m.only_change(before, now) {
+        vcpu.x86.forget_code_in(frame, before, now);
+        pages.forget_frame(frame, before, now);
+    } else {
+        vcpu.x86.forget_code();
+        pages.forget();
+    }
 }
 
 /// Whether a vCPU in HLT, whose turn it is, has been woken for nothing: by an interrupt that its task priority holds back, for

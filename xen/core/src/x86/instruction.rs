@@ -8,6 +8,7 @@
 //! and the instruction's own bytes, read again, unchanged. That is a whole new walk and a whole new comparison, only with
 //! the p2m look-ups left out; the guest can rewrite code, tables or both, from any vCPU, and the hit fails. The pages are
 //! pinned while they are remembered; `forget` gives them back when the vCPU leaves its CPU, or enters with another epoch.
+//! If all that happened between two epochs is that one frame went, whatever does not rest on it is as good at the new one.
 //!
 //! If the bytes are not the instruction that exited, somebody has changed them since: the guest goes on where it was, and
 //! executes what is there now.
@@ -122,6 +123,23 @@ impl<W> Remembered<W> {
     /// Gives all pages back.
     pub fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// Gives back what rests on a word that `is_gone`, and what was not known at the epoch `before`. The rest holds at the
+    /// epoch `now`.
+    pub fn renew(&mut self, before: u64, now: u64, is_gone: impl Fn(&W) -> bool) {
+        renew_place(&mut self.hypercall, before, now, &is_gone);
+        renew_place(&mut self.other, before, now, &is_gone);
+        renew_place(&mut self.access, before, now, &is_gone);
+    }
+}
+
+fn renew_place<W, F>(slot: &mut Option<Place<W, F>>, before: u64, now: u64, is_gone: &impl Fn(&W) -> bool) {
+    match slot {
+        Some(place) if place.epoch == before && !place.watches.iter().any(|watch| is_gone(&watch.word)) => {
+            place.epoch = now;
+        }
+        _ => *slot = None,
     }
 }
 

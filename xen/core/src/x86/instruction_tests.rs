@@ -107,6 +107,34 @@ fn a_page_that_was_taken_away_is_not_read() {
 }
 
 #[test]
+fn what_rests_on_a_frame_goes_with_it_and_the_rest_stays() {
+    // All frames that the recognition rests on: the tables of each level, and the code.
+    for gone in [1, 2, 3, 4, CODE >> 12, 0x99] {
+        let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+        let mut remembered = Remembered::default();
+        assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+        let page = memory.page(machine::Gfn::new(gone));
+        let before = memory.epoch();
+        memory.remove(gone);
+        remembered.renew(before, memory.epoch(), |(content, _)| {
+            page.as_ref().is_some_and(|page| std::rc::Rc::ptr_eq(page, content))
+        });
+        assert_eq!(remembered.other.is_some(), gone == 0x99, "{gone:#x}");
+        let lookups = memory.lookups.get();
+        let expected = (gone == 0x99).then_some(2);
+        assert_eq!(length(&memory, &mut remembered, &vmcb), expected, "{gone:#x}");
+        assert_eq!(memory.lookups.get() == lookups, gone == 0x99, "{gone:#x}");
+    }
+    // What was remembered earlier than the epoch before the change is not known to be good.
+    let (memory, vmcb) = memory_with(&[0x0f, 0xa2]);
+    let mut remembered = Remembered::default();
+    assert_eq!(length(&memory, &mut remembered, &vmcb), Some(2));
+    let before = memory.epoch() + 1;
+    remembered.renew(before, before + 1, |_| false);
+    assert!(remembered.other.is_none());
+}
+
+#[test]
 fn instructions_cross_pages() {
     let (memory, state) = memory_with(&[0x2e, 0x66, 0x0f, 0xa2]);
     let mut remembered = Remembered::default();

@@ -35,7 +35,7 @@ use instruction::Remembered;
 use machine::boxed::OutOfMemory;
 use machine::lock::{Lock, ReadGuard, Shared, rank};
 use machine::memory::PinnedWord;
-use machine::platform;
+use machine::{Mfn, platform};
 use msr::StoredMsrs;
 use ports::DomainPorts;
 use public_abi::cpu_features::CpuFeature;
@@ -167,5 +167,10 @@ impl VcpuX86 {
     /// they are kept, the pages are not freed.
     pub fn forget_code(&self) {
         self.remembered.lock().forget();
+    }
+
+    /// Gives up what rests on a machine frame, which is all that the domain has lost between two epochs of its map.
+    pub fn forget_code_in(&self, frame: Mfn, before: u64, now: u64) {
+        self.remembered.lock().renew(before, now, |word| word.lies_in(frame));
     }
 }

@@ -51,6 +51,10 @@ pub fn page_of(place: *const u8) -> Mfn {
         .unwrap_or_else(|| panic!("{place:p} is not in this machine's RAM"))
 }
 
+pub fn lies_in(place: *const u8, mfn: Mfn) -> bool {
+    page_of(place) == mfn
+}
+
 pub fn current_cpu() -> CpuId {
     with_current(|_, cpu| cpu)
 }

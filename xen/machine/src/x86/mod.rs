@@ -87,6 +87,12 @@ pub fn page_of(place: *const u8) -> Mfn {
     paging::page_of(place)
 }
 
+/// Whether an address of the hypervisor's, in the map of all RAM, is in the page with that number.
+#[inline]
+pub fn lies_in(place: *const u8, mfn: Mfn) -> bool {
+    page_address(mfn).addr() == place.addr() & !(crate::units::PAGE_SIZE - 1)
+}
+
 /// Where the hypervisor sees a page of RAM.
 #[inline]
 pub fn page_address(mfn: Mfn) -> *mut u8 {

@@ -1,6 +1,6 @@
 //! Domains made and destroyed, by the control domain. The arguments are those of a PVH guest with one vCPU.
 
-use guests::{Test, call};
+use guests::{Test, call, clock};
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::domctl_domain::{ArchDomainConfig, CreateDomain, CreateDomainFlags, EmulationFlags, MaxMem, MaxVcpus};
 use public_abi::memory::{MemoryOp, MemoryReservation};
@@ -97,10 +97,27 @@ fn free_pages() -> Option<u64> {
     request.get::<PhysInfo>().ok().map(|info| info.free_pages)
 }
 
+/// Free pages, once all that earlier domains had are among them: Xen gives some up a while after their end.
+fn settled_pages() -> Option<u64> {
+    /// Milliseconds for which nothing must come any more, and how often that is tried at the most.
+    const QUIET: u64 = 20;
+    const TRIES: u32 = 50;
+    let mut before = free_pages()?;
+    for _ in 0..TRIES {
+        clock::delay(QUIET);
+        let now = free_pages()?;
+        if now == before {
+            return Some(now);
+        }
+        before = now;
+    }
+    None
+}
+
 /// Counts what a domain takes beside its own memory.
 fn pages(test: &mut Test) {
     let used = |before: u64| free_pages().map(|now| before.saturating_sub(now));
-    let counted = free_pages().and_then(|before| {
+    let counted = settled_pages().and_then(|before| {
         let domain = with_vcpu()?;
         let empty = used(before);
         let full = populate(domain).then(|| used(before)).flatten();
