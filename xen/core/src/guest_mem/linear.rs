@@ -49,8 +49,8 @@ impl<'a> LinearMemory<'a> {
     /// The memory of a vCPU whose paging is off, for tests: linear addresses are physical.
     #[cfg(test)]
     pub fn unpaged(domain: &'a Domain) -> Self {
-        static REGISTERS: GuestState = GuestState::ZERO;
-        Self { domain, guest: &REGISTERS, kept: Kept::Here(Pages::new()) }
+        const REGISTERS: &GuestState = &GuestState::ZERO;
+        Self { domain, guest: REGISTERS, kept: Kept::Here(Pages::new()) }
     }
 
     #[inline]
