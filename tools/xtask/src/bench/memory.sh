@@ -27,7 +27,6 @@ own_pages() {
 # figure NAME VALUE
 figure() { echo "FIGURE $1 $2" | tee -a /tests/log; }
 
-pressed m
 pressed m | tr -d '\r' | sed -n 's/.*own memory: \([0-9]*\) bytes beside a frame table of \([0-9]*\) bytes a page.*/\1 \2/p' |
     while read -r own entry; do
         figure hypervisor-bytes "$own"

@@ -50,11 +50,14 @@ pub(crate) fn run(paths: &Paths, args: &BenchArgs) -> Result<ExitCode> {
                 step.done();
                 runs.push((machine, readings));
             }
-            Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => {
                 drop(step);
                 progress::warn(&format!("{}: {error:#}", describe(machine)));
                 failed = true;
+                // Somebody wants an end of it all. What was measured is still shown.
+                if error.is::<Interrupted>() {
+                    break;
+                }
             }
         }
     }

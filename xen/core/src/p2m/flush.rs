@@ -29,8 +29,10 @@ pub enum NeedsFlush {
     Yes,
 }
 
-/// Bits of a machine frame's number in the word that tells what a flush was about; the others are the epoch's low ones.
-const FRAME_BITS: u32 = 40;
+/// Bits of a machine frame's number in the word that tells what a flush was about (memory up to 256 TiB); the others are the
+/// epoch's low ones. A word could only be taken for that of another epoch if 2^28 flushes came and went while one CPU is between
+/// two instructions of [`Epoch::flush`], with interrupts off.
+const FRAME_BITS: u32 = 36;
 /// Instead of a frame: the flush may be about any.
 const ANY_FRAME: u64 = (1 << FRAME_BITS) - 1;
 

@@ -88,6 +88,17 @@ fn the_log_is_read_once_again_and_in_pieces() {
 }
 
 #[test]
+fn the_log_has_nothing_of_what_the_control_domain_prints() {
+    // Or `xl dmesg` on the control domain's console would read for ever what it has just printed.
+    with_world(|world| {
+        let before = read_log(world, 0, 0, 0, 20_000);
+        assert_eq!(world.console(CONTROL, 0, 11, put(b"(d0) twice\n").cast()), Ok(0));
+        assert!(world.machine.console().contains("(d0) twice"));
+        assert_eq!(read_log(world, 0, 0, 0, 20_000), before);
+    });
+}
+
+#[test]
 fn every_debug_key_prints_something_real() {
     with_world(|world| {
         let press = |keys: &[u8]| {
