@@ -302,8 +302,9 @@ fn build_info(config: &DomainConfig, context: &Context<'_>) -> Value {
     let affinity = |affinity: &Option<Affinity>| affinities(affinity.as_ref(), config.most_vcpus(), context);
     info.list("vcpu_hard_affinity", affinity(&config.cpus));
     info.list("vcpu_soft_affinity", affinity(&config.cpus_soft));
-    // Who says where vCPUs go does not want them placed.
-    info.flag("numa_placement", (config.cpus.is_some() || config.cpus_soft.is_some()).then_some(false));
+    // A list for the vCPUs, or any soft affinity, stands for a placement of one's own; one hard set for all does not (xl_parse.c).
+    let placed = matches!(config.cpus, Some(Affinity::PerVcpu(_))) || config.cpus_soft.is_some();
+    info.flag("numa_placement", placed.then_some(false));
     let tsc = (config.tsc_mode != TscMode::Default).then(|| name_of(config.tsc_mode, &TscMode::NAMES));
     info.given("tsc_mode", tsc);
     info.given("max_memkb", config.max_memory_mib.or(config.memory_mib).map(|mib| mib << 10));
@@ -451,6 +452,24 @@ mod tests {
             ..config
         };
         assert_eq!(changed, expected);
+    }
+
+    #[test]
+    fn affinity_for_all_vcpus_leaves_numa_placement_as_it_is() {
+        let nodes = [Some(0), None];
+        for (line, expected) in [
+            ("", None),
+            ("cpus = \"0\"", None),
+            ("cpus = [\"0\"]", Some("False")),
+            ("cpus_soft = \"0\"", Some("False")),
+            ("cpus_soft = [\"0\"]", Some("False")),
+        ] {
+            let text = format!("name = \"g\"\ntype = \"pvh\"\nkernel = \"/k\"\nmemory = 64\nvcpus = 2\n{line}\n");
+            let (config, report) = crate::config::read("x.cfg", text.as_bytes(), &[]);
+            assert!(!report.has_errors(), "{:?}", report.findings());
+            let value = domain_config(&config, &Context { uuid: [0; 16], node_of_cpu: &nodes });
+            assert_eq!(value["b_info"].get("numa_placement").and_then(Value::as_str), expected, "{line}");
+        }
     }
 
     /// What Debian's xl 4.17 printed for the same two files on a host with one CPU.
