@@ -49,8 +49,7 @@ impl<'a> LinearMemory<'a> {
     /// The memory of a vCPU whose paging is off, for tests: linear addresses are physical.
     #[cfg(test)]
     pub fn unpaged(domain: &'a Domain) -> Self {
-        static REGISTERS: Vmcb = Vmcb::ZERO;
-        Self { domain, vmcb: &REGISTERS, kept: Kept::Here(Pages::new()) }
+        Self { domain, vmcb: &Vmcb::ZERO, kept: Kept::Here(Pages::new()) }
     }
 
     #[inline]
