@@ -92,6 +92,11 @@ impl Bochs {
     }
 }
 
+/// Whether the emulator ended because its machine was powered off, which it reports as a failure with exit status 1.
+pub(crate) fn is_power_off(messages: &str) -> bool {
+    messages.contains("ACPI control: soft power off")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

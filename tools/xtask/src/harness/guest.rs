@@ -17,7 +17,6 @@ use super::boot::{self, Program};
 use super::dom0::View;
 use super::request::{Emulator, Hypervisor};
 use super::run_dir::RunDir;
-use crate::artifacts;
 use crate::console::cases::Cases;
 use crate::console::crash::{Detector, DomainEnd, Sign};
 use crate::exit::Verdict;
@@ -26,6 +25,7 @@ use crate::paths::Paths;
 use crate::provision::{grub, packages};
 use crate::qemu::command::{Boot, BootModule, Machine};
 use crate::qemu::machine::{self, End, Flow, Launch, Link, Observer};
+use crate::{artifacts, bochs};
 
 /// Options of a run.
 #[derive(Args, Clone, Debug)]
@@ -268,7 +268,7 @@ impl<'a> GuestWatch<'a> {
         }
         match end {
             End::Interrupted => return Verdict::Interrupted("before the end".to_owned()),
-            End::Exited { status, messages } if !status.success() => {
+            End::Exited { status, messages } if !status.success() && !bochs::is_power_off(messages) => {
                 return Verdict::Broken(format!("the emulator ended ({status}): {messages}"));
             }
             End::Stopped if self.machine_ends => {
@@ -353,6 +353,16 @@ mod tests {
         let off = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 halted: powering off the machine\n";
         let reboot = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 shutdown: rebooting machine\n";
         let crash = "GUEST-TEST a PASS\n(XEN) Hardware Dom0 crashed: 'noreboot' set - not rebooting.\n";
+        let bochs = End::Exited {
+            status: std::process::ExitStatus::from_raw(1 << 8),
+            messages: "Bochs is exiting with the following message:\n[ACPI  ] ACPI control: soft power off".to_owned(),
+        };
+        assert_eq!(verdict_of(off, Hypervisor::Oxen, &bochs), Verdict::Status(0));
+        let broken = End::Exited {
+            status: std::process::ExitStatus::from_raw(1 << 8),
+            messages: "Bochs is exiting with the following message:\n[CPU0  ] no such thing".to_owned(),
+        };
+        assert!(matches!(verdict_of(off, Hypervisor::Oxen, &broken), Verdict::Broken(_)));
         for text in [off, reboot] {
             assert_eq!(verdict_of(text, Hypervisor::Oxen, &exited), Verdict::Status(0));
             assert!(matches!(verdict_of(text, Hypervisor::Oxen, &End::Stopped), Verdict::Broken(_)));

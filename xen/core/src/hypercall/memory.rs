@@ -99,7 +99,7 @@ fn change_reservation(
     let is_sane = request.nr_extents <= MOST_EXTENTS
         && start < request.nr_extents
         && request.extent_order <= memory::MAX_ORDER
-        && can_place(request.mem_flags);
+        && (request.mem_flags == 0 || can_place(request.mem_flags));
     if !is_sane {
         return Ok(start);
     }

@@ -113,6 +113,9 @@ impl Epoch {
     pub(super) fn flush(&self, changed: Option<Mfn>) {
         let epoch = self.now.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         self.about.store(about(epoch, changed), Ordering::SeqCst);
+        if machine::cpu::count() == 1 {
+            return;
+        }
         let me = machine::cpu::current();
         let is_stale = |place: &AtomicU64| {
             let seen = place.load(Ordering::SeqCst);

@@ -80,6 +80,9 @@ pub fn free_pages() -> u64 {
     arch::with_frames(FrameTable::free_pages)
 }
 
+/// Bytes that the frame table has for each page of RAM.
+pub const RECORD_BYTES: u64 = size_of::<FrameInfo>() as u64;
+
 /// Pages of RAM in all, free or not.
 pub fn total_pages() -> u64 {
     arch::with_frames(FrameTable::total_pages)

@@ -182,6 +182,16 @@ fn memory(host: &Host) {
     // Xen's words (common/page_alloc.c, pagealloc_info), which scripts look for. There is one heap here for all.
     log!(Info, "    Dom heap: {}kB free", kib(frame::free_pages()));
     log!(Info, "Highest page: {:?}", frame::last_page());
+    // What neither is free nor was given to a domain, domains' page tables and structures included.
+    let mut own = frame::total_pages().saturating_sub(frame::free_pages());
+    each_domain(host, |domain| own = own.saturating_sub(domain.accounting.pages()));
+    let table = frame::total_pages().saturating_mul(frame::RECORD_BYTES);
+    log!(
+        Info,
+        "Hypervisor's own memory: {} bytes beside a frame table of {} bytes a page",
+        own.saturating_mul(machine::PAGE_SIZE_U64).saturating_sub(table),
+        frame::RECORD_BYTES
+    );
     each_domain(host, |domain| {
         log!(
             Info,

@@ -117,6 +117,7 @@ fn every_debug_key_prints_something_real() {
         assert!(memory.contains("16384 KiB of RAM"), "{memory}");
         let free = memory.split("Dom heap: ").nth(1).and_then(|rest| rest.split("kB free").next());
         assert!(free.is_some_and(|kib| kib.parse::<u64>().is_ok_and(|kib| kib > 0 && kib < 16384)), "{memory}");
+        assert!(memory.contains(" bytes beside a frame table of 16 bytes a page"), "{memory}");
         assert!(press(b"r").contains("CPU1: 0 vCPUs wait"));
         assert!(press(b"d").contains("d1v1: Wait(DOWN)"));
         assert!(press(b"0").contains("rip 000000000000fff0"), "{}", press(b"0"));
