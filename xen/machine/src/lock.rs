@@ -2,15 +2,10 @@
 //!
 //! Every lock of the hypervisor has a rank, and a CPU may take a lock only if it holds none of the same or a higher rank:
 //! then no two CPUs can wait for each other. Debug builds check this at every acquisition; release builds pay nothing.
-//! A waiting CPU is outside of its guest, so nobody who flushes TLBs waits for it: a flush cannot deadlock with a lock.
-//! CPUs get a lock in the order in which they have asked for it (`ticket`).
-
-mod ticket;
+//! A waiting CPU keeps serving its mailbox of TLB flushes (see `cpu::relax`), so a flush cannot deadlock with a lock.
 
 use crate::cpu;
-use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use ticket::Ticket;
 
 /// The ranks, outermost first. A number may be used by several locks that are never held together.
 pub mod rank {
@@ -44,7 +39,7 @@ pub mod rank {
     pub const CONSOLE: u8 = 22;
 }
 
-/// How a CPU spends its time while it waits for a [`Shared`] or [`Once`] value.
+/// How a CPU spends its time while it waits for a lock.
 #[derive(Debug)]
 pub struct Relax;
 
@@ -57,7 +52,7 @@ impl spin::RelaxStrategy for Relax {
 /// A mutual exclusion lock of rank `RANK`.
 #[derive(Debug)]
 pub struct Lock<T, const RANK: u8> {
-    inner: Ticket<T>,
+    inner: spin::mutex::SpinMutex<T, Relax>,
 }
 
 /// Read access to a [`Shared`] value.
@@ -66,32 +61,26 @@ pub type ReadGuard<'a, T> = spin::rwlock::RwLockReadGuard<'a, T, Relax>;
 /// A held [`Lock`].
 #[derive(Debug)]
 pub struct Guard<'a, T, const RANK: u8> {
-    lock: &'a Ticket<T>,
-    // Dropped after the guard itself: the lock is free before its rank is.
+    // Dropped before the token: the lock is free before its rank is.
+    inner: spin::mutex::SpinMutexGuard<'a, T, Relax>,
     _held: Held<RANK>,
-    // The guard is shared and sent as the reference that it stands for.
-    _value: PhantomData<&'a mut T>,
 }
 
 impl<T, const RANK: u8> Lock<T, RANK> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self { inner: Ticket::new(value) }
+        Self { inner: spin::mutex::SpinMutex::new(value) }
     }
 
     /// Waits for the lock and takes it.
-    #[inline]
     pub fn lock(&self) -> Guard<'_, T, RANK> {
         let held = Held::enter();
-        self.inner.lock();
-        Guard { lock: &self.inner, _held: held, _value: PhantomData }
+        Guard { inner: self.inner.lock(), _held: held }
     }
 
-    /// Takes the lock if nobody holds it or waits for it now.
-    #[inline]
+    /// Takes the lock if it is free now.
     pub fn try_lock(&self) -> Option<Guard<'_, T, RANK>> {
-        let is_taken = self.inner.try_lock();
-        is_taken.then(|| Guard { lock: &self.inner, _held: Held::enter_unordered(), _value: PhantomData })
+        self.inner.try_lock().map(|inner| Guard { inner, _held: Held::enter_unordered() })
     }
 
     /// The value, when the borrow shows that nobody else can hold the lock.
@@ -102,25 +91,14 @@ impl<T, const RANK: u8> Lock<T, RANK> {
 
 impl<T, const RANK: u8> Deref for Guard<'_, T, RANK> {
     type Target = T;
-    #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a guard exists only while its lock is held, and there is one per holding.
-        unsafe { &*self.lock.place() }
+        &self.inner
     }
 }
 
 impl<T, const RANK: u8> DerefMut for Guard<'_, T, RANK> {
-    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`; the guard itself is borrowed mutably.
-        unsafe { &mut *self.lock.place() }
-    }
-}
-
-impl<T, const RANK: u8> Drop for Guard<'_, T, RANK> {
-    #[inline]
-    fn drop(&mut self) {
-        self.lock.unlock();
+        &mut self.inner
     }
 }
 
