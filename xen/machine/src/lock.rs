@@ -2,7 +2,11 @@
 //!
 //! Every lock of the hypervisor has a rank, and a CPU may take a lock only if it holds none of the same or a higher rank:
 //! then no two CPUs can wait for each other. Debug builds check this at every acquisition; release builds pay nothing.
-//! A waiting CPU keeps serving its mailbox of TLB flushes (see `cpu::relax`), so a flush cannot deadlock with a lock.
+//! A waiting CPU is outside of its guest, so that whoever flushes translations does not wait for it: a flush cannot deadlock
+//! with a lock.
+//!
+//! Locks are not fair. Tickets were tried: under an emulator whose processors are threads of a busy host the next in line is
+//! often one that does not run, and making a guest took five times as long.
 
 use crate::cpu;
 use core::ops::{Deref, DerefMut};

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::harness::request::Hypervisor;
 use crate::initramfs::dom0::Tools;
 use crate::paths::Paths;
+use crate::testing::beside::{self, Beside};
 use crate::testing::scenarios::{self, Overrides};
 use crate::testing::{End, Report, guests, host};
 
@@ -30,26 +31,40 @@ pub(crate) struct TestArgs {
 /// Runs the tests; a failure in one layer does not keep the next ones from running.
 pub(crate) fn run(paths: &Paths, args: &TestArgs) -> ExitCode {
     let mut report = Report::default();
-    let filter = args.filter.as_deref();
-    let overrides = Overrides { hypervisor: args.hypervisor, tools: args.tools };
-    for layer in 1..=4 {
+    let mut layers: Vec<u8> = (1..=4).filter(|layer| args.layer.is_empty() || args.layer.contains(layer)).collect();
+    let is_beside = args.filter.is_none() && layers.ends_with(&[3, 4]) && beside::has_room();
+    if is_beside {
+        layers.pop();
+    }
+    for layer in layers {
         if report.interrupted {
             break;
         }
-        if !args.layer.is_empty() && !args.layer.contains(&layer) {
-            continue;
-        }
-        if let Err(error) = run_layer(paths, layer, filter, overrides, &mut report) {
+        let companion = (is_beside && layer == 3).then_some(4);
+        if let Err(error) = run_layer(paths, layer, args, companion, &mut report) {
             report.case(&format!("layer {layer}"), || End::Failed(format!("{error:#}"), None));
         }
     }
     if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_layer(paths: &Paths, layer: u8, filter: Option<&str>, overrides: Overrides, report: &mut Report) -> Result<()> {
+/// Runs a layer, and `companion` beside it.
+fn run_layer(paths: &Paths, layer: u8, args: &TestArgs, companion: Option<u8>, report: &mut Report) -> Result<()> {
+    let filter = args.filter.as_deref();
+    let overrides = Overrides { hypervisor: args.hypervisor, tools: args.tools };
     match layer {
-        1 => host::run(paths, filter, report),
-        2 => guests::run(paths, filter, overrides.hypervisor.unwrap_or(Hypervisor::Oxen), report),
-        _ => scenarios::run(paths, layer, filter, overrides, report),
+        1 => return host::run(paths, filter, report),
+        2 => return guests::run(paths, filter, overrides.hypervisor.unwrap_or(Hypervisor::Oxen), report),
+        _ => {}
     }
+    let mut other = None;
+    let result = scenarios::run(paths, layer, filter, overrides, report, || {
+        let Some(layer) = companion else { return Ok(()) };
+        let hypervisor = args.hypervisor.as_ref().map(scenarios::name_of);
+        let options = [("--hypervisor", hypervisor), ("--tools", args.tools.as_ref().map(scenarios::name_of))];
+        other = Some(Beside::start(&format!("layer {layer}"), beside::arguments(layer, &options))?);
+        Ok(())
+    });
+    let other = other.map_or(Ok(()), |other| other.finish(report));
+    result.and(other)
 }

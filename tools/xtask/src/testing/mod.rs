@@ -1,8 +1,10 @@
 //! `cargo xtask test`: four layers, from host tests to whole systems, and one report.
 //!
 //! [`host`] is layer 1, [`guests`] layer 2, [`scenarios`] layers 3 and 4: each of those runs in a machine of its own or, by
-//! [`shared`], with others and with the [`tiny`] guests in one. Each adds its cases to the [`Report`].
+//! [`shared`], with others and with the [`tiny`] guests in one. Each adds its cases to the [`Report`]. When all layers run, 4 runs
+//! [`beside`] 3.
 
+pub(crate) mod beside;
 pub(crate) mod boot_paths;
 pub(crate) mod guest_list;
 pub(crate) mod guests;

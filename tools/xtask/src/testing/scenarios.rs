@@ -61,16 +61,18 @@ impl Run {
     }
 }
 
-/// Runs layer 3 or 4: the runs whose names contain the filter.
+/// Runs layer 3 or 4: the runs whose names contain the filter. `between` is called when everything that a control domain is
+/// made of is there, before the long part begins.
 ///
 /// # Errors
-/// A folder or a script's head cannot be read.
+/// A folder or a script's head cannot be read, or what `between` says.
 pub(crate) fn run(
     paths: &Paths,
     layer: u8,
     filter: Option<&str>,
     overrides: Overrides,
     report: &mut Report,
+    between: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let runs: Vec<Run> = runs(paths, layer, overrides)?
         .into_iter()
@@ -81,6 +83,9 @@ pub(crate) fn run(
         report.case(&format!("layer {layer}: {}", run.name), || {
             one(paths, &run, overrides).unwrap_or_else(|error| End::Failed(format!("{error:#}"), None))
         });
+    }
+    if !report.interrupted {
+        between()?;
     }
     let mut machines = machines(layer, together, |names| tiny::programs(paths, names))?;
     if layer == 3 {
@@ -143,7 +148,7 @@ fn toolstacks(overrides: Overrides) -> Vec<Tools> {
 }
 
 /// The word that chooses a value on the command line.
-fn name_of(value: &impl ValueEnum) -> String {
+pub(crate) fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
