@@ -26,7 +26,8 @@ both() { # MAKER OTHER
     "$2-xl" shutdown -w "$name" || die "$2-xl shutdown -w ended with status $?"
     # The maker's monitor cleans up.
     wait_until 60 gone "$name" || die "$name is still there after its shutdown"
-    tail -n 1 "/var/log/xen/xl-$name.log" | grep -q 'Exiting now' || die "the monitor of $1-xl did not end well"
+    # Its last words come after the domain has gone.
+    wait_for 60 'Exiting now' "/var/log/xen/xl-$name.log" || die "the monitor of $1-xl did not end well"
 
     tiny_config "$name" hello
     "$1-xl" create -p "/tmp/$name.cfg" || die "$1-xl create -p"

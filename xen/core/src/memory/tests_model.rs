@@ -274,7 +274,8 @@ impl World {
             Op::Write { who, at, value } => access(&domains[who], &mut cpus[who], model, who, at, Some(value)),
             Op::HypervisorWrite { who, at, value } => {
                 let pin = domains[who].p2m.pin(gfn(at), Access::Write);
-                let cell = model.at(who, at).filter(|cell| cell.kind.is_writable_ram());
+                // The hypervisor uses no page that is lent for a while only.
+                let cell = model.at(who, at).filter(|cell| cell.kind.is_writable_ram() && !cell.kind.is_granted());
                 assert_eq!(pin.is_ok(), cell.is_some());
                 if let (Ok(pin), Some(cell)) = (pin, cell) {
                     domains[who].p2m.mark_dirty(gfn(at));
