@@ -20,7 +20,7 @@ pub use control::InterruptShadow;
 
 use crate::arch;
 use crate::boxed::{Boxed, OutOfMemory};
-use crate::codec::registers::{Register, cr0, efer, rflags};
+use crate::codec::registers::{Register, cr0, rflags};
 use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::{Control, GuestState, Segment, Vmcb, intercept_1, intercept_2, v_intr};
 use crate::exit::Exit;
@@ -259,7 +259,7 @@ impl Vcpu {
     /// Whether the guest runs 64-bit code.
     #[inline]
     pub fn is_64_bit(&self) -> bool {
-        self.vmcb.guest.efer & efer::LMA != 0 && self.vmcb.guest.cs.attributes & 1 << 9 != 0
+        self.vmcb.guest.is_64_bit()
     }
 
     /// Gives the guest the debug address registers until the next [`Vcpu::save`], so that it can use them without exits.

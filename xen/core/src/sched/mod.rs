@@ -189,10 +189,7 @@ pub fn ticks(microseconds: u64) -> u64 {
 pub fn reserve(host: &Host, count: usize) -> Result<(), OutOfMemory> {
     for (number, cpu) in host.cpus.iter().enumerate() {
         if let Err(error) = reserve_on(cpu, count) {
-            for cpu in host.cpus.iter().take(number) {
-                cpu.queue.lock().release(count);
-                cpu.timers.lock().release(count);
-            }
+            host.cpus.iter().take(number).for_each(|cpu| release_on(cpu, count));
             return Err(error);
         }
     }
@@ -208,18 +205,18 @@ fn reserve_on(cpu: &Cpu, count: usize) -> Result<(), OutOfMemory> {
     room
 }
 
+fn release_on(cpu: &Cpu, count: usize) {
+    cpu.queue.lock().release(count);
+    cpu.timers.lock().release(count);
+}
+
 /// Gives the room of a domain's `count` vCPUs back. The domain is in the table no more; what is left of it on queues and
 /// among deadlines, which may be far away, goes.
 pub fn release(host: &Host, domain: DomId, count: usize) {
     for cpu in &host.cpus {
-        {
-            let mut queue = cpu.queue.lock();
-            queue.forget(domain);
-            queue.release(count);
-        }
-        let mut timers = cpu.timers.lock();
-        timers.forget(domain);
-        timers.release(count);
+        cpu.queue.lock().forget(domain);
+        cpu.timers.lock().forget(domain);
+        release_on(cpu, count);
     }
 }
 

@@ -42,7 +42,7 @@ pub fn segment(state: &GuestState, number: u8) -> &Segment {
 
 /// The linear address of `offset` in a segment. In 64-bit code only FS and GS have a base.
 pub fn linear(state: &GuestState, number: u8, offset: u64) -> u64 {
-    if !super::instruction::is_64_bit(state) {
+    if !state.is_64_bit() {
         return segment(state, number).base.wrapping_add(offset) & 0xffff_ffff;
     }
     if number >= 4 { segment(state, number).base.wrapping_add(offset) } else { offset }
@@ -107,7 +107,7 @@ fn locate<M: PhysicalMemory>(
     write: bool,
 ) -> Result<Pieces<M::Page>, AccessError> {
     let (space, intent) = (Space::of(state), intent(state, write));
-    if super::instruction::is_64_bit(state) && !is_canonical(linear) {
+    if state.is_64_bit() && !is_canonical(linear) {
         return Err(AccessError::NotCanonical);
     }
     let (page, offset) = page_behind(memory, &space, linear, intent)?;

@@ -74,7 +74,7 @@ pub fn write_cr0(state: &mut GuestState, value: u64) -> Result<(), Refused> {
         }
         state.set_efer(state.efer() | efer::LMA);
     } else if old & cr0::PG & !new != 0 {
-        let in_64_bit_code = state.efer() & efer::LMA != 0 && state.cs.attributes & 1 << 9 != 0;
+        let in_64_bit_code = state.is_64_bit();
         if in_64_bit_code || state.cr4 & cr4::PCIDE != 0 {
             return Err(Refused);
         }

@@ -17,7 +17,7 @@ use super::encoding::{self, Instruction, MAX_LENGTH, Match, Verdict};
 use super::mmio::decode::{self, CodeSize, Operation, Seen};
 use super::walk::{PhysicalMemory, Space, Step, walk, walk_and_keep};
 use heapless::Vec;
-use machine::codec::registers::{cr0, efer, rflags};
+use machine::codec::registers::{cr0, rflags};
 use machine::codec::vmcb::{GuestState, event};
 use machine::vcpu::{InterruptShadow, Vcpu as Hardware};
 
@@ -143,19 +143,13 @@ fn renew_place<W, F>(slot: &mut Option<Place<W, F>>, before: u64, now: u64, is_g
     }
 }
 
-/// Whether the code that runs is 64-bit code.
-#[inline]
-pub fn is_64_bit(state: &GuestState) -> bool {
-    state.efer() & efer::LMA != 0 && state.cs.attributes & 1 << 9 != 0
-}
-
 /// The size of the code that runs.
 #[inline]
 pub fn code_size(state: &GuestState) -> CodeSize {
     /// The D bit of a code segment.
     const DEFAULT_32: u16 = 1 << 10;
     match () {
-        () if is_64_bit(state) => CodeSize::Bits64,
+        () if state.is_64_bit() => CodeSize::Bits64,
         () if state.cs.attributes & DEFAULT_32 != 0 => CodeSize::Bits32,
         () => CodeSize::Bits16,
     }
@@ -164,7 +158,7 @@ pub fn code_size(state: &GuestState) -> CodeSize {
 /// The linear address of the instruction that exited.
 #[inline]
 pub fn linear(state: &GuestState) -> u64 {
-    if is_64_bit(state) { state.rip } else { state.cs.base.wrapping_add(state.rip) & 0xffff_ffff }
+    if state.is_64_bit() { state.rip } else { state.cs.base.wrapping_add(state.rip) & 0xffff_ffff }
 }
 
 /// Copies the bytes at a linear address, as far as they can be reached. Gives how many.
@@ -209,7 +203,7 @@ fn recognise_anew<M: PhysicalMemory>(
     slot: &mut Option<Place<M::Word, Match>>,
     wanted: Instruction,
 ) -> Option<Match> {
-    let decode = |bytes: &[u8]| match encoding::recognise(bytes, is_64_bit(state), wanted) {
+    let decode = |bytes: &[u8]| match encoding::recognise(bytes, state.is_64_bit(), wanted) {
         Verdict::Is(found) => Seen::Is(found.length, found),
         Verdict::IsNot => Seen::IsNot,
         Verdict::Incomplete => Seen::Incomplete,

@@ -192,7 +192,7 @@ fn shape(domain: &Domain, hardware: &Hardware, access: PortAccess) -> Shape {
     } else {
         0
     };
-    let found = encoding::prefixes(bytes.get(..count).unwrap_or_default(), instruction::is_64_bit(state));
+    let found = encoding::prefixes(bytes.get(..count).unwrap_or_default(), state.is_64_bit());
     Shape { mask, segment: if access.write { found.segment.unwrap_or(SEGMENT_DS) } else { SEGMENT_ES } }
 }
 

@@ -136,6 +136,12 @@ impl GuestState {
     pub const fn set_efer(&mut self, value: u64) {
         self.efer = value | efer::SVME;
     }
+
+    /// Whether the guest runs 64-bit code: long mode is active, and its code segment is a 64-bit one.
+    #[inline]
+    pub const fn is_64_bit(&self) -> bool {
+        self.efer & efer::LMA != 0 && self.cs.attributes & 1 << 9 != 0
+    }
 }
 
 impl Vmcb {

@@ -140,34 +140,38 @@ fn the_end_waits_for_references_and_for_its_turn() {
     });
 }
 
+/// Does something with its first allocation failing, then with its second, and so on, until it finds memory for all; `check`
+/// looks at what each failure has left. Gives what came in the end, and how many failures there were.
+fn with_each_failure<T: core::fmt::Debug + PartialEq>(
+    work: impl Fn() -> Result<T, Stop>,
+    check: impl Fn(&str),
+) -> (Result<T, Stop>, u32) {
+    let mut nth = 0;
+    loop {
+        let (result, failed) = with_failing_allocation(nth, &work);
+        if !failed {
+            return (result, nth);
+        }
+        let which = std::format!("allocation {nth}");
+        assert_eq!(result, Err(Stop::Error(Errno::ENOMEM)), "{which}");
+        check(&which);
+        nth += 1;
+    }
+}
+
 #[test]
 fn running_out_of_memory_leaves_nothing_behind() {
     with_world(|world| {
-        let before = machine::frame::free_pages();
-        let mut failures = 0;
-        for nth in 0.. {
-            let (result, failed) = with_failing_allocation(nth, || create(world, 200));
-            if !failed {
-                assert_eq!(result, Ok(200));
-                break;
-            }
-            failures += 1;
-            assert_eq!(result, Err(Stop::Error(Errno::ENOMEM)), "allocation {nth} of creation");
-            assert_eq!(machine::frame::free_pages(), before, "allocation {nth} of creation");
-        }
-        let before = machine::frame::free_pages();
-        for nth in 0.. {
-            let allocate = || world.domctl(DomctlOp::MaxVcpus, 200, MaxVcpus { max: 3 });
-            let (result, failed) = with_failing_allocation(nth, allocate);
-            if !failed {
-                result.unwrap();
-                break;
-            }
-            failures += 1;
-            assert_eq!(result, Err(Stop::Error(Errno::ENOMEM)), "allocation {nth} of vCPUs");
-            assert_eq!(machine::frame::free_pages(), before, "allocation {nth} of vCPUs");
-        }
-        assert!(failures > 0, "vCPUs take pages");
+        let unchanged = |before| move |which: &str| assert_eq!(machine::frame::free_pages(), before, "{which}");
+        let check = unchanged(machine::frame::free_pages());
+        let (result, failures) = with_each_failure(|| create(world, 200), check);
+        assert_eq!(result, Ok(200));
+        assert!(failures > 0, "a domain takes memory");
+        let check = unchanged(machine::frame::free_pages());
+        let allocate = || world.domctl(DomctlOp::MaxVcpus, 200, MaxVcpus { max: 3 });
+        let (result, failures) = with_each_failure(allocate, check);
+        result.unwrap();
+        assert!(failures > 0, "vCPUs take memory");
     });
 }
 
@@ -182,15 +186,10 @@ fn vcpus_without_memory_leave_no_reservation() {
     with_world(|world| {
         create(world, 200).unwrap();
         let before = numbers(world);
-        for nth in 0.. {
-            let allocate = || world.domctl(DomctlOp::MaxVcpus, 200, MaxVcpus { max: 3 });
-            let (result, failed) = with_failing_allocation(nth, allocate);
-            if !failed {
-                result.unwrap();
-                break;
-            }
-            assert_eq!(numbers(world), before, "allocation {nth}");
-        }
+        let allocate = || world.domctl(DomctlOp::MaxVcpus, 200, MaxVcpus { max: 3 });
+        let (result, failures) = with_each_failure(allocate, |which| assert_eq!(numbers(world), before, "{which}"));
+        result.unwrap();
+        assert!(failures > 0, "vCPUs take memory");
         assert_ne!(numbers(world), before);
     });
 }

@@ -2,7 +2,6 @@
 
 use crate::domain::Domain;
 use crate::x86::control::{CR0_BITS, cr4_bits, efer_bits};
-use crate::x86::instruction::is_64_bit;
 use crate::x86::interrupts;
 use machine::codec::registers::{Register, cr0, cr4, efer, rflags};
 use machine::codec::vmcb::{GuestState, Segment, event};
@@ -178,7 +177,7 @@ pub(super) fn load(domain: &Domain, hardware: &mut Hardware, record: &HvmHwCpu) 
     segments.set_efer(record.msr_efer);
     // Both L and D: the processor refuses to run that.
     const DEFAULT_32: u16 = 1 << 10;
-    if is_64_bit(&segments) && segments.cs.attributes & DEFAULT_32 != 0 {
+    if segments.is_64_bit() && segments.cs.attributes & DEFAULT_32 != 0 {
         return Err(Errno::EINVAL);
     }
     // From here nothing fails.
