@@ -11,7 +11,7 @@ use super::request::{Emulator, Hypervisor, Request};
 use crate::bochs::{self, Bochs};
 use crate::iso::{self, Entry, Protocol};
 use crate::paths::Paths;
-use crate::provision::qemu::{self, Qemu};
+use crate::provision::qemu::Qemu;
 use crate::provision::{grub, qemu_patch};
 use crate::qemu::command::{Boot, BootModule, Machine, split_words};
 use crate::qemu::machine::Launch;
@@ -50,7 +50,7 @@ pub(super) enum Program {
 /// Provides the emulator under which a hypervisor runs.
 pub(super) fn program(paths: &Paths, emulator: Emulator, hypervisor: Hypervisor) -> Result<Program> {
     Ok(match (emulator, hypervisor) {
-        (Emulator::Qemu, Hypervisor::Oxen) => Program::Qemu(qemu::stock(paths)?),
+        (Emulator::Qemu, Hypervisor::Oxen) => Program::Qemu(qemu_patch::for_oxen(paths)?),
         (Emulator::Qemu, Hypervisor::Xen) => Program::Qemu(qemu_patch::for_real_xen(paths)?),
         (Emulator::Bochs, _) => Program::Bochs(bochs::provide(paths)?),
     })

@@ -9,6 +9,7 @@ pub(crate) mod grub;
 pub(crate) mod kernel_elf;
 pub(crate) mod packages;
 pub(crate) mod qemu;
+mod qemu_corrections;
 pub(crate) mod qemu_patch;
 pub(crate) mod qemu_private;
 pub(crate) mod sources;

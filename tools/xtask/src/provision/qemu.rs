@@ -1,8 +1,8 @@
 //! Makes sure that a QEMU of version 10 or later is there, and says how to call it.
 //!
 //! Oxen needs QEMU's SVM emulation as version 10 has it. Debian 12 carries 7.2; the backports suite carries 10. This file
-//! installs it when it is missing, [`super::qemu_patch`] and [`super::qemu_private`] make the private copies under which
-//! Debian's real Xen runs. The result is a [`Qemu`], from which `crate::qemu` builds command lines.
+//! installs it when it is missing, [`super::qemu_patch`] and [`super::qemu_private`] make the private copies under which Oxen
+//! and Debian's real Xen run. The result is a [`Qemu`], from which `crate::qemu` builds command lines.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,12 +1,12 @@
 //! Entering and leaving a guest with AMD SVM (AMD APM volume 2, chapter 15).
 
-use super::cpu::{self, cpu_count, this};
+use super::cpu::{self, this};
 use super::{PermissionMaps, lazy, machine_check, paging};
 use crate::codec::registers::{efer, msr};
 use crate::codec::tags::{AddressSpaceTag, Flush};
 use crate::codec::vmcb::{FLUSH_ALL, Vmcb};
 use crate::exit::{Exit, X86Exit};
-use crate::units::{CpuId, Maddr, Mfn};
+use crate::units::{Maddr, Mfn};
 use crate::vcpu::GeneralRegisters;
 use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm};
@@ -84,14 +84,6 @@ fn serialise_lfence() {
 
 /// DE_CFG: LFENCE is dispatch serialising.
 const LFENCE_SERIALISES: u64 = 1 << 1;
-
-/// Checks that a new control block is no page into which the processor writes the hypervisor's own state.
-pub fn check_control_block(vmcb: &Vmcb) {
-    let place = paging::physical(core::ptr::from_ref(vmcb)).number();
-    let is_in = |field: &AtomicU64| field.load(Ordering::Relaxed) == place;
-    let is_taken = (0..).map(CpuId).map_while(cpu::per_cpu).any(|cpu| is_in(&cpu.save_area) || is_in(&cpu.host_state));
-    assert!(!is_taken, "a control block at {place:#x}, where a processor keeps the hypervisor's state");
-}
 
 #[repr(C, align(4096))]
 struct Maps(UnsafeCell<[u8; 5 * 4096]>);
@@ -192,7 +184,6 @@ svm_run:
     sti
     vmload rax
     vmrun rax
-svm_after_run:
     vmsave rax
     push rdi
     mov rdi, [rsp + 16]
@@ -228,40 +219,6 @@ svm_after_run:
 
 unsafe extern "C" {
     fn svm_run(vmcb: u64, general: *mut u64, host_state: u64);
-    static svm_after_run: u8;
-}
-
-/// Looks whether a control block holds the hypervisor's own state instead of a guest's, as if an exit had been carried out
-/// twice. It was seen under QEMU a few times (docs/plan.md), and the domain dies of it at its next entry: this tells after
-/// which exit. Nobody can give the guest its registers back.
-#[inline]
-fn check_state(vmcb: &Vmcb) {
-    if vmcb.guest.rip == core::ptr::addr_of!(svm_after_run).addr() as u64 && vmcb.guest.cr3 == paging::root().number() {
-        report_lost_state(vmcb);
-    }
-}
-
-#[cold]
-fn report_lost_state(vmcb: &Vmcb) {
-    for other in (0..cpu_count() as u16).map(CpuId).filter_map(cpu::per_cpu) {
-        let areas = (&other.save_area, &other.host_state);
-        crate::log!(Error, "CPU {:?}: save area {:x?}, state {:x?}", other.id, areas.0, areas.1);
-    }
-    let control = &vmcb.control;
-    crate::log!(
-        Error,
-        "A control block holds the hypervisor's state on CPU {:?}: at {:#x}, RSP {:#x}, RFLAGS {:#x}, exit {:#x} {:#x}, V_INTR {:#x}, \
-         EXITINTINFO {:#x}, shadow {:#x}",
-        cpu::current_cpu(),
-        paging::physical(core::ptr::from_ref(vmcb)).number(),
-        vmcb.guest.rsp,
-        vmcb.guest.rflags,
-        control.exit_code,
-        control.exit_info_1,
-        control.v_intr,
-        control.exit_int_info,
-        control.interrupt_shadow
-    );
 }
 
 /// Where the processor finds a control block. Its provenance is exposed: the processor and the world switch reach it through
@@ -290,15 +247,10 @@ pub fn run(vmcb: &mut Vmcb, place: Maddr, general: &mut GeneralRegisters, tag: &
     vmcb.control.event_injection = 0;
     let exit = Exit::decode(&vmcb.control);
     match exit {
-        // The shortest way.
-        Exit::Hypercall => {}
-        Exit::Interrupt => {
-            check_state(vmcb);
-            cpu::interrupt_window();
-        }
+        Exit::Interrupt => cpu::interrupt_window(),
         Exit::Invalid => forget_tags(),
         Exit::X86(X86Exit::Exception { vector: MACHINE_CHECK, .. }) => machine_check::interrupted_guest(),
-        _ => check_state(vmcb),
+        _ => {}
     }
     exit
 }
