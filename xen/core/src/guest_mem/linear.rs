@@ -146,8 +146,9 @@ impl<'a> LinearMemory<'a> {
     /// # Errors
     /// `EFAULT`, when the guest's tables have no translation, or none that may be written.
     pub fn translate(&self, address: u64, access: Access) -> Result<Gpa, Errno> {
-        let mode = Mode::of(&Registers::of(self.guest));
-        let found = mode.translate(&self.domain.p2m.reader(), mode.effective(address)?, &mut Steps::new())?;
+        let registers = Registers::of(self.guest);
+        let address = registers.effective(address)?;
+        let found = Mode::of(&registers).translate(&self.domain.p2m.reader(), address, &mut Steps::new())?;
         if access == Access::Write && !found.writable { Err(Errno::EFAULT) } else { Ok(found.gpa) }
     }
 
@@ -171,14 +172,13 @@ impl<'a> LinearMemory<'a> {
         work: impl FnOnce(&Pin, Gpa) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let registers = Registers::of(self.guest);
-        let mode = Mode::of(&registers);
-        let address = mode.effective(address)?;
+        let address = registers.effective(address)?;
         let (number, offset) = (address >> PAGE_SHIFT, address & 0xfff);
         let work = |pin: &Pin, page: Gpa| work(pin, page.checked_add(offset).ok_or(Errno::EFAULT)?);
         match self.pages().with(number, access, &registers, self.domain.p2m.epoch(), work) {
             Ok(result) => result,
             Err(work) => {
-                let page = self.find_page(mode, number, access)?;
+                let page = self.find_page(number, access)?;
                 let result = work(&page.pin, page.gpa);
                 self.pages().keep(page);
                 result
@@ -187,11 +187,12 @@ impl<'a> LinearMemory<'a> {
     }
 
     #[inline(never)]
-    fn find_page(&self, mode: Mode, number: u64, access: Access) -> Result<Page, Errno> {
+    fn find_page(&self, number: u64, access: Access) -> Result<Page, Errno> {
         let map = self.domain.p2m.reader();
         let mut steps = Steps::new();
-        let found = mode.translate(&map, number << PAGE_SHIFT, &mut steps)?;
-        let (gpa, epoch, registers) = (found.gpa, self.domain.p2m.epoch(), Registers::of(self.guest));
+        let registers = Registers::of(self.guest);
+        let found = Mode::of(&registers).translate(&map, number << PAGE_SHIFT, &mut steps)?;
+        let (gpa, epoch) = (found.gpa, self.domain.p2m.epoch());
         // What is read is often written next: then it need not be looked up again.
         if found.writable {
             match map.pin(gpa.frame(), Access::Write) {

@@ -31,6 +31,21 @@ impl Registers {
     pub(super) fn of(state: &GuestState) -> Self {
         Self { cr0: state.cr0, cr3: state.cr3, cr4: state.cr4, efer: state.efer() }
     }
+
+    /// The address as they let the vCPU see it: outside of long mode only 32 bits count.
+    ///
+    /// # Errors
+    /// `EFAULT` for an address that is not canonical.
+    #[inline]
+    pub(super) fn effective(&self, address: u64) -> Result<u64, Errno> {
+        if self.cr0 & cr0::PG == 0 || self.efer & efer::LMA == 0 {
+            return Ok(address & 0xffff_ffff);
+        }
+        // The bits above the translated ones, 48 or 57, repeat the highest of them.
+        let unused = if self.cr4 & cr4::LA57 == 0 { 64 - 48 } else { 64 - 57 };
+        let extended = (address << unused).cast_signed() >> unused;
+        if extended.cast_unsigned() == address { Ok(address) } else { Err(Errno::EFAULT) }
+    }
 }
 
 /// How a vCPU translates linear addresses.
@@ -89,19 +104,6 @@ impl Mode {
         } else {
             Self::Legacy { root, large: cr4 & cr4::PSE != 0, protect }
         }
-    }
-
-    /// The address as this mode sees it: outside of long mode only 32 bits count.
-    ///
-    /// # Errors
-    /// `EFAULT` for an address that is not canonical.
-    #[inline]
-    pub(super) fn effective(self, address: u64) -> Result<u64, Errno> {
-        let Self::Long { levels, .. } = self else { return Ok(address & 0xffff_ffff) };
-        // The bits above the translated ones repeat the highest of them.
-        let unused = 64 - (12 + 9 * levels);
-        let extended = (address << unused).cast_signed() >> unused;
-        if extended.cast_unsigned() == address { Ok(address) } else { Err(Errno::EFAULT) }
     }
 
     /// Walks the guest's tables for an effective address. The entries on the way go into `steps`.
