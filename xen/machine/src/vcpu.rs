@@ -121,6 +121,7 @@ impl Vcpu {
             lazy: LazyState { extended, xcr0: 1, xss: 0, tsc_aux: 0, debug_address: [0; 4] },
             tag: AddressSpaceTag::default(),
         };
+        arch::check_control_block(&vcpu.vmcb);
         vcpu.set_intercepts(root);
         vcpu.reset();
         Ok(vcpu)

@@ -70,6 +70,9 @@ mod guest {
             test.equal("exits of vCPU 1", EXITS_DONE[1].load(SeqCst), EXITS);
         }
         test.equal("exits of vCPU 0", EXITS_DONE[0].load(SeqCst), EXITS);
+        for (vcpu, loads) in RESTORES.iter().enumerate().take(if two { 2 } else { 0 }) {
+            test.check("registers were loaded", loads.load(SeqCst) > 0, format_args!("vCPU {vcpu}: never"));
+        }
         test.equal("faults", FAULTS.load(SeqCst), 0);
         println!("GUEST-INFO registers loaded {:?} times", RESTORES.each_ref().map(|loads| loads.load(SeqCst)));
     }

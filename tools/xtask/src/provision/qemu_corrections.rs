@@ -3,7 +3,7 @@
 //! [`Correction::Lock`]: at each FXRSTOR and XRSTOR of any processor, `cpu_clear_ignne` clears a bit in a word of flags that
 //! belongs to the first processor's thread, by an instruction without LOCK. Now and then an update of that thread gets lost, among them
 //! the one that ends nested paging at #VMEXIT; the hypervisor's next instruction is then fetched through the guest's nested
-//! page table, and the control block receives the hypervisor's own state. Any hypervisor on more than one processor meets it.
+//! page table, and the control block receives the hypervisor's own state. Nothing in that is peculiar to Oxen.
 //! The tiny guest `restore_storm` shows it in seconds. BTR with LOCK does the same as the AND, and is shorter.
 //!
 //! [`Correction::Branch`]: QEMU tests the wrong condition when it decides which SVM intercept a `mov %crN, reg` belongs to, so

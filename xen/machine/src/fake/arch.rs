@@ -251,6 +251,9 @@ pub fn permission_maps() -> PermissionMaps {
     PermissionMaps { ports: Maddr::new(0), msrs: Maddr::new(0) }
 }
 
+/// The processor has no pages of its own here.
+pub fn check_control_block(_vmcb: &Vmcb) {}
+
 pub fn load_lazy(_state: &LazyState) {}
 
 pub fn save_lazy(_state: &mut LazyState) {}

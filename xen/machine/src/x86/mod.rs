@@ -33,7 +33,7 @@ pub use lazy::{
 pub use panic::{restart, set_no_reboot, stop};
 pub use serial::{console_port, console_receive, console_write};
 pub use smp::start_other_cpus;
-pub use svm::{control_block_address, permission_maps, run};
+pub use svm::{check_control_block, control_block_address, permission_maps, run};
 pub use time::{timestamp, timestamp_khz, wall_clock_seconds};
 
 use crate::frame::FrameTable;

@@ -6,7 +6,7 @@ use crate::codec::registers::{efer, msr};
 use crate::codec::tags::{AddressSpaceTag, Flush};
 use crate::codec::vmcb::{FLUSH_ALL, Vmcb};
 use crate::exit::{Exit, X86Exit};
-use crate::units::{Maddr, Mfn};
+use crate::units::{CpuId, Maddr, Mfn};
 use crate::vcpu::GeneralRegisters;
 use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm};
@@ -84,6 +84,14 @@ fn serialise_lfence() {
 
 /// DE_CFG: LFENCE is dispatch serialising.
 const LFENCE_SERIALISES: u64 = 1 << 1;
+
+/// Checks that a new control block is no page into which the processor writes the hypervisor's own state.
+pub fn check_control_block(vmcb: &Vmcb) {
+    let place = paging::physical(core::ptr::from_ref(vmcb)).number();
+    let is_in = |field: &AtomicU64| field.load(Ordering::Relaxed) == place;
+    let is_taken = (0..).map(CpuId).map_while(cpu::per_cpu).any(|cpu| is_in(&cpu.save_area) || is_in(&cpu.host_state));
+    assert!(!is_taken, "a control block at {place:#x}, where a processor keeps the hypervisor's state");
+}
 
 #[repr(C, align(4096))]
 struct Maps(UnsafeCell<[u8; 5 * 4096]>);
