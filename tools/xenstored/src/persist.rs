@@ -17,6 +17,8 @@ const FRAME_HEADER: usize = 8;
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Record {
+    /// The boot of the control domain that all of this is about.
+    Boot { id: String },
     /// A node is there with this value and these permissions; its children stay.
     Node { path: String, value: Vec<u8>, permissions: Vec<Permission> },
     /// A node is gone, with all below it.

@@ -66,12 +66,12 @@ impl<P: Foreign> Ring<P> {
     /// `given` on. Also, how many of those the page holds already.
     ///
     /// # Errors
-    /// The page says that more were given.
-    pub(crate) fn resume(page: P, place: Place, waiting: usize) -> Result<(Ring<P>, usize), BadIndex> {
+    /// The page, if it says that more were given.
+    pub(crate) fn resume(page: P, place: Place, waiting: usize) -> Result<(Ring<P>, usize), P> {
         let given = page.load(ANSWER_GIVEN);
-        let done = usize::try_from(given.wrapping_sub(place.given)).map_err(|_| BadIndex)?;
+        let done = usize::try_from(given.wrapping_sub(place.given)).unwrap_or(usize::MAX);
         if done > waiting {
-            return Err(BadIndex);
+            return Err(page);
         }
         let mut ring = Ring { page, place: Place { taken: place.taken, given } };
         ring.publish();
@@ -268,7 +268,7 @@ pub(crate) mod tests {
         ring.page.request(b"hello");
         assert_eq!(ring.take().expect("is in order"), b"hello");
         let place = Place { taken: 0, given: 0 };
-        let (mut ring, done) = Ring::resume(ring.page, place, 0).expect("is in order");
+        let (mut ring, done) = Ring::resume(ring.page, place, 0).ok().expect("is in order");
         assert_eq!((ring.take().expect("is in order").as_slice(), done), (&b"hello"[..], 0));
     }
 
@@ -277,7 +277,7 @@ pub(crate) mod tests {
         let mut ring = Ring::fresh(Page::new());
         ring.give(b"abc").expect("is in order");
         let page = ring.page;
-        let (_, done) = Ring::resume(page.clone(), Place { taken: 0, given: 0 }, 5).expect("is in order");
+        let (_, done) = Ring::resume(page.clone(), Place { taken: 0, given: 0 }, 5).ok().expect("is in order");
         assert_eq!(done, 3);
         assert!(Ring::resume(page, Place { taken: 0, given: 0 }, 2).is_err(), "more than there was to give");
     }

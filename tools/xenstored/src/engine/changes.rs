@@ -90,8 +90,8 @@ impl Engine {
             return false;
         };
         match peer {
-            Peer::Socket => output.len() + more <= MOST_FOR_SOCKET,
-            Peer::Domain(0) => output.len() + more <= MOST_FOR_KERNEL,
+            Peer::Socket => output.cost() + more <= MOST_FOR_SOCKET,
+            Peer::Domain(0) => output.cost() + more <= MOST_FOR_KERNEL,
             Peer::Domain(domain) => {
                 let bytes = self.store.usage(*domain).bytes + self.other_bytes(id) + more as u64;
                 let most = if self.limits.memory == 0 { MOST_FOR_KERNEL as u64 } else { self.limits.memory };

@@ -88,17 +88,19 @@ impl Engine {
         if domain == 0 || domain >= DOMID_FIRST_RESERVED || port == 0 {
             return Err(Errno::EINVAL);
         }
-        match self.connection_of(domain) {
-            None => {
-                let place = host.introduce(domain, gfn, port)?;
-                self.adopt(domain, gfn, port, place);
-            }
-            Some(_) => {
-                let place = host.rebind(domain, port)?;
+        if self.connection_of(domain).is_some() {
+            if let Ok(place) = host.rebind(domain, port) {
                 self.rebound(domain, port, place);
                 self.records.push(Record::Rebound { domain, port, taken: place.taken, given: place.given });
+                return Ok(());
             }
+            // What is left of the connection is of no use to anybody.
+            self.disconnect_domain(domain);
+            host.release(domain);
+            self.records.push(Record::Released { domain });
         }
+        let place = host.introduce(domain, gfn, port)?;
+        self.adopt(domain, gfn, port, place);
         Ok(())
     }
 
@@ -252,8 +254,8 @@ impl Engine {
             let (limits, who) = (Limits::default(), Who::CONTROL);
             let (tree, trace) = (&mut self.store, &mut trace);
             let mut access = Access { tree, trace, who, limits: &limits, other_bytes: 0, in_transaction: false };
-            // It may have gone with one above it.
-            drop(access.remove(path));
+            // An error says that it has gone with one above it.
+            access.remove(path).ok();
         }
         self.publish(&trace.changes);
         for (path, permissions) in named {

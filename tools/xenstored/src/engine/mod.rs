@@ -34,9 +34,9 @@ use watch::Watches;
 
 /// Bytes that may wait for a client before its next request is looked at.
 const ENOUGH_OUTPUT: usize = 64 << 10;
-/// Bytes that may wait for a program on a socket before it is cut off: it has stopped reading.
-const MOST_FOR_SOCKET: usize = 4 << 20;
-/// Bytes that may wait for the control domain's kernel before events for it are dropped.
+/// Bytes of memory that may wait for a program on a socket before it is cut off: it has stopped reading.
+const MOST_FOR_SOCKET: usize = 2 << 20;
+/// Bytes of memory that may wait for the control domain's kernel before events for it are dropped.
 const MOST_FOR_KERNEL: usize = 16 << 20;
 
 /// A connection's number; never used twice.
@@ -99,6 +99,8 @@ struct Connection {
     watch_bytes: u64,
     /// Why it is not listened to any more (`ERROR_*`).
     failure: Option<u32>,
+    /// Whether the log has told that it has much.
+    was_warned: bool,
 }
 
 impl Connection {
@@ -113,6 +115,7 @@ impl Connection {
             watches: 0,
             watch_bytes: 0,
             failure: None,
+            was_warned: false,
         }
     }
 }
@@ -270,7 +273,7 @@ impl Engine {
 
     /// Bytes that a connection costs beside its domain's nodes.
     fn other_bytes(&self, id: ConnectionId) -> u64 {
-        self.connections.get(&id).map_or(0, |connection| connection.watch_bytes + connection.output.len() as u64)
+        self.connections.get(&id).map_or(0, |connection| connection.watch_bytes + connection.output.cost() as u64)
     }
 
     fn send_answer(&mut self, id: ConnectionId, kind: XsMessage, request: u32, tx: u32, payload: &[u8]) {

@@ -6,6 +6,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
+/// Bytes that a message costs beside its own.
+const MESSAGE_COST: usize = 160;
+
 /// A message on its way out.
 #[derive(Clone, Debug)]
 struct Outgoing {
@@ -37,6 +40,11 @@ impl Output {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of memory that it costs.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes + MESSAGE_COST * self.queue.len()
     }
 
     /// Answers that wait.

@@ -69,6 +69,20 @@ impl Engine {
             }
             (None, Ok(_)) => {}
         }
+        self.check_soft_limit(host, id);
+    }
+
+    /// Says once that a domain has much.
+    fn check_soft_limit(&mut self, host: &mut dyn Host, id: ConnectionId) {
+        let (who, other_bytes) = (self.who(id), self.other_bytes(id));
+        let bytes = self.store.usage(who.domain).bytes + other_bytes;
+        if who.is_privileged() || self.limits.memory_soft == 0 || bytes <= self.limits.memory_soft {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&id).filter(|connection| !connection.was_warned) {
+            connection.was_warned = true;
+            host.log(&format!("domain {} has {bytes} bytes, more than {}", who.domain, self.limits.memory_soft));
+        }
     }
 
     fn answer(&mut self, host: &mut dyn Host, id: ConnectionId, kind: XsMessage, tx: u32, payload: &[u8]) -> Answer {

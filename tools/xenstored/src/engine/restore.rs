@@ -112,11 +112,9 @@ impl Engine {
                     connection.watch_bytes += cost;
                 }
             }
-            Record::Unwatch { path, token, .. } => {
-                if self.watches.remove(&path, id, &token).is_ok() {
-                    connection.watches = connection.watches.saturating_sub(1);
-                    connection.watch_bytes = connection.watch_bytes.saturating_sub(watch::cost(&path, &token));
-                }
+            Record::Unwatch { path, token, .. } if self.watches.remove(&path, id, &token).is_ok() => {
+                connection.watches = connection.watches.saturating_sub(1);
+                connection.watch_bytes = connection.watch_bytes.saturating_sub(watch::cost(&path, &token));
             }
             Record::Reset { .. } => {
                 self.watches.remove_all(id);

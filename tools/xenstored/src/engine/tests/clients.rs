@@ -63,9 +63,12 @@ fn directories_come_in_parts() {
         names += rest;
     }
     assert_eq!(names.split_terminator('\0').count(), 1500);
-    assert_eq!(bench.ok(id, M::DirectoryPart, 0, "/many\099999\0").split_once('\0').map(|(_, rest)| rest), Some("\0"));
+    assert_eq!(
+        bench.ok(id, M::DirectoryPart, 0, "/many\x0099999\0").split_once('\0').map(|(_, rest)| rest),
+        Some("\0")
+    );
     bench.ok(id, M::Write, 0, "/many/x\0");
-    let part = bench.ok(id, M::DirectoryPart, 0, "/many\00\0");
+    let part = bench.ok(id, M::DirectoryPart, 0, "/many\x000\0");
     assert!(!part.starts_with(generation.as_deref().expect("is known")), "the generation changes with the children");
 }
 
@@ -81,11 +84,11 @@ fn watches_fire_once_at_first_and_then_for_each_change() {
     );
     assert_eq!(messages[1].payload, b"/a\0token\0");
     bench.refused(id, M::Watch, 0, "/a\0token\0", "EEXIST");
-    bench.ok(other, M::Write, 0, "/a/b/c\01");
-    bench.ok(other, M::Write, 0, "/ab\01");
+    bench.ok(other, M::Write, 0, "/a/b/c\x001");
+    bench.ok(other, M::Write, 0, "/ab\x001");
     bench.ok(other, M::SetPerms, 0, "/a/b/c\0n0\0r3\0");
     assert_eq!(bench.events(id), ["/a/b/c token"], "the same event waits once");
-    bench.ok(other, M::Write, 0, "/a/b/c\01");
+    bench.ok(other, M::Write, 0, "/a/b/c\x001");
     bench.ok(other, M::Rm, 0, "/a/b\0");
     assert_eq!(bench.events(id), ["/a/b/c token", "/a/b token"]);
     bench.ok(id, M::Watch, 0, "/x/y\0deep\0");
@@ -109,7 +112,7 @@ fn a_transaction_is_seen_at_its_end_and_once_per_path() {
     for value in ["1", "2"] {
         bench.ok(id, M::Write, tx, &format!("/a/b\0{value}"));
     }
-    bench.ok(id, M::Write, tx, "/c\03");
+    bench.ok(id, M::Write, tx, "/c\x003");
     bench.refused(watcher, M::Read, 0, "/a/b\0", "ENOENT");
     assert_eq!(bench.ok(id, M::Read, tx, "/a/b\0"), "2");
     assert!(bench.events(watcher).is_empty());
@@ -127,7 +130,7 @@ fn transactions_in_each_others_way_and_given_up_ones() {
     assert_eq!(bench.ok(two, M::TransactionStart, 0, "\0"), "1\0");
     for id in [one, two] {
         bench.refused(id, M::Read, 1, "/count\0", "ENOENT");
-        bench.ok(id, M::Write, 1, "/count\01");
+        bench.ok(id, M::Write, 1, "/count\x001");
     }
     bench.ok(one, M::TransactionEnd, 1, "T\0");
     bench.refused(two, M::TransactionEnd, 1, "T\0", "EAGAIN");
@@ -149,12 +152,12 @@ fn control_commands() {
     assert!(bench.ok(id, M::Control, 0, "help\0").contains("memreport [<file>]\n"));
     assert_eq!(bench.ok(id, M::Control, 0, "check\0"), "OK\0");
     assert!(bench.ok(id, M::Control, 0, "quota\0").contains("watches          :      128"));
-    bench.ok(id, M::Control, 0, "quota\0set\0watches\07\0");
+    bench.ok(id, M::Control, 0, "quota\0set\0watches\x007\0");
     assert_eq!(bench.engine.limits.watches, 7);
-    bench.refused(id, M::Control, 0, "quota\0set\0nothing\07\0", "EINVAL");
+    bench.refused(id, M::Control, 0, "quota\0set\0nothing\x007\0", "EINVAL");
     bench.domain(3);
-    assert!(bench.ok(id, M::Control, 0, "quota\03\0").contains("nodes            :        1"));
-    bench.refused(id, M::Control, 0, "quota\04\0", "ENOENT");
+    assert!(bench.ok(id, M::Control, 0, "quota\x003\0").contains("nodes            :        1"));
+    bench.refused(id, M::Control, 0, "quota\x004\0", "ENOENT");
     bench.ok(id, M::Control, 0, "print\0hello\0");
     bench.ok(id, M::Control, 0, "logfile\0/tmp/x\0");
     bench.refused(id, M::Control, 0, "logfile\0x\0", "EINVAL");

@@ -16,7 +16,7 @@ fn introduction_and_release() {
     assert_eq!(bench.ok(control, M::IsDomainIntroduced, 0, "3\0"), "T\0");
     assert_eq!(bench.ok(guest, M::GetDomainPath, 0, "3\0"), "/local/domain/3\0");
     assert_eq!(bench.host.calls, ["introduce 3 77 9"]);
-    for payload in ["0\01\02\0", "3\01\0", "40000\01\02\0", "x\01\02\0", "4\01\00\0"] {
+    for payload in ["0\x001\x002\0", "3\x001\0", "40000\x001\x002\0", "x\x001\x002\0", "4\x001\x000\0"] {
         bench.refused(control, M::Introduce, 0, payload, "EINVAL");
     }
     for kind in [M::Introduce, M::Release, M::Resume, M::SetTarget] {
@@ -28,7 +28,7 @@ fn introduction_and_release() {
     assert_eq!(bench.events(watcher), ["@releaseDomain r"]);
     assert_eq!(bench.host.calls.last().map(String::as_str), Some("release 3"));
     bench.host.refuses = true;
-    bench.refused(control, M::Introduce, 0, "5\01\02\0", "EINVAL");
+    bench.refused(control, M::Introduce, 0, "5\x001\x002\0", "EINVAL");
     assert_eq!(bench.ok(control, M::IsDomainIntroduced, 0, "5\0"), "F\0");
 }
 
@@ -39,7 +39,7 @@ fn a_second_introduction_begins_anew() {
     bench.ok(guest, M::Watch, 0, "x\0t\0");
     bench.ok(guest, M::TransactionStart, 0, "\0");
     let control = bench.socket();
-    bench.ok(control, M::Introduce, 0, "3\077\011\0");
+    bench.ok(control, M::Introduce, 0, "3\x0077\x0011\0");
     assert_eq!(bench.host.calls.last().map(String::as_str), Some("rebind 3 11"));
     assert_eq!(bench.engine.connection_of(3), Some(guest));
     bench.refused(guest, M::TransactionEnd, 1, "T\0", "ENOENT");
@@ -66,7 +66,7 @@ fn a_domain_stays_in_its_own_nodes() {
     bench.ok(other, M::Write, 0, "/public/a\0w");
     bench.refused(other, M::SetPerms, 0, "/public/a\0n0\0", "EACCES");
     // Its own: children are its own, too, with the permissions from above.
-    bench.ok(guest, M::Write, 0, "data/x\01");
+    bench.ok(guest, M::Write, 0, "data/x\x001");
     assert_eq!(bench.ok(guest, M::GetPerms, 0, "data/x\0"), "n3\0");
     bench.refused(other, M::Read, 0, "/local/domain/3/data/x\0", "EACCES");
     bench.ok(guest, M::SetPerms, 0, "data/x\0n3\0r4\0");
@@ -194,18 +194,18 @@ fn answers_that_are_not_taken_hold_the_next_requests_up() {
 fn a_device_model_may_do_what_its_target_may() {
     let mut bench = Bench::new();
     let (control, guest, model) = (bench.socket(), bench.domain(3), bench.domain(4));
-    bench.ok(guest, M::Write, 0, "x\01");
+    bench.ok(guest, M::Write, 0, "x\x001");
     bench.refused(model, M::Read, 0, "/local/domain/3/x\0", "EACCES");
-    bench.refused(control, M::SetTarget, 0, "4\00\0", "EINVAL");
-    bench.refused(control, M::SetTarget, 0, "4\09\0", "ENOENT");
-    bench.ok(control, M::SetTarget, 0, "4\03\0");
+    bench.refused(control, M::SetTarget, 0, "4\x000\0", "EINVAL");
+    bench.refused(control, M::SetTarget, 0, "4\x009\0", "ENOENT");
+    bench.ok(control, M::SetTarget, 0, "4\x003\0");
     assert_eq!(bench.ok(model, M::Read, 0, "/local/domain/3/x\0"), "1");
     bench.ok(model, M::SetPerms, 0, "/local/domain/3/x\0r3\0");
     bench.refused(guest, M::Read, 0, "/local/domain/4\0", "EACCES");
     // The target is gone; its number comes again for somebody else.
     bench.sweep(&[(4, Life::Running)]);
     let next = bench.domain(3);
-    bench.ok(next, M::Write, 0, "x\01");
+    bench.ok(next, M::Write, 0, "x\x001");
     bench.refused(model, M::Read, 0, "/local/domain/3/x\0", "EACCES");
 }
 
@@ -213,8 +213,8 @@ fn a_device_model_may_do_what_its_target_may() {
 fn domains_stop_and_die() {
     let mut bench = Bench::new();
     let (control, guest) = (bench.socket(), bench.domain(3));
-    bench.ok(guest, M::Write, 0, "x/y\01");
-    bench.ok(control, M::Write, 0, "/b\01");
+    bench.ok(guest, M::Write, 0, "x/y\x001");
+    bench.ok(control, M::Write, 0, "/b\x001");
     bench.ok(control, M::SetPerms, 0, "/b\0n0\0r3\0r5\0");
     bench.ok(control, M::Watch, 0, "@releaseDomain\0r\0");
     bench.events(control);
@@ -247,7 +247,7 @@ fn orphans_can_be_kept() {
     let mut bench = Bench::new();
     bench.engine.keep_orphans = true;
     let (control, guest) = (bench.socket(), bench.domain(3));
-    bench.ok(guest, M::Write, 0, "x\01");
+    bench.ok(guest, M::Write, 0, "x\x001");
     bench.sweep(&[]);
     assert_eq!(bench.ok(control, M::GetPerms, 0, "/local/domain/3/x\0"), "n0\0");
     assert_eq!(bench.ok(control, M::Control, 0, "check\0"), "OK\0");

@@ -10,7 +10,7 @@ use crate::ring::tests::Page;
 /// Bytes that are often nearly a request.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let paths =
-        ["/\0", "/a\0", "/local/domain/3/x\0v", "x\0t\0", "@releaseDomain\0t\0", "T\0", "/a\00\0", "n3\0", "\0", ""];
+        ["/\0", "/a\0", "/local/domain/3/x\0v", "x\0t\0", "@releaseDomain\0t\0", "T\0", "/a\x000\0", "n3\0", "\0", ""];
     let near = (
         0_u32..24,
         0_u32..4,
@@ -37,7 +37,7 @@ fn a_message_that_is_too_long_ends_the_connection() {
         assert!(bench.messages(id).is_empty(), "nobody listens any more");
     }
     let control = bench.socket();
-    bench.ok(control, XsMessage::Introduce, 0, "3\077\09\0");
+    bench.ok(control, XsMessage::Introduce, 0, "3\x0077\x009\0");
     assert_eq!(bench.engine.failure(guest), None, "a new introduction is a new beginning");
 }
 
