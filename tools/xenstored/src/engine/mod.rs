@@ -198,7 +198,8 @@ impl Engine {
         if let Some(connection) = self.connections.get_mut(&id).filter(|connection| connection.failure.is_none()) {
             connection.reader.push(bytes);
         }
-        self.proceed(host, id);
+        self.handle_all(host, id);
+        self.record_input(id);
     }
 
     /// Bytes from a domain's ring, up to this index.
@@ -209,14 +210,25 @@ impl Engine {
         self.receive(host, id, bytes);
     }
 
-    /// Handles the requests that are there, as far as the client takes its answers.
+    /// Handles requests that had to wait until the client takes its answers.
     pub(crate) fn proceed(&mut self, host: &mut dyn Host, id: ConnectionId) {
+        if self.handle_all(host, id) {
+            self.record_input(id);
+        }
+    }
+
+    /// Handles the requests that are there, as far as the client takes its answers; whether there was any.
+    fn handle_all(&mut self, host: &mut dyn Host, id: ConnectionId) -> bool {
+        let mut has_handled = false;
         while self.wants_input(id) {
             let Some(connection) = self.connections.get_mut(&id) else {
-                return;
+                break;
             };
             match connection.reader.take() {
-                Ok(Some(message)) => self.handle(host, id, &message),
+                Ok(Some(message)) => {
+                    has_handled = true;
+                    self.handle(host, id, &message);
+                }
                 Ok(None) => break,
                 Err(wire::TooLong(length)) => {
                     host.log(&format!("{:?} sent a message of {length} bytes", connection.peer));
@@ -224,7 +236,7 @@ impl Engine {
                 }
             }
         }
-        self.record_input(id);
+        has_handled
     }
 
     fn record_input(&mut self, id: ConnectionId) {

@@ -27,7 +27,7 @@ fn nodes_are_written_read_listed_and_removed() {
 fn requests_that_make_no_sense() {
     let mut bench = Bench::new();
     let id = bench.socket();
-    for payload in ["", "/a", "/a\0b\0", "a b\0", "/a/\0"] {
+    for payload in ["", "/a", "/a\0b\0", "a b\0", "/a/\0", "a\0"] {
         bench.refused(id, M::Read, 0, payload, "EINVAL");
     }
     bench.refused(id, M::Write, 0, "/a", "EINVAL");
@@ -196,4 +196,17 @@ fn a_program_that_does_not_read_is_cut_off_and_bounded() {
     assert!(!bench.engine.wants_input(busy) || bench.engine.output(busy).expect("is there").len() < 80_000);
     bench.messages(busy);
     assert!(bench.engine.wants_input(busy));
+}
+
+#[test]
+fn a_path_may_be_as_deep_as_it_is_long() {
+    let mut bench = Bench::new();
+    let id = bench.socket();
+    let deep = "/a".repeat(1536);
+    bench.ok(id, M::TransactionStart, 0, "\0");
+    bench.ok(id, M::Write, 0, &format!("{deep}\x001"));
+    assert_eq!(bench.ok(id, M::Read, 0, &format!("{deep}\0")), "1");
+    bench.refused(id, M::Write, 0, &format!("{deep}/a\x001"), "EINVAL");
+    bench.ok(id, M::Rm, 0, "/a\0");
+    assert_eq!(bench.ok(id, M::Control, 0, "check\0"), "OK\0");
 }
