@@ -21,7 +21,7 @@ pub(crate) struct Limits {
     pub(crate) outstanding: u64,
     /// Nodes that one transaction has touched (`-Q transaction-nodes=`).
     pub(crate) transaction_nodes: u64,
-    /// Bytes of its nodes, its watches and what it has not taken; 0 for no limit (`-Q memory=`).
+    /// Bytes of its nodes, watches and transactions, and of what it has not taken; 0 for no limit (`-Q memory=`).
     pub(crate) memory: u64,
     /// Bytes above which the log says so (`-q memory=`).
     pub(crate) memory_soft: u64,

@@ -285,7 +285,14 @@ impl Engine {
 
     /// Bytes that a connection costs beside its domain's nodes.
     fn other_bytes(&self, id: ConnectionId) -> u64 {
-        self.connections.get(&id).map_or(0, |connection| connection.watch_bytes + connection.output.cost() as u64)
+        self.connections.get(&id).map_or(0, |connection| {
+            let noted = match connection.peer {
+                Peer::Domain(_) => connection.transactions.values().map(|open| open.trace.bytes() as u64).sum(),
+                // Nobody asks what a program has.
+                Peer::Socket => 0,
+            };
+            connection.watch_bytes + connection.output.cost() as u64 + noted
+        })
     }
 
     fn send_answer(&mut self, id: ConnectionId, kind: XsMessage, request: u32, tx: u32, payload: &[u8]) {

@@ -14,6 +14,9 @@ use crate::limits::Limits;
 use crate::path;
 use crate::perms::{self, Permission, Permissions, Rights, Who};
 
+/// Bytes that a note costs beside its path.
+const NOTE_COST: usize = 96;
+
 /// Who is told of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Told {
@@ -45,6 +48,8 @@ struct Seen {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trace {
     seen: BTreeMap<String, Seen>,
+    /// Bytes of all this, and of values that were written.
+    bytes: usize,
     /// The changes.
     pub(crate) changes: BTreeMap<String, Change>,
 }
@@ -53,12 +58,19 @@ impl Trace {
     fn see(&mut self, path: &str, children: bool) {
         match self.seen.get_mut(path) {
             Some(seen) => seen.children |= children,
-            None => drop(self.seen.insert(path.to_owned(), Seen { children })),
+            None => {
+                self.bytes += NOTE_COST + path.len();
+                self.seen.insert(path.to_owned(), Seen { children });
+            }
         }
     }
 
     fn change(&mut self, path: &str, before: Option<Permissions>, told: Told) {
-        let change = self.changes.entry(path.to_owned()).or_insert(Change { before, told });
+        let bytes = &mut self.bytes;
+        let change = self.changes.entry(path.to_owned()).or_insert_with(|| {
+            *bytes += NOTE_COST + path.len();
+            Change { before, told }
+        });
         change.told = change.told.max(told);
     }
 
@@ -72,6 +84,11 @@ impl Trace {
             }
             _ => false,
         })
+    }
+
+    /// Bytes that it costs.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many paths were looked at; those that were changed are among them.
@@ -116,12 +133,13 @@ impl Access<'_> {
     }
 
     fn check_room(&self) -> Result<(), Errno> {
-        let is_bound = self.in_transaction && !self.who.is_privileged();
-        if is_bound && self.trace.looked_at() as u64 >= self.limits.transaction_nodes {
-            Err(Errno::ENOSPC)
-        } else {
-            Ok(())
+        if !self.in_transaction || self.who.is_privileged() {
+            return Ok(());
         }
+        if self.trace.looked_at() as u64 >= self.limits.transaction_nodes {
+            return Err(Errno::ENOSPC);
+        }
+        self.check_memory(0)
     }
 
     /// The value.
@@ -162,7 +180,10 @@ impl Access<'_> {
                 if perms::owner(&permissions) == self.who.domain {
                     self.check_memory(value.len().saturating_sub(old))?;
                 }
+                let is_first = !self.trace.changes.contains_key(path);
                 self.trace.change(path, Some(Rc::clone(&permissions)), Told::Everyone);
+                // The first value that is written over is the store's, each further one the transaction's.
+                self.trace.bytes = (self.trace.bytes + value.len()).saturating_sub(if is_first { 0 } else { old });
                 self.tree.set(path, value.into(), permissions);
                 Ok(())
             }
@@ -203,6 +224,7 @@ impl Access<'_> {
             self.tree.set(between, Rc::new([]), Rc::clone(&permissions));
         }
         self.trace.change(path, None, Told::Everyone);
+        self.trace.bytes += value.len();
         self.tree.set(path, value.into(), permissions);
         Ok(())
     }

@@ -252,3 +252,25 @@ fn orphans_can_be_kept() {
     assert_eq!(bench.ok(control, M::GetPerms, 0, "/local/domain/3/x\0"), "n0\0");
     assert_eq!(bench.ok(control, M::Control, 0, "check\0"), "OK\0");
 }
+
+#[test]
+fn transactions_count_as_memory() {
+    let mut bench = Bench::new();
+    let guest = bench.domain(3);
+    bench.engine.limits.memory = 50_000;
+    bench.ok(guest, M::TransactionStart, 0, "\0");
+    // Paths that are not there cost nothing but the note of it.
+    let long = "x".repeat(2000);
+    let full = (0..60).find_map(|number| match bench.ask(guest, M::Read, 1, &format!("{number}{long}\0")) {
+        Err(error) if error != "ENOENT" => Some(error),
+        _ => None,
+    });
+    assert_eq!(full.as_deref(), Some("ENOMEM"));
+    bench.ok(guest, M::TransactionEnd, 1, "F\0");
+    bench.ok(guest, M::TransactionStart, 0, "\0");
+    let write = |value: &str| format!("a\0{value}");
+    for _ in 0..100 {
+        bench.ok(guest, M::Write, 2, &write(&"v".repeat(1900)));
+    }
+    bench.ok(guest, M::TransactionEnd, 2, "T\0");
+}
