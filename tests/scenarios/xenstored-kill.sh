@@ -11,7 +11,7 @@ kill_xenstored() {
     kill -9 "$old"
     wait_until 60 dead "$old" || die "xenstored does not die"
 }
-dead() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
+dead() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status" 2> /dev/null || [ ! -d "/proc/$1" ]; }
 start_xenstored() { xenstored --pid-file=/run/xen/xenstored.pid || die "xenstored does not start again"; }
 # Debian's xenconsoled does not connect again.
 start_xenconsoled() {
@@ -20,7 +20,7 @@ start_xenconsoled() {
 }
 
 xenstore-write /t/kept yes /t/gone no || die "write"
-xenstore-chmod /t/kept n0 r7 || die "chmod"
+xenstore-chmod /t/kept r0 || die "chmod"
 xenstore-rm /t/gone
 xl create /guest/pvh.cfg || die "create"
 id=$(xl domid guest)
@@ -39,7 +39,7 @@ while [ $round -lt 8 ]; do
 done
 [ "$(xenstore-read /t/kept)" = yes ] || die "a node is lost"
 fails 1 xenstore-read /t/gone
-xenstore-ls -p /t | grep -q '^kept = "yes" *. *(n0,r7)' || die "permissions: $(xenstore-ls -p /t)"
+xenstore-ls -p /t | grep -q '^kept = "yes".*(r0)' || die "permissions: $(xenstore-ls -p /t)"
 start_xenconsoled
 wait_for 250 GUEST-READY "$log" || die "the guest did not live through it"
 

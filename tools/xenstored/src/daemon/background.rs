@@ -21,7 +21,9 @@ const READY: &str = "ready";
 /// # Errors
 /// It did not start; it has said why.
 pub(super) fn start() -> Result<()> {
-    let mut child = Command::new("/proc/self/exe")
+    // By its path, so that lists of processes show its name.
+    let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
+    let mut child = Command::new(program)
         .arg0("xenstored")
         .args(std::env::args_os().skip(1))
         .arg("--in-background")
