@@ -134,7 +134,8 @@ impl Engine {
     fn base(&self, id: ConnectionId) -> String {
         match self.connections.get(&id).map(|connection| connection.peer) {
             Some(Peer::Domain(domain)) => path::home(domain),
-            _ => String::new(),
+            // Against docs/misc/xenstore.txt, but libxl asks for "domid" on the socket.
+            _ => path::home(0),
         }
     }
 
