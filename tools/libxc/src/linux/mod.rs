@@ -158,8 +158,8 @@ pub fn kernel_store() -> Result<(ForeignPages, u32)> {
     const PORT_FILE: &str = "/proc/xen/xsd_port";
     let device = open(PAGE_FILE).map_err(|source| Error::system(format!("opening {PAGE_FILE}"), source))?;
     let page = Mapping::page_at(&device, 0).map_err(|error| Error::system(format!("mapping {PAGE_FILE}"), error))?;
-    let text = std::fs::read_to_string(PORT_FILE)
-        .map_err(|source| Error::system(format!("reading {PORT_FILE}"), source))?;
+    let text =
+        std::fs::read_to_string(PORT_FILE).map_err(|source| Error::system(format!("reading {PORT_FILE}"), source))?;
     let port = text.trim().parse().map_err(|_| Error::Protocol(format!("{PORT_FILE} says \"{}\"", text.trim())))?;
     Ok((ForeignPages(page), port))
 }
