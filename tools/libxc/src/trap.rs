@@ -48,6 +48,18 @@ pub trait Foreign {
 
     /// Sets bytes to zero. Panics if they do not lie in it.
     fn clear_at(&mut self, offset: usize, length: usize);
+
+    /// Reads an aligned 32-bit word that the domain may be writing. Panics if it does not lie in it.
+    fn load(&self, offset: usize) -> u32 {
+        let mut word = [0; 4];
+        self.read_at(offset, &mut word);
+        u32::from_le_bytes(word)
+    }
+
+    /// Writes an aligned 32-bit word that the domain may be reading. Panics if it does not lie in it.
+    fn store(&mut self, offset: usize, word: u32) {
+        self.write_at(offset, &word.to_le_bytes());
+    }
 }
 
 /// Event channels of the calling domain that deliver to this process.

@@ -1,6 +1,6 @@
 //! Builds our own programs with cargo and puts them where people look for them.
 //!
-//! The hypervisor lands at `target/oxen/oxen`, our static `xl` at `target/oxen/xl`. Called by `cargo xtask build` and by
+//! The hypervisor lands at `target/oxen/oxen`, our static `xl` and `xenstored` beside it. Called by `cargo xtask build` and by
 //! every command that boots Oxen, so that nobody tests an old image.
 
 use std::io::{BufRead, BufReader, Read};
@@ -28,6 +28,13 @@ const HYPERVISOR: Program =
     Program { package: "oxen", profile: "bare", target: "x86_64-unknown-none", what: "building the hypervisor" };
 const XL: Program =
     Program { package: "xl", profile: "release", target: "x86_64-unknown-linux-musl", what: "building xl" };
+
+const XENSTORED: Program = Program {
+    package: "xenstored",
+    profile: "release",
+    target: "x86_64-unknown-linux-musl",
+    what: "building xenstored",
+};
 
 const GUESTS: Program =
     Program { package: "guests", profile: "bare", target: "x86_64-unknown-none", what: "building the test guests" };
@@ -73,6 +80,20 @@ fn build_xl(paths: &Paths) -> Result<PathBuf> {
         bail!("the package xl gives no program named xl");
     };
     publish(paths, program, "xl")
+}
+
+/// Builds our xenstored as a static program. One run of this tool builds it once.
+pub(crate) fn xenstored(paths: &Paths) -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = BUILT.get() {
+        return Ok(program.clone());
+    }
+    let built = cargo_build(paths, &XENSTORED)?;
+    let Some(program) = built.iter().find(|path| path.ends_with("xenstored")) else {
+        bail!("the package xenstored gives no program named xenstored");
+    };
+    let program = publish(paths, program, "xenstored")?;
+    Ok(BUILT.get_or_init(|| program).clone())
 }
 
 /// Builds QEMU's plugin that counts instructions.

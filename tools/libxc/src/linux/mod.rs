@@ -8,11 +8,14 @@ mod raw;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use public_abi::Errno;
 use public_abi::memory::Resource;
 use public_abi::virq::Virq;
 use raw::Mapping;
+use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
 use crate::trap::{Buf, Events, Foreign, Trap};
@@ -129,11 +132,69 @@ impl Foreign for ForeignPages {
     fn clear_at(&mut self, offset: usize, length: usize) {
         self.0.clear_at(offset, length);
     }
+
+    fn load(&self, offset: usize) -> u32 {
+        self.0.load(offset)
+    }
+
+    fn store(&mut self, offset: usize, word: u32) {
+        self.0.store(offset, word);
+    }
+}
+
+/// A page that a domain has granted to this one, by /dev/xen/gntdev.
+pub fn granted_page(domain: u16, reference: u32) -> Result<ForeignPages> {
+    let failed = |error| Error::system(format!("mapping grant {reference} of domain {domain}"), error);
+    let device = open("/dev/xen/gntdev").map_err(|source| Error::system("opening /dev/xen/gntdev", source))?;
+    let offset = raw::grant_offset(&device, domain, reference).map_err(failed)?;
+    // The mapping keeps the device open.
+    Mapping::page_at(&device, offset).map(ForeignPages).map_err(failed)
+}
+
+/// The page that the control domain's kernel shares with xenstored (/proc/xen/xsd_kva), and its event channel
+/// (/proc/xen/xsd_port).
+pub fn kernel_store() -> Result<(ForeignPages, u32)> {
+    const PAGE_FILE: &str = "/proc/xen/xsd_kva";
+    const PORT_FILE: &str = "/proc/xen/xsd_port";
+    let device = open(PAGE_FILE).map_err(|source| Error::system(format!("opening {PAGE_FILE}"), source))?;
+    let page = Mapping::page_at(&device, 0).map_err(|error| Error::system(format!("mapping {PAGE_FILE}"), error))?;
+    let text =
+        std::fs::read_to_string(PORT_FILE).map_err(|source| Error::system(format!("reading {PORT_FILE}"), source))?;
+    let port = text.trim().parse().map_err(|_| Error::Protocol(format!("{PORT_FILE} says \"{}\"", text.trim())))?;
+    Ok((ForeignPages(page), port))
 }
 
 /// Event channels by /dev/xen/evtchn.
 pub struct Evtchn {
     device: File,
+}
+
+impl Evtchn {
+    /// Event channels for a program that waits for other things, too, by the descriptor.
+    pub fn open_nonblocking() -> Result<Evtchn> {
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0))
+            .open("/dev/xen/evtchn")
+            .map_err(|source| Error::system("opening /dev/xen/evtchn", source))?;
+        Ok(Evtchn { device })
+    }
+
+    /// The next port with an event, taken; `None` if there is none now.
+    pub fn next_pending(&self) -> Result<Option<u32>> {
+        match self.wait() {
+            Ok(port) => Ok(Some(port)),
+            Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Evtchn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
 }
 
 impl Events for Evtchn {

@@ -37,6 +37,14 @@ impl Mapping {
         Ok(Mapping { address, length })
     }
 
+    /// A shared, writable mapping of one page of a device, from an offset that the device gave.
+    pub(super) fn page_at(device: &File, offset: u64) -> Result<Mapping> {
+        let (length, protection) = (super::PAGE, ProtFlags::READ | ProtFlags::WRITE);
+        // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
+        let address = unsafe { mm::mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, device, offset) }?;
+        Ok(Mapping { address, length })
+    }
+
     pub(super) fn address(&self) -> u64 {
         self.address.addr() as u64
     }
@@ -64,6 +72,26 @@ impl Mapping {
         // SAFETY: `to` is valid for that many bytes of this mapping (checked by `at`), which is writable; `bytes` is
         // ordinary memory, so the two do not overlap.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// The place of a word; panics unless it is aligned and lies in the mapping.
+    fn word_at(&self, offset: usize) -> *mut u32 {
+        assert!(offset.is_multiple_of(4), "a word at {offset} is not aligned");
+        self.at(offset, 4).cast()
+    }
+
+    pub(super) fn load(&self, offset: usize) -> u32 {
+        let from = self.word_at(offset);
+        // SAFETY: `from` is valid and aligned (checked by `word_at`). Others may write it meanwhile: a volatile read of an
+        // aligned word is one access, and any value will do.
+        unsafe { from.read_volatile() }
+    }
+
+    pub(super) fn store(&mut self, offset: usize, word: u32) {
+        let to = self.word_at(offset);
+        // SAFETY: `to` is valid and aligned (checked by `word_at`), and the mapping is writable; a volatile write of an
+        // aligned word is one access.
+        unsafe { to.write_volatile(word) }
     }
 
     pub(super) fn clear_at(&mut self, offset: usize, length: usize) {
@@ -192,6 +220,25 @@ pub(super) fn map_resource(
     unsafe { ioctl::ioctl(device.as_fd(), call) }.map(|_| ())
 }
 
+#[repr(C)]
+struct GntdevMapGrantRef {
+    count: u32,
+    padding: u32,
+    /// Where to map it in the device; written by the kernel.
+    index: u64,
+    domain: u32,
+    reference: u32,
+}
+
+/// `IOCTL_GNTDEV_MAP_GRANT_REF` for one grant: the offset at which the device maps it.
+pub(super) fn grant_offset(device: &File, domain: u16, reference: u32) -> Result<u64> {
+    let mut argument = GntdevMapGrantRef { count: 1, padding: 0, index: 0, domain: domain.into(), reference };
+    let call = Call { opcode: opcode::<GntdevMapGrantRef>(b'G', 0), argument: &mut argument };
+    // SAFETY: The kernel reads the structure, with as many references as it counts, and writes the index in it.
+    unsafe { ioctl::ioctl(device.as_fd(), call) }?;
+    Ok(argument.index)
+}
+
 /// `IOCTL_EVTCHN_BIND_VIRQ`
 pub(super) fn evtchn_bind_virq(device: &File, virq: u32) -> Result<u32> {
     evtchn(device, 0, virq)
@@ -231,6 +278,7 @@ mod tests {
         assert_eq!(opcode::<PrivcmdMapBatch>(b'P', 4), 0x0020_5004);
         assert_eq!(opcode::<PrivcmdMapResource>(b'P', 7), 0x0020_5007);
         assert_eq!(opcode::<[u32; 2]>(b'E', 1), 0x0008_4501);
+        assert_eq!(opcode::<GntdevMapGrantRef>(b'G', 0), 0x0018_4700);
     }
 
     #[test]
@@ -243,6 +291,15 @@ mod tests {
         mapping.clear_at(4091, 8);
         mapping.read_at(4090, &mut bytes);
         assert_eq!(&bytes, b"a\0\0\0\0\0\0\0\0j");
+    }
+
+    #[test]
+    fn words_are_loaded_and_stored() {
+        let mut mapping = Mapping::locked(4096).expect("memory for a page");
+        mapping.store(4092, 0x0403_0201);
+        let mut bytes = [0; 4];
+        mapping.read_at(4092, &mut bytes);
+        assert_eq!((bytes, mapping.load(4092)), ([1, 2, 3, 4], 0x0403_0201));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! (docs/misc/xenstore.txt). A client is synchronous: a request waits for its answer, and watch events that come meanwhile
 //! are kept for [`Client::next_event`].
 
-mod wire;
+pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use public_abi::Errno;
-use public_abi::io::xs_wire::XsMessage;
+use public_abi::io::xs_wire::{PAYLOAD_MAX, XsMessage};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
@@ -275,21 +275,15 @@ impl Client {
         self.connection.write_all(&bytes).map_err(|error| Error::system("writing to xenstored", error))?;
         loop {
             let message = self.next_message()?;
-            if message.kind == XsMessage::WatchEvent {
+            let (answer, answered) = (known(&message)?, message.header.req_id);
+            if answer == XsMessage::WatchEvent {
                 self.keep_event(message)?;
-            } else if message.request != number {
-                return Err(Error::Protocol(format!(
-                    "xenstored answered request {} instead of {number}",
-                    message.request
-                )));
-            } else if message.kind == XsMessage::Error {
+            } else if answered != number {
+                return Err(Error::Protocol(format!("xenstored answered request {answered} instead of {number}")));
+            } else if answer == XsMessage::Error {
                 return Err(Error::Xenstore { request: describe(), errno: wire::errno(&message.payload) });
-            } else if message.kind != kind {
-                return Err(Error::Protocol(format!(
-                    "xenstored answered {} with {}",
-                    kind.name(),
-                    message.kind.name()
-                )));
+            } else if answer != kind {
+                return Err(Error::Protocol(format!("xenstored answered {} with {}", kind.name(), answer.name())));
             } else {
                 return Ok(message.payload);
             }
@@ -309,7 +303,11 @@ impl Client {
     fn next_message(&self) -> Result<Message> {
         let mut reader = self.reader.borrow_mut();
         loop {
-            if let Some(message) = reader.take().map_err(Error::Protocol)? {
+            let too_long = |wire::TooLong(length)| {
+                Error::Protocol(format!("xenstored sent a message of {length} bytes; the most is {PAYLOAD_MAX}"))
+            };
+            if let Some(message) = reader.take().map_err(too_long)? {
+                known(&message)?;
                 return Ok(message);
             }
             let mut bytes = [0; 4096];
@@ -323,6 +321,11 @@ impl Client {
             }
         }
     }
+}
+
+/// What a message is; one that the protocol does not have is the daemon's mistake.
+fn known(message: &Message) -> Result<XsMessage> {
+    message.kind().ok_or_else(|| Error::Protocol(format!("xenstored sent an unknown message: {}", message.header.kind)))
 }
 
 #[cfg(test)]

@@ -138,11 +138,13 @@ proptest! {
         let mut reader = Reader::default();
         reader.push(&bytes[..cut]);
         if cut < bytes.len() {
-            prop_assert_eq!(reader.take(), Ok(None));
+            prop_assert!(matches!(reader.take(), Ok(None)));
         }
         reader.push(&bytes[cut..]);
         prop_assert!(reader.has_message());
-        let expected = Message { kind: XsMessage::Write, request: 5, payload };
-        prop_assert_eq!(reader.take(), Ok(Some(expected)));
+        let message = reader.take().expect("is short").expect("is whole");
+        prop_assert_eq!((message.kind(), message.header.req_id), (Some(XsMessage::Write), 5));
+        prop_assert_eq!(message.payload, payload);
+        prop_assert!(reader.rest().is_empty());
     }
 }

@@ -10,7 +10,7 @@ use crate::progress;
 
 /// Builds everything there is.
 pub(crate) fn run(paths: &Paths) -> Result<ExitCode> {
-    for built in [artifacts::hypervisor(paths)?, artifacts::xl(paths)?] {
+    for built in [artifacts::hypervisor(paths)?, artifacts::xl(paths)?, artifacts::xenstored(paths)?] {
         progress::note(&format!("made {}", built.display()));
     }
     Ok(ExitCode::SUCCESS)

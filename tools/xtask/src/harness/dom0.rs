@@ -15,7 +15,7 @@ use super::watch::{News, Sinks, Watch};
 use crate::artifacts;
 use crate::console::files::State;
 use crate::exit::Verdict;
-use crate::initramfs::dom0::{self, Parts, Tools};
+use crate::initramfs::dom0::{self, Daemons, Parts, Tools};
 use crate::initramfs::sysroot::Sysroot;
 use crate::initramfs::{cpio, tree::Tree};
 use crate::iso;
@@ -114,6 +114,7 @@ pub(super) struct HostFiles {
     guest_elf: Option<PathBuf>,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
+    oxen_xenstored: Option<PathBuf>,
 }
 
 /// Builds or fetches everything the run needs.
@@ -126,6 +127,10 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
     let oxen_xl = match request.tools {
         Tools::Oxen => Some(artifacts::xl(paths)?),
         Tools::Debian => artifacts::existing_xl(paths),
+    };
+    let oxen_xenstored = match request.daemons {
+        Daemons::Oxen => Some(artifacts::xenstored(paths)?),
+        Daemons::Debian => None,
     };
     let mut kernel = match &request.kernel {
         Some(image) => packages::kernel_files(&existing(image)?),
@@ -153,6 +158,7 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         guest_elf,
         userland: Sysroot::new(packages::xen_userland(paths)?),
         oxen_xl,
+        oxen_xenstored,
     })
 }
 
@@ -181,6 +187,7 @@ fn image(files: &HostFiles, request: &Request) -> Result<Tree> {
         guest_elf: files.guest_elf.as_deref(),
         tools: request.tools,
         oxen_xl: files.oxen_xl.as_deref(),
+        oxen_xenstored: files.oxen_xenstored.as_deref(),
     })
     .context("cannot make dom0's initramfs")
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, ValueEnum};
 
-use crate::initramfs::dom0::Tools;
+use crate::initramfs::dom0::{Daemons, Tools};
 
 /// Which hypervisor boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,6 +77,9 @@ pub(crate) struct Request {
     /// Whose toolstack `xl` is in dom0
     #[arg(long, value_enum, default_value = "debian")]
     pub(crate) tools: Tools,
+    /// Whose daemons run in dom0: `oxen` is our xenstored beside Debian's xenconsoled
+    #[arg(long, value_enum, default_value = "debian")]
+    pub(crate) daemons: Daemons,
     /// Which hypervisor boots
     #[arg(long, value_enum, default_value = "oxen")]
     pub(crate) hypervisor: Hypervisor,

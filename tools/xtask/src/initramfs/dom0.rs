@@ -15,9 +15,10 @@ use super::tree::Tree;
 /// Folder of Debian's version-specific Xen programs.
 const XEN_BIN: &str = "usr/lib/xen-4.17/bin";
 /// Programs of that folder; xl needs the helper for saving and migrating.
-const XEN_PROGRAMS: [&str; 11] = [
+const XEN_PROGRAMS: [&str; 12] = [
     "xl",
     "xenstored",
+    "xenstore-control",
     "xenconsoled",
     "xenconsole",
     "xen-init-dom0",
@@ -29,13 +30,14 @@ const XEN_PROGRAMS: [&str; 11] = [
     "xen-diag",
 ];
 /// Clients of xenstore.
-const XENSTORE_CLIENTS: [&str; 7] = [
+const XENSTORE_CLIENTS: [&str; 8] = [
     "xenstore-chmod",
     "xenstore-exists",
     "xenstore-list",
     "xenstore-ls",
     "xenstore-read",
     "xenstore-rm",
+    "xenstore-watch",
     "xenstore-write",
 ];
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
@@ -63,6 +65,15 @@ pub(crate) enum Tools {
     Debian,
 }
 
+/// Whose daemons serve the toolstack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Daemons {
+    /// Our own, as far as there are.
+    Oxen,
+    /// Debian's xen-utils.
+    Debian,
+}
+
 /// What the image is made of.
 pub(crate) struct Parts<'a> {
     /// Debian's unpacked Xen user space.
@@ -77,6 +88,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) tools: Tools,
     /// Our static xl, if it has been built.
     pub(crate) oxen_xl: Option<&'a Path>,
+    /// Our static xenstored, if it is the one to run.
+    pub(crate) oxen_xenstored: Option<&'a Path>,
 }
 
 /// The image without what belongs to one run.
@@ -102,6 +115,10 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     tree.symlink("usr/local/bin/debian-xl", &format!("/{XEN_BIN}/xl"));
     if let Some(xl) = parts.oxen_xl {
         tree.copy("usr/local/bin/oxen-xl", xl)?;
+    }
+    if let Some(xenstored) = parts.oxen_xenstored {
+        // It comes before Debian's in PATH.
+        tree.copy("usr/local/bin/xenstored", xenstored)?;
     }
     guest::busybox(&mut tree, userland, &applets)?;
     install_modules(&mut tree, parts.modules)?;
