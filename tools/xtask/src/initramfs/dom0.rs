@@ -38,9 +38,24 @@ const XENSTORE_CLIENTS: [&str; 7] = [
     "xenstore-rm",
     "xenstore-write",
 ];
-/// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
-const MODULES: [&str; 9] =
-    ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "loop", "tun", "xen-blkback", "xen-netback"];
+/// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks, then drivers of devices that a
+/// machine may have.
+const MODULES: [&str; 14] = [
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xenfs",
+    "loop",
+    "tun",
+    "xen-blkback",
+    "xen-netback",
+    "sd_mod",
+    "ahci",
+    "nvme",
+    "virtio_blk",
+    "e1000e",
+];
 const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
 const XL_CONF: &str = "autoballoon=\"off\"\nclaim_mode=0\n";
 const SHELL_RC: &str = "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\nPS1='\\h:\\w# '\n";
