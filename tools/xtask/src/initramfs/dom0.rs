@@ -40,7 +40,7 @@ const XENSTORE_CLIENTS: [&str; 7] = [
 ];
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks, then drivers of devices that a
 /// machine may have.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 16] = [
     "xen-privcmd",
     "xen-evtchn",
     "xen-gntdev",
@@ -53,8 +53,10 @@ const MODULES: [&str; 14] = [
     "sd_mod",
     "ahci",
     "nvme",
+    "virtio_pci",
     "virtio_blk",
     "e1000e",
+    "button",
 ];
 const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
 const XL_CONF: &str = "autoballoon=\"off\"\nclaim_mode=0\n";
