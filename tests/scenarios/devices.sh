@@ -12,6 +12,7 @@ interrupts() { # NAME: how many came to all CPUs on lines with that name
 }
 forget() { sync; echo 3 > /proc/sys/vm/drop_caches; }
 
+load_drivers || die "a driver cannot be loaded"
 wanted=$(hash_of /put/content)
 head -c 131072 /dev/urandom > /tmp/random
 disk() { # DEVICE NAME-OF-INTERRUPTS
