@@ -98,7 +98,11 @@ mod guest {
             }
             functions += 1;
             for register in [0x08_u32, 0x0c, 0x10, 0x2c, 0x34, 0x3c] {
-                test.equal("the same register", memory::read(space + u64::from(register)), read_by_ports(place, register));
+                test.equal(
+                    "the same register",
+                    memory::read(space + u64::from(register)),
+                    read_by_ports(place, register),
+                );
             }
             test.equal("by 2 bytes", memory::read::<u16>(space + 2), (identity >> 16) as u16);
             test.equal("by a byte", memory::read::<u8>(space + 3), (identity >> 24) as u8);

@@ -260,3 +260,88 @@ fn what_firmware_has_left_on_is_turned_off() {
         assert_eq!((world.real(MSI) >> 16 & 1, world.real(MSIX) >> 31), (0, 0));
     });
 }
+
+#[test]
+fn buses_behind_bridges_are_found_and_loops_of_bridges_end() {
+    with_world(|world| {
+        let bridge =
+            |buses: u32| FakeFunction::new(0x8086_0001, 0x0604_0000).with(0x0c, 0x0001_0000, 0).with(0x18, buses, 0);
+        world.machine.add_function(0x0008, bridge(0x0003_0100));
+        world.machine.add_function(0x0200, bridge(0x0000_0002));
+        world.machine.add_function(0x0308, FakeFunction::new(0x1234_5678, 0x0200_0000));
+        world.machine.add_function(0x0500, FakeFunction::new(0x1234_5678, 0x0200_0000));
+        // Of a device with one function only the first is there, whatever answers at the others.
+        world.machine.add_function(0x0309, FakeFunction::new(0x1234_5678, 0x0200_0000));
+        let interrupts = &world.host.interrupts;
+        assert_eq!(world.host.pci.scan(interrupts), Ok(3));
+        assert_eq!(world.host.pci.scan(interrupts), Ok(3), "a second look finds the same");
+        assert_eq!(super::add(world.host, world.domain, Place(0x0500)), Ok(()));
+        assert_eq!(super::add(world.host, world.domain, Place(0x0600)), Err(Errno::ENODEV));
+    });
+}
+
+/// Numbers that look random (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::try_from(self.below(1 << 32)).unwrap()
+    }
+}
+
+#[test]
+fn whatever_the_domain_writes_a_device_only_ever_sends_the_hypervisors_messages() {
+    let (enabled, unmasked) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    for seed in 1..=20 {
+        with_function(function(), |world| {
+            let mut numbers = Numbers(seed * 0x9e37_79b9);
+            for _ in 0..500 {
+                let size = [1, 2, 4][usize::try_from(numbers.below(3)).unwrap()];
+                let align = |at: u64| at & !(u64::from(size) - 1);
+                let value =
+                    if numbers.below(3) == 0 { 0xfee0_0000 | numbers.word() & 0xf_f00c } else { numbers.word() };
+                if numbers.below(2) == 0 {
+                    let ranges = [(0u64, 0x40u64), (0x50, 0x20), (0x70, 0x10)];
+                    let (start, length) = ranges[usize::try_from(numbers.below(3)).unwrap()];
+                    let register = u16::try_from(align(start + numbers.below(length))).unwrap();
+                    world.write(register, size, value);
+                } else {
+                    // The table is where it was at first, or has been moved: then nobody takes this.
+                    let _ = world.host.pci.memory_write(
+                        &world.host.interrupts,
+                        align(TABLE + numbers.below(0x40)),
+                        size,
+                        value,
+                    );
+                }
+                if world.real(MSI) >> 16 & 1 != 0 {
+                    enabled.set(enabled.get() + 1);
+                    assert_eq!(world.real(MSI + 4) & 0xffff_dfff, 0xfee0_0000, "seed {seed}");
+                    let vector = world.real(MSI + 12) & 0xffff;
+                    assert!((0x20..=0xef).contains(&vector), "seed {seed}: {vector:#x}");
+                }
+            }
+            let mut entries = std::collections::HashMap::new();
+            for (place, bytes) in world.machine.device_writes() {
+                entries.insert(place.number(), bytes.clone());
+                if place.number() & 0xf == 0xc && bytes.len() == 4 && bytes[0] & 1 == 0 {
+                    let word = |at: u64| {
+                        let bytes: [u8; 4] = entries[&(place.number() - 12 + at)].as_slice().try_into().unwrap();
+                        u32::from_le_bytes(bytes)
+                    };
+                    unmasked.set(unmasked.get() + 1);
+                    assert_eq!((word(0) & 0xffff_dfff, word(4)), (0xfee0_0000, 0), "seed {seed}");
+                    assert!((0x20..=0xef).contains(&word(8)), "seed {seed}: {:#x}", word(8));
+                }
+            }
+        });
+    }
+    assert!(enabled.get() > 100 && unmasked.get() > 100, "{enabled:?} {unmasked:?}: the test tests nothing");
+}
