@@ -182,15 +182,21 @@ mod guest {
         map(DEVICE, memory.into());
         set_device(LIVENESS, 0x1234_5678);
         test.equal("its memory is there", device(LIVENESS), !0x1234_5678);
-        // Moved, and back.
-        write_by_ports(place, 0x10, memory ^ 0x0100_0000);
-        map(DEVICE, (memory ^ 0x0100_0000).into());
+        // Moved, and back. (Xen lets nobody move what is decoded.)
+        let move_to = |address: u32| {
+            write_by_ports(place, 4, 0x4);
+            write_by_ports(place, 0x10, address);
+            write_by_ports(place, 4, 0x6);
+            map(DEVICE, address.into());
+        };
+        move_to(memory ^ 0x0100_0000);
         set_device(LIVENESS, 1);
         test.equal("also when it was moved", device(LIVENESS), !1);
-        write_by_ports(place, 0x10, memory);
-        map(DEVICE, memory.into());
-        write_by_ports(place, 0x10, 0xfec0_0000);
-        test.equal("but not over the hypervisor's", read_by_ports(place, 0x10) & !0xf, memory);
+        move_to(memory);
+        if environment::is_oxen() {
+            write_by_ports(place, 0x10, 0xfec0_0000);
+            test.equal("but not over the hypervisor's", read_by_ports(place, 0x10) & !0xf, memory);
+        }
         line(test);
         messages(test, place);
     }
