@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::note;
+use crate::output::{note, print_to};
 
 /// Ctrl-], the character that leaves.
 const ESCAPE: u8 = 0x1d;
@@ -99,51 +99,49 @@ impl Console {
     /// Relays until the user leaves or the domain ends.
     pub fn relay(mut self) -> Outcome {
         let terminal = RawTerminal::enter()?;
-        let result = self.pump();
+        let result = pump(&mut self.pty, &stdin(), &mut stdout());
         drop(terminal);
         drop(self.lock);
-        result.map_err(|error| Failure::new(format!("console: {error}")))
+        result
     }
+}
 
-    fn pump(&mut self) -> std::io::Result<()> {
-        let input = stdin();
-        let mut listening = true;
-        let mut buffer = [0; 4096];
-        loop {
-            let (from_user, from_guest) = {
-                let mut descriptors = vec![PollFd::new(&self.pty, PollFlags::IN)];
-                if listening {
-                    descriptors.push(PollFd::new(&input, PollFlags::IN));
-                }
-                match poll(&mut descriptors, None) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                let ready =
-                    |index: usize| descriptors.get(index).is_some_and(|descriptor| !descriptor.revents().is_empty());
-                (ready(1), ready(0))
-            };
-            if from_guest {
-                match self.pty.read(&mut buffer) {
-                    Ok(0) => return Ok(()),
-                    Ok(count) => {
-                        stdout().write_all(&buffer[..count])?;
-                        stdout().flush()?;
-                    }
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    // The daemon has closed its end: the domain is gone.
-                    Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
+/// Carries bytes both ways until one side ends. Nobody who reads any more is no error (`xl console guest | head -1`).
+fn pump(pty: &mut File, input: &impl AsFd, output: &mut impl Write) -> Outcome {
+    let failed = |error: std::io::Error| Failure::new(format!("console: {error}"));
+    let mut listening = true;
+    let mut buffer = [0; 4096];
+    loop {
+        let (from_user, from_guest) = {
+            let mut descriptors = vec![PollFd::new(pty, PollFlags::IN)];
+            if listening {
+                descriptors.push(PollFd::new(input, PollFlags::IN));
             }
-            if from_user {
-                let count = rustix::io::read(input.as_fd(), &mut buffer)?;
-                match buffer[..count].iter().position(|&byte| byte == ESCAPE) {
-                    Some(position) => return self.pty.write_all(&buffer[..position]),
-                    // Nothing more will come from the user; what the guest says is still shown.
-                    None if count == 0 => listening = false,
-                    None => self.pty.write_all(&buffer[..count])?,
-                }
+            match poll(&mut descriptors, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+            let ready =
+                |index: usize| descriptors.get(index).is_some_and(|descriptor| !descriptor.revents().is_empty());
+            (ready(1), ready(0))
+        };
+        if from_guest {
+            match pty.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => print_to(output, &buffer[..count])?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The daemon has closed its end: the domain is gone.
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if from_user {
+            let count = rustix::io::read(input.as_fd(), &mut buffer).map_err(|error| failed(error.into()))?;
+            match buffer[..count].iter().position(|&byte| byte == ESCAPE) {
+                Some(position) => return pty.write_all(&buffer[..position]).map_err(failed),
+                // Nothing more will come from the user; what the guest says is still shown.
+                None if count == 0 => listening = false,
+                None => pty.write_all(&buffer[..count]).map_err(failed)?,
             }
         }
     }
@@ -173,5 +171,61 @@ impl Drop for RawTerminal {
         {
             note(format_args!("xl: warning: restoring the terminal: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// The client's end of a pseudo-terminal, and the daemon's.
+    fn pair() -> (File, UnixStream) {
+        let (ours, daemons) = UnixStream::pair().unwrap();
+        (File::from(OwnedFd::from(ours)), daemons)
+    }
+
+    #[test]
+    fn what_the_guest_says_goes_out_until_the_daemon_closes_its_end() {
+        let (mut pty, mut daemon) = pair();
+        let (user, _kept) = std::io::pipe().unwrap();
+        daemon.write_all(b"hello\n").unwrap();
+        drop(daemon);
+        let mut output = Vec::new();
+        pump(&mut pty, &user, &mut output).unwrap();
+        assert_eq!(output, b"hello\n");
+    }
+
+    #[test]
+    fn what_the_user_types_goes_in_until_the_escape() {
+        let (mut pty, mut daemon) = pair();
+        let (user, mut typed) = std::io::pipe().unwrap();
+        typed.write_all(b"ls\n\x1dnot this").unwrap();
+        pump(&mut pty, &user, &mut Vec::new()).unwrap();
+        drop(pty);
+        let mut arrived = String::new();
+        daemon.read_to_string(&mut arrived).unwrap();
+        assert_eq!(arrived, "ls\n");
+    }
+
+    /// `xl console guest | head -1`.
+    #[test]
+    fn a_reader_who_has_left_is_no_error_to_tell() {
+        struct Left;
+        impl Write for Left {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut pty, mut daemon) = pair();
+        let (user, _kept) = std::io::pipe().unwrap();
+        daemon.write_all(b"hello").unwrap();
+        let failure = pump(&mut pty, &user, &mut Left).unwrap_err();
+        assert!(failure.is_silent() && failure.while_doing("create").is_silent());
     }
 }

@@ -29,10 +29,10 @@ impl Failure {
         self.message.is_empty()
     }
 
-    /// The same failure, with what was being done in front.
+    /// The same failure, with what was being done in front; one without a message stays without.
     #[must_use]
     pub fn while_doing(self, doing: impl fmt::Display) -> Failure {
-        Failure { message: format!("{doing}: {}", self.message), code: self.code }
+        if self.is_silent() { self } else { Failure { message: format!("{doing}: {}", self.message), code: self.code } }
     }
 
     /// The same failure with another exit code. `xl create` has several, as Xen's has: scripts may look at them.

@@ -10,7 +10,11 @@ use crate::failure::{Failure, Outcome};
 
 /// Prints bytes to standard output.
 pub fn print(bytes: impl AsRef<[u8]>) -> Outcome {
-    let mut output = stdout().lock();
+    print_to(&mut stdout().lock(), bytes)
+}
+
+/// Prints bytes to what stands for standard output.
+pub fn print_to(output: &mut impl Write, bytes: impl AsRef<[u8]>) -> Outcome {
     let printed = output.write_all(bytes.as_ref()).and_then(|()| output.flush());
     printed.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::silent(),
