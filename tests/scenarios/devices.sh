@@ -59,10 +59,3 @@ fetch || die "cannot fetch on CPU $last"
 [ "$(others)" = "$before" ] || die "$card still interrupts other CPUs than $last"
 [ "$(interrupts "$card")" -gt "$all" ] || die "$card does not interrupt CPU $last"
 cat /proc/interrupts
-
-# ACPI's own interrupt, on which the power button depends: the ACPI timer raises it about every two seconds, once it may.
-acpi=/sys/firmware/acpi/interrupts
-before=$(awk '{ print $1 }' $acpi/sci)
-echo enable > $acpi/ff_pmtimer || die "the ACPI timer's event cannot be enabled"
-sci_came() { [ "$(awk '{ print $1 }' $acpi/sci)" -gt "$before" ]; }
-wait_until 60 sci_came || die "no interrupt of ACPI"
