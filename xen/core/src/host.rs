@@ -194,6 +194,10 @@ pub struct Host {
     pub clock: crate::time::Clock,
     /// Which domain hears of each global virtual interrupt.
     pub virq_handlers: crate::event::VirqHandlers,
+    /// The interrupts of the machine's devices.
+    pub interrupts: crate::interrupt::Interrupts,
+    /// The machine's PCI functions.
+    pub pci: crate::pci::Pci,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
     /// Who gets what is typed, and what of the log was read.
@@ -222,8 +226,10 @@ impl Host {
 pub(crate) mod testing {
     use super::{Cpu, DomainTable, Host};
     use crate::boot::Platform;
+    use crate::boot::acpi::Acpi;
     use crate::domain::console::Console;
     use crate::event::VirqHandlers;
+    use crate::interrupt::Interrupts;
     use crate::sched::CpuQueue;
     use crate::time::Clock;
     use crate::timer::CpuTimers;
@@ -246,7 +252,10 @@ pub(crate) mod testing {
                 timers: Lock::new(timers),
             }
         };
+        let apic_ids = (0..cpus).map(|cpu| cpu * 2).collect::<Vec<_>>();
         Host {
+            pci: crate::pci::Pci::new(Vec::new(), Vec::new()),
+            interrupts: Interrupts::try_new(&Acpi::default(), None, apic_ids.into_iter()).unwrap(),
             domains: DomainTable::try_new().unwrap(),
             cpus: (0..cpus).map(cpu).collect::<Vec<_>>(),
             idle: AtomicU64::new(0),

@@ -21,9 +21,11 @@ pub mod grant;
 pub mod guest_mem;
 pub mod host;
 pub mod hypercall;
+pub mod interrupt;
 pub mod memory;
 pub mod outcome;
 pub mod p2m;
+pub mod pci;
 pub mod power;
 pub mod sched;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! where the core asks for one. Their handlers do nothing but note work here; the core takes the notes and acts.
 
 use crate::arch;
+use crate::platform::DeviceVector;
 use crate::units::{CpuId, DomId};
 
 bitflags::bitflags! {
@@ -16,6 +17,8 @@ bitflags::bitflags! {
         const KICK = 1 << 1;
         /// The console has received something.
         const CONSOLE = 1 << 2;
+        /// Devices have interrupted: [`take_device_vectors`] says by which vectors.
+        const DEVICE = 1 << 3;
     }
 }
 
@@ -34,6 +37,20 @@ pub fn count() -> usize {
 #[inline]
 pub fn take_work() -> Work {
     Work::from_bits_retain(arch::take_work())
+}
+
+/// The vectors of devices that have interrupted this CPU since this was last called. Each must be ended with [`end_interrupt`]:
+/// until then the CPU takes none of the same or a lower priority class.
+pub fn take_device_vectors() -> impl Iterator<Item = DeviceVector> {
+    let sets = arch::take_device_vectors();
+    (DeviceVector::FIRST..=DeviceVector::LAST)
+        .filter(move |vector| sets.get(usize::from(vector >> 6)).is_some_and(|set| set >> (vector & 63) & 1 != 0))
+        .filter_map(DeviceVector::new)
+}
+
+/// Ends one device's interrupt on this CPU.
+pub fn end_interrupt() {
+    arch::end_interrupt();
 }
 
 /// Whether work is noted, without taking it.

@@ -27,12 +27,18 @@ pub mod rank {
     pub const VCPU_AREAS: u8 = 8;
     /// One domain's p2m.
     pub const P2M: u8 = 10;
+    /// The machine's interrupt pins, and its PCI functions: whoever holds it looks at a domain's devices.
+    pub const MACHINE_DEVICE: u8 = 11;
     /// Emulated devices of one domain (vIO-APIC, vPCI).
     pub const DEVICE: u8 = 12;
+    /// Whose each CPU's interrupt vectors are; the PCI configuration mechanism.
+    pub const VECTORS: u8 = 13;
     /// One CPU's run queue.
     pub const RUN_QUEUE: u8 = 14;
     /// One CPU's timers.
     pub const TIMER: u8 = 15;
+    /// The registers of I/O interrupt controllers, of which two accesses belong together.
+    pub const IO_APIC: u8 = 16;
     /// The heap of small objects.
     pub const HEAP: u8 = 18;
     /// The hypervisor's own page tables; whoever changes them may need a page.

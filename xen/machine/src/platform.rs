@@ -106,6 +106,46 @@ pub struct Pin {
     pub active_low: bool,
 }
 
+/// An interrupt vector that a device may have: neither an exception's nor one of the hypervisor's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceVector(u8);
+
+impl DeviceVector {
+    /// The lowest: exceptions are below 0x20.
+    pub const FIRST: u8 = 0x20;
+    /// The highest: the hypervisor's own have the highest priority class for themselves.
+    pub const LAST: u8 = 0xef;
+
+    /// The vector with this number; `None` if no device may have it.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number >= Self::FIRST && number <= Self::LAST { Some(Self(number)) } else { None }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// Whether a pin's interrupts come through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PinState {
+    /// They do.
+    Open,
+    /// They wait (level triggered), or are lost (edge).
+    Masked,
+}
+
+/// How many pins the I/O interrupt controller at this address has.
+pub fn pin_count(controller: Maddr) -> u16 {
+    arch::pin_count(controller)
+}
+
+/// Sets a pin of an I/O interrupt controller up: what it sends is a vector for one CPU, which is named by its APIC id.
+pub fn set_pin(controller: Maddr, pin: Pin, state: PinState, vector: DeviceVector, apic_id: u8) {
+    arch::set_pin(controller, pin, state, vector, apic_id);
+}
+
 /// Masks all pins of an I/O interrupt controller.
 pub fn mask_interrupts(controller: Maddr) {
     arch::mask_interrupts(controller);

@@ -27,6 +27,13 @@ wait_until() {
     done
 }
 
+# load_drivers: loads the drivers of the machine's devices (disks, network cards, the power button).
+load_drivers() {
+    while read -r load_drivers_name; do
+        [ -d "/sys/module/$(echo "$load_drivers_name" | tr - _)" ] || insmod "/oxen/modules/$load_drivers_name.ko" || return 1
+    done < /oxen/modules/drivers
+}
+
 # gone NAME: whether no domain of that name exists any more.
 gone() { ! xl domid "$1" > /dev/null 2>&1; }
 

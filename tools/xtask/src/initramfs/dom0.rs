@@ -43,6 +43,8 @@ const XENSTORE_CLIENTS: [&str; 8] = [
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
 const MODULES: [&str; 9] =
     ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "loop", "tun", "xen-blkback", "xen-netback"];
+/// Drivers of devices that a machine may have; loaded by the scripts that want them.
+const DRIVERS: [&str; 7] = ["sd_mod", "ahci", "nvme", "virtio_pci", "virtio_blk", "e1000e", "button"];
 const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
 const XL_CONF: &str = "autoballoon=\"off\"\nclaim_mode=0\n";
 const SHELL_RC: &str = "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\nPS1='\\h:\\w# '\n";
@@ -169,16 +171,18 @@ fn skeleton() -> Tree {
     tree
 }
 
-/// The modules below /oxen/modules, and the order in which init loads them.
+/// The modules below /oxen/modules, the order in which init loads them, and that of the drivers.
 fn install_modules(tree: &mut Tree, dir: Option<&Path>) -> Result<()> {
-    let mut order = String::new();
-    if let Some(dir) = dir {
-        for module in ModuleDir::open(dir)?.closure(&MODULES)? {
-            order.push_str(&module.name);
-            order.push('\n');
-            tree.file(&format!("oxen/modules/{}.ko", module.name), 0o644, module.contents);
+    for (list, names) in [("order", &MODULES[..]), ("drivers", &DRIVERS[..])] {
+        let mut order = String::new();
+        if let Some(dir) = dir {
+            for module in ModuleDir::open(dir)?.closure(names)? {
+                order.push_str(&module.name);
+                order.push('\n');
+                tree.file(&format!("oxen/modules/{}.ko", module.name), 0o644, module.contents);
+            }
         }
+        tree.file(&format!("oxen/modules/{list}"), 0o644, order.into_bytes());
     }
-    tree.file("oxen/modules/order", 0o644, order.into_bytes());
     Ok(())
 }

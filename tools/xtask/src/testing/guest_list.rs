@@ -1,7 +1,8 @@
 //! `tests/guests/guests.list`: which tiny guests there are, where each runs and how its domain must end.
 //!
 //! One line per guest: name, roles (`control`, `guest` or both with a comma), number of vCPUs, MiB of memory, end
-//! (`poweroff`, `reboot`, `crash`; `panic`, if it takes the hypervisor with it). Read by [`super::guests`] and [`super::tiny`].
+//! (`poweroff`, `reboot`, `crash`; `panic`, if it takes the hypervisor with it); and words for QEMU, for a control domain that
+//! needs a device. Read by [`super::guests`] and [`super::tiny`].
 
 use std::path::Path;
 
@@ -34,6 +35,8 @@ pub(crate) struct Guest {
     pub(crate) memory_mib: u32,
     /// How it must end.
     pub(crate) end: WantedEnd,
+    /// Arguments for QEMU.
+    pub(crate) qemu_args: Vec<String>,
 }
 
 /// How a guest must end.
@@ -81,7 +84,7 @@ fn parse(text: &str) -> Result<Vec<Guest>> {
 
 fn parse_line(line: &str) -> Result<Guest> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [name, roles, vcpus, memory, end] = words.as_slice() else {
+    let [name, roles, vcpus, memory, end, qemu_args @ ..] = words.as_slice() else {
         bail!("expected name, roles, vCPUs, MiB and end");
     };
     let roles = roles
@@ -96,7 +99,11 @@ fn parse_line(line: &str) -> Result<Guest> {
     if *end == "panic" && roles.contains(&Role::Guest) {
         bail!("only the control domain may make the hypervisor panic");
     }
+    if !qemu_args.is_empty() && roles.contains(&Role::Guest) {
+        bail!("only the control domain has devices of the machine");
+    }
     Ok(Guest {
+        qemu_args: qemu_args.iter().map(|word| (*word).to_owned()).collect(),
         name: (*name).to_owned(),
         roles,
         vcpus: vcpus.parse().context("number of vCPUs")?,
@@ -120,6 +127,8 @@ mod tests {
         let guests =
             parse("# name roles\n\nspin  control,guest 2 64 poweroff\ntriple_fault control 1 32 reboot\n").unwrap();
         assert_eq!(guests.len(), 2);
+        assert!(guests[0].qemu_args.is_empty());
+        assert_eq!(parse("spin control 1 64 poweroff -device edu").unwrap()[0].qemu_args, ["-device", "edu"]);
         assert_eq!(guests[0].roles, [Role::Control, Role::Guest]);
         assert_eq!(
             (guests[1].vcpus, guests[1].memory_mib, guests[1].end),
@@ -135,6 +144,7 @@ mod tests {
             "spin control x 64 poweroff",
             "spin control 1 1 off",
             "spin control,guest 1 64 panic",
+            "spin control,guest 1 64 poweroff -device edu",
         ] {
             let error = format!("{:#}", parse(&format!("# x\n{line}\n")).unwrap_err());
             assert!(error.contains("line 2: spin"), "{error}");

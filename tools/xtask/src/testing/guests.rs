@@ -126,7 +126,7 @@ fn one(paths: &Paths, programs: &[(String, PathBuf)], case: &Case, hypervisor: H
     };
     let name = format!("guest-{}", case.name().replace(' ', "-"));
     let view = View { name, screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
-    let outcome = guest::run(paths, elf, &request, &[], view)?;
+    let outcome = guest::run(paths, elf, &request, &guest.qemu_args, view)?;
     Ok(judge(guest, outcome))
 }
 
@@ -194,6 +194,7 @@ mod tests {
             roles: vec![Role::Control, Role::Guest],
             vcpus,
             memory_mib: 64,
+            qemu_args: Vec::new(),
             end: WantedEnd::Domain(DomainEnd::PowerOff),
         };
         let names = |guest: &Guest, role| cases_of(guest, role).iter().map(Case::name).collect::<Vec<_>>();
@@ -210,6 +211,7 @@ mod tests {
             roles: vec![Role::Control],
             vcpus: 1,
             memory_mib: 64,
+            qemu_args: Vec::new(),
             end: WantedEnd::Domain(DomainEnd::Reboot),
         };
         let good = Verdict::Status(0);

@@ -89,6 +89,7 @@ mod tests {
             roles: vec![Role::Guest],
             vcpus: 1,
             memory_mib: 64,
+            qemu_args: Vec::new(),
             end: WantedEnd::Domain(end),
         };
         assert_eq!(judge(&guest(DomainEnd::PowerOff), "0 GUEST-TEST x PASS"), Ok(()));

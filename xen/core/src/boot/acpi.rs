@@ -352,7 +352,9 @@ mod tests {
         assert_eq!(acpi.devices.local_apic, Some(0xfee0_0000));
         assert_eq!(acpi.devices.timers, [0xfed1_0000]);
         let pci = [(0xb000_0000, 256 << 20), (0x1_0400_0000, 64 << 20)].map(|(start, length)| Window { start, length });
-        assert_eq!(acpi.devices.pci, pci, "the second has no bus below 64");
+        let found: Vec<_> = acpi.devices.pci.iter().filter_map(|buses| buses.window()).collect();
+        assert_eq!(found, pci, "the second has no bus below 64");
+        assert_eq!((acpi.devices.pci[0].segment, acpi.devices.pci[0].last), (0, 255));
         // An entry with more bits than the table's own field has.
         let mut madt = vec![0; HEADER_BYTES];
         madt.extend([0, 0, 0xe0, 0xfe, 1, 0, 0, 0, 5, 12, 0, 0, 0, 0, 0, 0xd0, 0x12, 0, 0, 0]);

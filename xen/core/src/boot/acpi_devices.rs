@@ -19,6 +19,29 @@ pub struct Window {
     pub length: u64,
 }
 
+/// Configuration space of some buses in memory: an entry of MCFG.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buses {
+    /// Where bus 0 is, or would be.
+    pub base: u64,
+    /// The segment.
+    pub segment: u16,
+    /// The first bus.
+    pub first: u8,
+    /// The last bus.
+    pub last: u8,
+}
+
+impl Buses {
+    /// What it takes of memory; `None` if that makes no sense.
+    pub fn window(self) -> Option<Window> {
+        let (first, last) = (u64::from(self.first), u64::from(self.last));
+        let length = last.checked_sub(first)?.saturating_add(1).saturating_mul(BUS_BYTES);
+        let start = self.base.checked_add(first.saturating_mul(BUS_BYTES))?;
+        start.checked_add(length).map(|_| Window { start, length })
+    }
+}
+
 /// What the tables say of devices that the control domain must not touch.
 #[derive(Clone, Debug, Default)]
 pub struct Devices {
@@ -27,7 +50,7 @@ pub struct Devices {
     /// The event timer's registers.
     pub timers: alloc::vec::Vec<u64>,
     /// PCI configuration space.
-    pub pci: alloc::vec::Vec<Window>,
+    pub pci: alloc::vec::Vec<Buses>,
 }
 
 impl Acpi {
@@ -71,9 +94,8 @@ fn timer(table: &[u8]) -> Option<u64> {
 }
 
 /// An entry of MCFG: where bus 0 of its segment would be, the segment, the first and the last bus.
-fn configuration_space(entry: &[u8]) -> Option<Window> {
-    let base = u64_in(entry, 0)?;
-    let [first, last] = u16_in(entry, 10)?.to_le_bytes().map(u64::from);
-    let buses = last.checked_sub(first)?.saturating_add(1);
-    Some(Window { start: base.checked_add(first * BUS_BYTES)?, length: buses * BUS_BYTES })
+fn configuration_space(entry: &[u8]) -> Option<Buses> {
+    let [first, last] = u16_in(entry, 10)?.to_le_bytes();
+    let buses = Buses { base: u64_in(entry, 0)?, segment: u16_in(entry, 8)?, first, last };
+    buses.window().map(|_| buses)
 }

@@ -6,6 +6,7 @@ pub mod options;
 
 use crate::dom0;
 use crate::host::{Cpu, DomainTable, Host};
+use crate::interrupt::Interrupts;
 use crate::power::Power;
 use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
@@ -84,7 +85,9 @@ pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static
     // The host has only CPUs that run: those that came up wait for it.
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.len().saturating_add(1));
-    let host = create_host(platform, &started)?;
+    let blocked = dom0::blocked(info, &platform.acpi)?;
+    let host = create_host(platform, &started, blocked)?;
+    log!(Info, "PCI: {} functions", host.pci.scan(&host.interrupts)?);
     platform::set_host(host);
     dom0::build(host, info, &host.platform.acpi, prepared)?;
     log!(Info, "Xen is relinquishing the console to Dom0");
@@ -172,17 +175,17 @@ fn read_acpi(info: &BootInfo) -> (Acpi, Power) {
     (acpi, power)
 }
 
+/// The global interrupt of the console, and its MADT flags.
+fn console_interrupt(acpi: &Acpi) -> Option<(u32, u16)> {
+    Some(acpi.isa_interrupt(if matches!(platform::console_port()?, 0x3f8 | 0x3e8) { 4 } else { 3 }))
+}
+
 /// Masks all device interrupts but the console's.
 fn set_up_interrupts(acpi: &Acpi) {
     for controller in &acpi.io_apics {
         platform::mask_interrupts(machine::Maddr::new(u64::from(controller.address)));
     }
-    let isa = match platform::console_port() {
-        Some(0x3f8 | 0x3e8) => 4,
-        Some(_) => 3,
-        None => return,
-    };
-    let (gsi, flags) = acpi.isa_interrupt(isa);
+    let Some((gsi, flags)) = console_interrupt(acpi) else { return };
     let served = acpi.io_apics.iter().filter(|controller| controller.first_gsi <= gsi);
     let Some(controller) = served.max_by_key(|controller| controller.first_gsi) else { return };
     let Ok(number) = u8::try_from(gsi.saturating_sub(controller.first_gsi)) else { return };
@@ -198,7 +201,11 @@ fn other_cpus(acpi: &Acpi, max_cpus: usize) -> platform::ApicIds {
     others.take(max_cpus.min(platform::MAX_CPUS).saturating_sub(1)).collect()
 }
 
-fn create_host(platform: Platform, others: &[u32]) -> Result<&'static Host, OutOfMemory> {
+fn create_host(
+    platform: Platform,
+    others: &[u32],
+    blocked: Vec<core::ops::Range<u64>>,
+) -> Result<&'static Host, OutOfMemory> {
     let mut cpus = Vec::new();
     cpus.try_reserve_exact(others.len().saturating_add(1)).map_err(|_| OutOfMemory)?;
     cpus.extend(core::iter::once(platform::apic_id()).chain(others.iter().copied()).map(|apic_id| Cpu {
@@ -208,7 +215,15 @@ fn create_host(platform: Platform, others: &[u32]) -> Result<&'static Host, OutO
         switch: AtomicBool::new(false),
         timers: Lock::new(CpuTimers::new()),
     }));
+    let console = console_interrupt(&platform.acpi).map(|(gsi, _)| gsi);
+    let apic_ids = cpus.iter().map(|cpu: &Cpu| cpu.apic_id);
+    let interrupts = Interrupts::try_new(&platform.acpi, console, apic_ids)?;
+    let mut buses = Vec::new();
+    buses.try_reserve_exact(platform.acpi.devices.pci.len()).map_err(|_| OutOfMemory)?;
+    buses.extend_from_slice(&platform.acpi.devices.pci);
     let host = Host {
+        interrupts,
+        pci: crate::pci::Pci::new(buses, blocked),
         domains: DomainTable::try_new()?,
         cpus,
         idle: AtomicU64::new(0),

@@ -7,9 +7,9 @@
 use crate::boot::acpi::{Acpi, AcpiError, HEADER_BYTES, checksum};
 use alloc::vec::Vec;
 
-/// Tables of the firmware that the control domain sees as they are. MCFG is not among them while PCI is hidden.
-const PASSED_ON: [[u8; 4]; 9] =
-    [*b"FACP", *b"SSDT", *b"PSDT", *b"SBST", *b"SLIC", *b"MSDM", *b"WDAT", *b"FPDT", *b"S3PT"];
+/// Tables of the firmware that the control domain sees as they are.
+const PASSED_ON: [[u8; 4]; 10] =
+    [*b"FACP", *b"SSDT", *b"PSDT", *b"SBST", *b"SLIC", *b"MSDM", *b"MCFG", *b"WDAT", *b"FPDT", *b"S3PT"];
 
 const RSDP_BYTES: usize = 36;
 /// Where the second table begins in the block: the root pointer in a slot of its own.

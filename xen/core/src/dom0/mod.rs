@@ -12,6 +12,7 @@ use crate::boot::options::Options;
 use crate::domain::{Domain, Role, Settings};
 use crate::host::Host;
 use crate::x86::msr::mtrr::Mtrr;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
@@ -82,7 +83,8 @@ fn hidden(native: &Acpi, local_apic: Maddr, address_bits: u32) -> impl Iterator<
     let controllers = native.io_apics.iter().map(|controller| u64::from(controller.address));
     let single =
         controllers.chain(devices.local_apic).chain([local_apic.number()]).chain(devices.timers.iter().copied());
-    let pci = devices.pci.iter().map(|window| (window.start >> PAGE_SHIFT, window.length >> PAGE_SHIFT));
+    let windows = devices.pci.iter().filter_map(|buses| buses.window());
+    let pci = windows.map(|window| (window.start >> PAGE_SHIFT, window.length >> PAGE_SHIFT));
     let top = 1u64.checked_shl(address_bits).unwrap_or(0);
     let messages = top.checked_sub(MESSAGE_BYTES).map(|start| (start >> PAGE_SHIFT, MESSAGE_BYTES >> PAGE_SHIFT));
     single.map(page).chain(pci).chain(messages)
@@ -204,10 +206,33 @@ fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn hide_devices(domain: &Domain, native: &Acpi) -> Result<(), BuildError> {
+/// All that the hypervisor keeps of the machine's device memory: first page and count.
+fn kept(native: &Acpi) -> impl Iterator<Item = (u64, u64)> {
     let address_bits = platform::cpuid(0x8000_0008, 0)[0] & 0xff;
-    let found = hidden(native, platform::local_apic(), address_bits);
-    for (start, count) in EMULATED.into_iter().chain(found) {
+    EMULATED.into_iter().chain(hidden(native, platform::local_apic(), address_bits))
+}
+
+/// Addresses that no device of the control domain's may be put over: RAM, and what the hypervisor keeps for itself.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn blocked(info: &BootInfo, native: &Acpi) -> Result<Vec<core::ops::Range<u64>>, OutOfMemory> {
+    let ram = info.ranges.iter().filter(|range| range.kind == RangeKind::Ram);
+    let ram = ram.map(|range| range.start.number()..range.end());
+    let kept = kept(native).map(|(first, count)| {
+        let start = first << PAGE_SHIFT;
+        start..start.saturating_add(count << PAGE_SHIFT)
+    });
+    let mut all = Vec::new();
+    for range in ram.chain(kept) {
+        all.try_reserve(1).map_err(|_| OutOfMemory)?;
+        all.push(range);
+    }
+    Ok(all)
+}
+
+fn hide_devices(domain: &Domain, native: &Acpi) -> Result<(), BuildError> {
+    for (start, count) in kept(native) {
         match crate::memory::mark_emulated(domain, Gfn::new(start), count) {
             Ok(()) => {}
             // Tables that say so are wrong.

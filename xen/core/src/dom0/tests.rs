@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::boot::acpi::IoApic;
-use crate::boot::acpi_devices::{Devices, Window};
+use crate::boot::acpi_devices::{Buses, Devices};
 use crate::memory::testing::{control_settings, domain, host};
 use crate::p2m::Kind;
 use machine::fake::FakeMachine;
@@ -13,7 +13,7 @@ fn what_the_machine_has_is_hidden() {
     let devices = Devices {
         local_apic: Some(0xfed0_0000),
         timers: alloc::vec![0xfed8_0000],
-        pci: alloc::vec![Window { start: 0xe000_0000, length: 256 << 20 }],
+        pci: alloc::vec![Buses { base: 0xe000_0000, segment: 0, first: 0, last: 255 }],
     };
     let native = Acpi { io_apics: alloc::vec![second], devices, ..Acpi::default() };
     let hidden: alloc::vec::Vec<_> = super::hidden(&native, Maddr::new(0xfec8_0000), 40).collect();
@@ -38,13 +38,13 @@ fn what_is_hidden_is_never_mapped_by_a_touch() {
     machine.on_cpu(0, || {
         let control = domain(0, control_settings(), 512);
         assert_eq!(crate::memory::adopt(&control, Mfn::new(64), 512), Ok(512));
-        let pci = [0xb000_0000, 0x8_0000].map(|start| Window { start, length: 1 << 20 });
+        let pci = [0xb000_0000, 0x8_0000].map(|base| Buses { base, segment: 0, first: 0, last: 0 });
         let devices = Devices { timers: alloc::vec![0xfed8_0000], pci: pci.to_vec(), ..Devices::default() };
         hide_devices(&control, &Acpi { devices, ..Acpi::default() }).unwrap();
         for gfn in [0xf_ec00, 0xf_ed00, 0xf_ee00, 0xf_eeff, 0xf_ed80, 0xb_0000, 0xb_00ff] {
-            assert_eq!(crate::memory::map_device(&control, Gfn::new(gfn)), Err(Errno::EBUSY), "{gfn:#x}");
+            assert_eq!(crate::memory::map_device(&control, Gfn::new(gfn), |_| false), Err(Errno::EBUSY), "{gfn:#x}");
         }
-        assert_eq!(crate::memory::map_device(&control, Gfn::new(0xb_0100)), Ok(()));
+        assert_eq!(crate::memory::map_device(&control, Gfn::new(0xb_0100), |_| false), Ok(()));
         assert_eq!(control.p2m.lookup(Gfn::new(0x81)).kind, Kind::RamRw, "a table that lies about RAM is not believed");
         assert!(machine.console().contains("which cannot be"));
     });

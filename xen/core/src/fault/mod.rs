@@ -12,6 +12,7 @@ mod tests;
 
 use crate::domain::Domain;
 use crate::p2m::{Entry, Kind, Rights};
+use machine::Gfn;
 use machine::exit::{Access, AccessKind};
 
 /// Why an access faulted.
@@ -102,15 +103,16 @@ pub const fn classify(entry: &Entry, kind: AccessKind) -> Cause {
     }
 }
 
-/// Deals with a stage-2 fault of a domain's vCPU.
+/// Deals with a stage-2 fault of a domain's vCPU. `is_hidden` says which of the machine's device pages the domain does not reach
+/// itself.
 #[inline]
-pub fn handle(domain: &Domain, access: &Access) -> Handled {
+pub fn handle(domain: &Domain, access: &Access, is_hidden: impl FnOnce(Gfn) -> bool) -> Handled {
     let gfn = access.gpa.frame();
     let entry = domain.p2m.lookup(gfn);
     match classify(&entry, access.kind) {
         Cause::Spurious => Handled::Resume,
         Cause::Emulated | Cause::DiscardedWrite => Handled::Emulate,
-        Cause::Hole => device::handle(domain, gfn),
+        Cause::Hole => device::handle(domain, gfn, is_hidden),
         Cause::Dirty => dirty::handle(domain, gfn),
         Cause::Access => access::handle(domain, gfn),
         Cause::Broken => Handled::Crash(&BROKEN),

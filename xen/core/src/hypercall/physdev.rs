@@ -1,19 +1,21 @@
 //! physdev_op: physical devices and their interrupts.
 //!
-//! PCI devices are hidden: the hardware domain sees a host bridge (`x86::pci`), which it may report, and nothing else that
-//! exists. Who reports something nevertheless is told so. Everything else is for PV guests, or for HVM guests whose interrupts are event
-//! channels, which do not exist here either (arch/x86/hvm/hypercall.c of 4.17 answers `ENOSYS` then).
+//! The hardware domain reports the PCI functions that it finds, and where it thinks that configuration space is. Everything else
+//! is for PV guests, or for HVM guests whose interrupts are event channels, which do not exist here: `ENOSYS`, as Xen 4.17
+//! answers a PVH control domain (arch/x86/hvm/hypercall.c).
 
 use super::Caller;
+use crate::boot::acpi_devices::Buses;
 use crate::outcome::Reply;
-use machine::log;
+use crate::pci::{self, access::Place};
 use public_abi::physdev::{DbgpOp, PciDevice, PciDeviceAdd, PciMmcfgReserved, PhysdevOp};
 use public_abi::{Errno, GuestPtr};
 
 /// Answers physdev_op.
 ///
 /// # Errors
-/// `ENOSYS` for all but the hardware domain and for what does not exist, `ENODEV` for PCI, `EFAULT`.
+/// `ENOSYS` for all but the hardware domain and for what does not exist, `ENODEV` for devices and configuration space that the
+/// machine does not have, `EFAULT`, `ENOMEM`.
 #[inline(never)]
 pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Reply {
     if !caller.domain.is_control() {
@@ -22,16 +24,20 @@ pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Repl
     match PhysdevOp::try_from(command).map_err(|_| Errno::ENOSYS)? {
         PhysdevOp::PciMmcfgReserved => {
             let region: PciMmcfgReserved = caller.memory.read(argument.cast())?;
-            log!(Debug, "PCI configuration space at {:#x} is not used", region.address);
-            Err(Errno::ENODEV.into())
+            let PciMmcfgReserved { address: base, segment, start_bus: first, end_bus: last, .. } = region;
+            // It is emulated there already, whatever the domain says of it.
+            let is_known = caller.host.pci.lists(Buses { base, segment, first, last });
+            if is_known { Ok(0) } else { Err(Errno::ENODEV.into()) }
         }
         PhysdevOp::PciDeviceAdd => {
             let device: PciDeviceAdd = caller.memory.read(argument.cast())?;
-            known(device.seg, device.bus, device.devfn)
+            pci::add(caller.host, caller.domain, place(device.seg, device.bus, device.devfn)?)?;
+            Ok(0)
         }
         PhysdevOp::PciDeviceRemove => {
             let device: PciDevice = caller.memory.read(argument.cast())?;
-            known(device.seg, device.bus, device.devfn)
+            pci::remove(caller.host, place(device.seg, device.bus, device.devfn)?)?;
+            Ok(0)
         }
         PhysdevOp::DbgpOp => {
             // The hypervisor's console is never a USB debug port: the controller may be reset at any time.
@@ -42,12 +48,7 @@ pub fn handle(caller: &Caller<'_>, command: u32, argument: GuestPtr<()>) -> Repl
     }
 }
 
-/// Accepts the host bridge, of which nothing needs to be remembered.
-fn known(segment: u16, bus: u8, devfn: u8) -> Reply {
-    if (segment, bus, devfn) == (0, 0, 0) {
-        return Ok(0);
-    }
-    let (device, function) = (devfn >> 3, devfn & 7);
-    log!(Debug, "{segment:04x}:{bus:02x}:{device:02x}.{function}: PCI devices are hidden from all domains");
-    Err(Errno::ENODEV.into())
+/// A function's place. Only segment 0 is used.
+fn place(segment: u16, bus: u8, within_bus: u8) -> Result<Place, Errno> {
+    if segment == 0 { Ok(Place::new(bus, within_bus)) } else { Err(Errno::ENODEV) }
 }

@@ -97,12 +97,14 @@ fn put_emulated(txn: &mut crate::p2m::P2mTxn<'_>, gfn: Gfn, order: u32) -> Resul
 /// Device pages that are mapped by faults and logged at the most.
 const LOGGED: u64 = 8;
 
-/// Maps device memory at its own address for the 1:1 domain, which has just touched it. Only what is no RAM of the machine.
+/// Maps device memory at its own address for the 1:1 domain, which has just touched it. Only what is no RAM of the machine, and
+/// what is not hidden: that is asked under the lock of the domain's map, so that [`unmap_device`] later takes away what was
+/// mapped before somebody hid it.
 ///
 /// # Errors
-/// `EPERM` for RAM, or in a domain that is not 1:1; `EBUSY`, if something is mapped there; `ENOMEM`; `EINVAL` beyond the
+/// `EPERM` for RAM, for what is hidden, or in a domain that is not 1:1; `EBUSY`, if something is mapped there; `ENOMEM`; `EINVAL` beyond the
 /// addresses that tables translate.
-pub fn map_device(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
+pub fn map_device(domain: &Domain, gfn: Gfn, is_hidden: impl FnOnce(Gfn) -> bool) -> Result<(), Errno> {
     let mfn = Mfn::new(gfn.number());
     if !domain.p2m.is_identity() || frame::state(mfn).is_some() {
         return Err(Errno::EPERM);
@@ -114,6 +116,9 @@ pub fn map_device(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
         Kind::Hole => {}
         _ => return Err(Errno::EBUSY),
     }
+    if is_hidden(gfn) {
+        return Err(Errno::EPERM);
+    }
     txn.set(gfn, Entry::with_frame(Kind::MmioDirect, ORDER_4K, mfn)).map_err(errno)?;
     txn.finish();
     let number = domain.p2m.count_device_page();
@@ -121,4 +126,15 @@ pub fn map_device(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
         log!(Info, "{}: device memory at {:#x} is mapped 1:1 at its first use", domain.id, mfn.address().number());
     }
     Ok(())
+}
+
+/// Takes a page of device memory away from the 1:1 domain, if it was mapped, and waits until no CPU reaches it.
+pub fn unmap_device(domain: &Domain, gfn: Gfn) {
+    let mut txn = domain.p2m.begin_removal();
+    if txn.entry(gfn).kind == Kind::MmioDirect {
+        // They are mapped page by page, and a page becomes a hole without any new table.
+        let old = txn.set(gfn, Entry::hole(ORDER_4K));
+        debug_assert!(old.is_ok(), "{gfn:?} cannot be unmapped: {old:?}");
+    }
+    txn.finish();
 }

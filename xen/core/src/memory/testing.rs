@@ -95,7 +95,7 @@ impl GuestCpu {
             match self.run(domain) {
                 Exit::X86(X86Exit::Cpuid) => return Ok(result.lock().unwrap().unwrap()),
                 Exit::Stage2Fault(access) => {
-                    let handled = fault::handle(domain, &access);
+                    let handled = fault::handle(domain, &access, |_| false);
                     if handled != Handled::Resume {
                         // The instruction is emulated or never finished: the script goes on behind it.
                         self.hardware.guest_mut().rip += 1;
@@ -132,7 +132,7 @@ impl GuestCpu {
                     cpu::take_work();
                 }
                 Exit::Stage2Fault(access) => {
-                    if fault::handle(domain, &access) != Handled::Resume {
+                    if fault::handle(domain, &access, |_| false) != Handled::Resume {
                         self.hardware.guest_mut().rip += 1;
                         while self.run(domain) == Exit::Interrupt {
                             cpu::take_work();

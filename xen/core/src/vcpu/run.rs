@@ -13,7 +13,7 @@ use crate::outcome::{Cursor, Reply, Stop};
 use crate::p2m::NeedsFlush;
 use crate::timer::TimerKind;
 use crate::x86::interrupts::InterruptFlag;
-use crate::{domain, event, fault, sched, time, timer, x86};
+use crate::{domain, event, fault, interrupt, sched, time, timer, x86};
 use core::sync::atomic::Ordering;
 use machine::codec::registers::Register;
 use machine::cpu::{self, Work};
@@ -56,6 +56,9 @@ fn do_work(host: &Host, me: CpuId) {
     let work = cpu::take_work();
     if work.is_empty() {
         return;
+    }
+    if work.contains(Work::DEVICE) {
+        interrupt::pass_on(host, me);
     }
     if work.contains(Work::TIMER) {
         timer::run_due(host, me);
@@ -190,7 +193,7 @@ fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, ex
     match exit {
         Exit::Hypercall | Exit::Interrupt => Ok(0),
         Exit::X86(exit) => x86::exits::handle(host, domain, vcpu, hardware, exit),
-        Exit::Stage2Fault(access) => match fault::handle(domain, &access) {
+        Exit::Stage2Fault(access) => match fault::handle(domain, &access, |page| host.pci.hides(page)) {
             Handled::Resume => Ok(0),
             Handled::Emulate => x86::mmio::handle(host, domain, vcpu, hardware, access),
             Handled::Crash(reason) => Err(Stop::Crash(reason)),

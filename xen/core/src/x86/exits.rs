@@ -49,7 +49,7 @@ pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware
             write_msr(host, domain, vcpu, hardware);
             Ok(0)
         }
-        X86Exit::Port(access) => ports::handle(domain, vcpu, hardware, access),
+        X86Exit::Port(access) => ports::handle(host, domain, vcpu, hardware, access),
         other => handle_rare(domain, vcpu, hardware, other),
     }
 }

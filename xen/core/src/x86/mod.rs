@@ -107,7 +107,10 @@ impl DomainX86 {
     /// A level-triggered interrupt has ended: its line may ask again.
     pub fn end_of_interrupt(&self, host: &Host, domain: &Domain, vector: u8) {
         if let Some(vioapic) = &self.vioapic {
-            vioapic.end_of_interrupt(host, domain, vector);
+            let ended = vioapic.end_of_interrupt(host, domain, vector);
+            if ended != 0 && domain.is_control() {
+                host.interrupts.ended(domain, ended);
+            }
         }
     }
 }

@@ -12,7 +12,10 @@ use super::interrupts;
 use super::pci::ConfigurationPorts;
 use super::walk::Space;
 use crate::domain::{Domain, Role};
+use crate::host::Host;
 use crate::outcome::{Reply, Stop};
+use crate::pci;
+use crate::pci::access::{DATA_PORT, Place};
 use crate::vcpu::Vcpu;
 use machine::codec::registers::{Register, rflags};
 use machine::codec::vmcb::GuestState;
@@ -37,7 +40,7 @@ const DENIED: &[PortRange] = &[
     (0xe9, 0xe9),   // debug console of HVM guests
     (0xf0, 0xf0),   // floating-point error
     (0x4d0, 0x4d1), // interrupt controller
-    (0xcf8, 0xcff), // PCI configuration: `pci` answers
+    (0xcf8, 0xcff), // PCI configuration: `crate::pci` answers
 ];
 /// The real-time clock and its memory: shared with the hypervisor.
 const RTC_INDEX: u16 = 0x70;
@@ -52,6 +55,8 @@ const CONSOLE_PORTS: u16 = 8;
 /// Ranges that are found at boot only: the ACPI timer. (The SMI command port stays open, as in Xen: by it the control
 /// domain's ACPI takes the chipset over from the firmware.)
 const MORE_RANGES: usize = 8;
+/// The last data port of PCI's configuration mechanism.
+const LAST_DATA_PORT: u16 = DATA_PORT + 3;
 /// Repetitions of a string instruction that are carried out before others get a turn.
 const STRING_STEPS: u64 = 256;
 
@@ -130,6 +135,14 @@ impl DomainPorts {
         }
     }
 
+    /// The register of configuration space that an access to a port leads to, for the domain that has the devices.
+    fn configuration(&self, port: u16, size: u8) -> Option<(Place, u16)> {
+        if self.role != Role::Control || !(DATA_PORT..=LAST_DATA_PORT).contains(&port) {
+            return None;
+        }
+        self.state.lock().configuration.target(port, size)
+    }
+
     /// Runs `access` with the clock's index as the guest has set it; nobody comes between the two.
     fn with_clock<R>(&self, access: impl FnOnce() -> R) -> R {
         let state = self.state.lock();
@@ -140,21 +153,36 @@ impl DomainPorts {
     }
 }
 
+/// Reads a port of a domain's.
+fn read(host: &Host, domain: &Domain, port: u16, size: u8) -> u32 {
+    match domain.x86.ports.configuration(port, size) {
+        Some((place, register)) => host.pci.read(place, register, size),
+        None => domain.x86.ports.read(port, size),
+    }
+}
+
+/// Writes a port of a domain's.
+fn write(host: &Host, domain: &Domain, port: u16, size: u8, value: u32) {
+    match domain.x86.ports.configuration(port, size) {
+        Some((place, register)) => pci::write(host, domain, place, register, size, value),
+        None => domain.x86.ports.write(port, size, value),
+    }
+}
+
 /// Carries out a port instruction.
 ///
 /// # Errors
 /// [`Stop::Crash`] if the instruction cannot be emulated.
 #[inline]
-pub fn handle(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: PortAccess) -> Reply {
+pub fn handle(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: PortAccess) -> Reply {
     if access.string {
-        return handle_string(domain, vcpu, hardware, access);
+        return handle_string(host, domain, vcpu, hardware, access);
     }
-    let ports = &domain.x86.ports;
     let rax = hardware.register(Register::Rax);
     if access.write {
-        ports.write(access.port, access.size, (rax & 0xffff_ffff) as u32);
+        write(host, domain, access.port, access.size, (rax & 0xffff_ffff) as u32);
     } else {
-        let value = u64::from(ports.read(access.port, access.size));
+        let value = u64::from(read(host, domain, access.port, access.size));
         hardware.set_register(Register::Rax, merge(rax, value, access.size));
     }
     instruction::go_on_at(hardware, access.next_rip);
@@ -198,7 +226,7 @@ fn shape(domain: &Domain, hardware: &Hardware, access: PortAccess) -> Shape {
 
 /// INS and OUTS. After some repetitions RIP still stands at the instruction with what is left in RCX: interrupts come in,
 /// and the guest executes it again.
-fn handle_string(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: PortAccess) -> Reply {
+fn handle_string(host: &Host, domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: PortAccess) -> Reply {
     let Shape { mask, segment } = shape(domain, hardware, access);
     let pointer = if access.write { Register::Rsi } else { Register::Rdi };
     // A 32-bit address size clears the upper halves of the registers that it counts with, a 16-bit one keeps the rest.
@@ -212,7 +240,7 @@ fn handle_string(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: 
         let state = hardware.guest();
         let at = hardware.register(pointer);
         let linear = access::linear(state, segment, at & mask);
-        let moved = move_once(domain, state, access, linear);
+        let moved = move_once(host, domain, state, access, linear);
         if let Err(error) = moved {
             return refuse(domain, vcpu, hardware, error);
         }
@@ -231,18 +259,24 @@ fn handle_string(domain: &Domain, vcpu: &Vcpu, hardware: &mut Hardware, access: 
 }
 
 /// Moves one item between memory and port. Memory is checked before the port is read: what a device gives up is not lost.
-fn move_once(domain: &Domain, state: &GuestState, port: PortAccess, linear: u64) -> Result<(), AccessError> {
+fn move_once(
+    host: &Host,
+    domain: &Domain,
+    state: &GuestState,
+    port: PortAccess,
+    linear: u64,
+) -> Result<(), AccessError> {
     let memory = DomainMemory(domain);
     let size = usize::from(port.size).min(4);
     let mut item = [0; 4];
     let not_ram = AccessError::NotRam(machine::Gpa::new(linear));
     if port.write {
         access::read(&memory, state, linear, item.get_mut(..size).ok_or(not_ram)?)?;
-        domain.x86.ports.write(port.port, port.size, u32::from_le_bytes(item));
+        write(host, domain, port.port, port.size, u32::from_le_bytes(item));
         return Ok(());
     }
     access::check_write(&memory, state, linear, size)?;
-    item = domain.x86.ports.read(port.port, port.size).to_le_bytes();
+    item = read(host, domain, port.port, port.size).to_le_bytes();
     access::write(&memory, state, linear, item.get(..size).ok_or(not_ram)?)
 }
 

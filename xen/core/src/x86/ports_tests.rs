@@ -49,18 +49,21 @@ fn the_timers_counter_stands_at_zero_for_all() {
 }
 
 #[test]
-fn the_control_domain_finds_a_host_bridge_and_guests_find_none() {
-    with_domain(Role::Control, 1, |machine, _, domain| {
-        machine.set_port(0xcfc, 0x29c0_8086);
-        domain.x86.ports.write(0xcf8, 4, 0x8000_0000);
-        assert_eq!(domain.x86.ports.read(0xcfc, 4), 0x29c0_8086);
-        domain.x86.ports.write(0xcf8, 4, 0x8000_f800);
-        assert_eq!(domain.x86.ports.read(0xcfc, 2), 0xffff);
+fn configuration_space_is_the_control_domains_alone() {
+    let function = || machine::fake::FakeFunction::new(0x29c0_8086, 0x0600_0000);
+    with_domain(Role::Control, 1, |machine, host, domain| {
+        machine.add_function(0, function());
+        super::write(host, domain, 0xcf8, 4, 0x8000_0000);
+        assert_eq!(super::read(host, domain, 0xcfc, 4), 0x29c0_8086);
+        assert_eq!(super::read(host, domain, 0xcfe, 2), 0x29c0);
+        assert_eq!(super::read(host, domain, 0xcfe, 4), u32::MAX);
+        super::write(host, domain, 0xcf8, 4, 0x8000_f800);
+        assert_eq!(super::read(host, domain, 0xcfc, 2), 0xffff);
     });
-    with_domain(Role::Guest, 1, |machine, _, domain| {
-        machine.set_port(0xcfc, 0x29c0_8086);
-        domain.x86.ports.write(0xcf8, 4, 0x8000_0000);
-        assert_eq!((domain.x86.ports.read(0xcf8, 4), domain.x86.ports.read(0xcfc, 4)), (u32::MAX, u32::MAX));
+    with_domain(Role::Guest, 1, |machine, host, domain| {
+        machine.add_function(0, function());
+        super::write(host, domain, 0xcf8, 4, 0x8000_0000);
+        assert_eq!((super::read(host, domain, 0xcf8, 4), super::read(host, domain, 0xcfc, 4)), (u32::MAX, u32::MAX));
         assert!(machine.port_writes().is_empty());
     });
 }
@@ -83,19 +86,19 @@ fn the_clock_is_read_at_the_latched_index() {
 
 #[test]
 fn results_are_merged_by_size() {
-    fn run(machine: &FakeMachine, domain: &Domain, size: u8) -> (u64, u64) {
+    fn run(machine: &FakeMachine, host: &Host, domain: &Domain, size: u8) -> (u64, u64) {
         machine.set_port(0x2000, 0x1234_5678);
         let vcpu = domain.vcpu(0).unwrap();
         let mut hardware = vcpu.hardware.try_lock().unwrap();
         hardware.set_register(Register::Rax, 0xaaaa_bbbb_cccc_dddd);
         let access = PortAccess { port: 0x2000, size, write: false, string: false, repeat: false, next_rip: 0x1002 };
-        assert_eq!(handle(domain, vcpu, &mut hardware, access), Ok(0));
+        assert_eq!(handle(host, domain, vcpu, &mut hardware, access), Ok(0));
         (hardware.register(Register::Rax), hardware.guest().rip)
     }
-    with_domain(Role::Control, 1, |machine, _, domain| {
-        assert_eq!(run(machine, domain, 1), (0xaaaa_bbbb_cccc_dd78, 0x1002));
-        assert_eq!(run(machine, domain, 2), (0xaaaa_bbbb_cccc_5678, 0x1002));
-        assert_eq!(run(machine, domain, 4), (0x1234_5678, 0x1002));
+    with_domain(Role::Control, 1, |machine, host, domain| {
+        assert_eq!(run(machine, host, domain, 1), (0xaaaa_bbbb_cccc_dd78, 0x1002));
+        assert_eq!(run(machine, host, domain, 2), (0xaaaa_bbbb_cccc_5678, 0x1002));
+        assert_eq!(run(machine, host, domain, 4), (0x1234_5678, 0x1002));
     });
     assert_eq!(merge(u64::MAX, 0, 8), 0);
 }

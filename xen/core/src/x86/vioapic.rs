@@ -2,7 +2,9 @@
 //! (Intel 82093AA; behaviour where that leaves a choice is Xen's: version 0x11, any access width, no EOI register.)
 //!
 //! What drives the pins is outside: [`Vioapic::set_level`] is the one way in. Level-triggered pins ask again when the local
-//! APIC has reported the end of interrupt.
+//! APIC has reported the end of interrupt. Pins of the control domain that stand for the machine's are told apart
+//! ([`Vioapic::drive`]): nobody sees their lines fall, so they fall at the end of interrupt, and rise when the machine's pin
+//! asks again (`interrupt::pins`).
 
 use super::vlapic::ipi::{self, Delivery, Destination};
 use super::vlapic::{FIRST_VECTOR, Trigger};
@@ -36,6 +38,7 @@ const ID_MASK: u32 = 0xf;
 mod entry {
     pub(super) const LOGICAL: u64 = 1 << 11;
     pub(super) const PENDING: u64 = 1 << 12;
+    pub(super) const ACTIVE_LOW: u64 = 1 << 13;
     pub(super) const REMOTE_IRR: u64 = 1 << 14;
     pub(super) const LEVEL: u64 = 1 << 15;
     pub(super) const MASKED: u64 = 1 << 16;
@@ -48,12 +51,27 @@ struct State {
     id: u32,
     /// Whether each pin's line is active.
     lines: u64,
+    /// Which pins stand for the machine's.
+    driven: u64,
     entries: [u64; PINS],
 }
 
 /// An I/O APIC.
 #[derive(Debug)]
 pub struct Vioapic(Lock<State, { rank::DEVICE }>);
+
+/// What the owner of a pin wants of whoever drives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PinWish {
+    /// Nothing.
+    pub is_masked: bool,
+    /// Levels instead of edges.
+    pub is_level: bool,
+    /// A low line is active.
+    pub is_active_low: bool,
+    /// A level-triggered interrupt has been sent and not ended.
+    pub is_handled: bool,
+}
 
 /// A message that an entry sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +104,7 @@ impl Message {
 }
 
 impl State {
-    const RESET: Self = Self { select: 0, id: 0, lines: 0, entries: [entry::MASKED; PINS] };
+    const RESET: Self = Self { select: 0, id: 0, lines: 0, driven: 0, entries: [entry::MASKED; PINS] };
 
     fn is_active(&self, pin: usize) -> bool {
         self.lines >> pin & 1 != 0
@@ -114,6 +132,12 @@ impl State {
             return self.ask(pin);
         }
         (active && !was_active && bits & entry::MASKED == 0).then(|| Message::of(bits))
+    }
+
+    /// The pin whose entry's lower half is selected.
+    fn selected_pin(&self) -> Option<usize> {
+        let index = self.select.checked_sub(REGISTER_FIRST_ENTRY).filter(|index| index & 1 == 0)?;
+        usize::try_from(index >> 1).ok().filter(|pin| *pin < PINS)
     }
 
     fn read(&self) -> u32 {
@@ -181,19 +205,24 @@ impl Vioapic {
     pub fn mmio_write(&self, host: &Host, domain: &Domain, address: u64, size: u8, value: u64) {
         let bits = u32::from(size.min(4)) * 8;
         let value = (value & 1u64.checked_shl(bits).map_or(u64::MAX, |top| top - 1)) as u32;
-        let message = {
+        let (message, changed) = {
             let mut state = self.0.lock();
             match address & 0xff {
                 SELECT => {
                     state.select = value & 0xff;
-                    None
+                    (None, None)
                 }
-                DATA => state.write(value),
-                _ => None,
+                DATA => (state.write(value), state.selected_pin()),
+                _ => (None, None),
             }
         };
         if let Some(message) = message {
             message.send(host, domain);
+        }
+        if let Some(pin) = changed
+            && domain.is_control()
+        {
+            host.interrupts.follow(domain, pin);
         }
     }
 
@@ -205,17 +234,43 @@ impl Vioapic {
         }
     }
 
-    /// A local APIC has ended a level-triggered interrupt: pins with this vector ask again if they are still active.
-    pub fn end_of_interrupt(&self, host: &Host, domain: &Domain, vector: u8) {
+    /// What the domain wants of a pin; `None` if there is no such pin.
+    pub fn wish(&self, pin: usize) -> Option<PinWish> {
+        let bits = *self.0.lock().entries.get(pin)?;
+        Some(PinWish {
+            is_masked: bits & entry::MASKED != 0,
+            is_level: bits & entry::LEVEL != 0,
+            is_active_low: bits & entry::ACTIVE_LOW != 0,
+            is_handled: bits & entry::REMOTE_IRR != 0,
+        })
+    }
+
+    /// A pin stands for one of the machine's from now on.
+    pub fn drive(&self, pin: usize) {
+        self.0.lock().driven |= 1u64.checked_shl(u32::try_from(pin).unwrap_or(u32::MAX)).unwrap_or(0);
+    }
+
+    /// A pin's line falls, without a look at who waits for that.
+    pub fn lower(&self, pin: usize) {
+        self.0.lock().lines &= !1u64.checked_shl(u32::try_from(pin).unwrap_or(u32::MAX)).unwrap_or(0);
+    }
+
+    /// A local APIC has ended a level-triggered interrupt: pins with this vector ask again if they are still active. Gives those
+    /// of them that stand for the machine's.
+    pub fn end_of_interrupt(&self, host: &Host, domain: &Domain, vector: u8) -> u64 {
+        let mut ended = 0;
         if vector < FIRST_VECTOR {
-            return;
+            return ended;
         }
         for pin in 0..PINS {
             let message = {
                 let mut state = self.0.lock();
+                let driven = state.driven & 1 << pin;
                 match state.entries.get_mut(pin) {
                     Some(bits) if *bits & 0xff == u64::from(vector) && *bits & entry::REMOTE_IRR != 0 => {
                         *bits &= !entry::REMOTE_IRR;
+                        state.lines &= !driven;
+                        ended |= driven;
                         state.ask(pin)
                     }
                     _ => None,
@@ -225,6 +280,7 @@ impl Vioapic {
                 message.send(host, domain);
             }
         }
+        ended
     }
 
     /// The state as a save record.

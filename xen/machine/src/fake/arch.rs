@@ -1,12 +1,13 @@
 //! The names that every architecture exports, for the fake machine.
 
+use super::devices::{PinEntry, with_current_devices};
 use super::machine::{current, try_current, with_current};
 use crate::codec::tags::AddressSpaceTag;
 use crate::codec::vmcb::Vmcb;
 use crate::cpu::Work;
 use crate::exit::Exit;
 use crate::frame::FrameTable;
-use crate::platform::ApicIds;
+use crate::platform::{ApicIds, DeviceVector, Pin, PinState};
 use crate::units::{CpuId, DomId, Maddr, Mfn};
 use crate::vcpu::{GeneralRegisters, LazyState};
 use core::any::Any;
@@ -65,6 +66,14 @@ pub fn cpu_count() -> usize {
 
 pub fn take_work() -> u32 {
     with_current(|machine, cpu| machine.cpu(cpu).take_work())
+}
+
+pub fn take_device_vectors() -> [u64; 4] {
+    with_current(|machine, cpu| machine.cpu(cpu).take_device_vectors())
+}
+
+pub fn end_interrupt() {
+    with_current_devices(|devices| devices.ended += 1);
 }
 
 pub fn has_work() -> bool {
@@ -176,11 +185,20 @@ pub fn build_id() -> &'static [u8] {
     b"the fake machine: 20"
 }
 
-/// There are no interrupt lines here: tests note work themselves.
+/// As many as the usual controller has.
+pub fn pin_count(_controller: Maddr) -> u16 {
+    24
+}
+
+pub fn set_pin(controller: Maddr, pin: Pin, state: PinState, vector: DeviceVector, apic_id: u8) {
+    with_current_devices(|devices| devices.set_pin(controller, PinEntry { pin, state, vector, apic_id }));
+}
+
+/// Nothing is programmed when the hypervisor starts.
 pub fn mask_interrupts(_controller: Maddr) {}
 
 /// As `mask_interrupts`: what is typed on a fake console is in its queue at once.
-pub fn route_console(_controller: Maddr, _pin: crate::platform::Pin) {}
+pub fn route_console(_controller: Maddr, _pin: Pin) {}
 
 pub fn set_host(host: &'static (dyn Any + Send + Sync)) {
     with_current(|machine, _| machine.desk().host = Some(host));
@@ -300,22 +318,30 @@ pub fn read_firmware(maddr: Maddr, out: &mut [u8]) -> bool {
 
 pub fn port_read(port: u16, size: u8) -> u32 {
     let mask = if size >= 4 { u32::MAX } else { (1 << (u32::from(size) * 8)) - 1 };
-    with_current(|machine, _| machine.desk().ports.get(&port).copied()).unwrap_or(u32::MAX) & mask
+    let of_a_bus = with_current_devices(|devices| devices.port_read(port, size));
+    let set = || with_current(|machine, _| machine.desk().ports.get(&port).copied());
+    of_a_bus.or_else(set).unwrap_or(u32::MAX) & mask
 }
 
 pub fn port_write(port: u16, size: u8, value: u32) {
     super::allocation::exempt(|| {
         with_current(|machine, _| machine.desk().port_writes.push((port, size, value)));
     });
+    with_current_devices(|devices| devices.port_write(port, size, value));
 }
 
-/// What the test has placed there as firmware data.
+/// A PCI function's register, or what the test has placed there as firmware data.
 pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
+    let of_a_bus = with_current_devices(|devices| devices.memory_read(maddr, size));
+    if of_a_bus.is_some() {
+        return of_a_bus;
+    }
     let mut bytes = [0; 4];
     read_firmware(maddr, bytes.get_mut(..usize::from(size))?).then(|| u32::from_le_bytes(bytes))
 }
 
 pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
     with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    with_current_devices(|devices| devices.memory_write(maddr, size, value));
     true
 }

@@ -22,6 +22,8 @@ pub(super) struct Cpu {
     work: AtomicU32,
     /// Work that will be noted when the interrupt is taken.
     raised: AtomicU32,
+    /// Vectors of devices, one bit each; noted as work when the interrupt is taken.
+    vectors: [AtomicU64; 4],
     interrupt: AtomicBool,
     deadline: AtomicU64,
     pub(super) working_for: AtomicU64,
@@ -43,6 +45,7 @@ impl Cpu {
         Self {
             work: AtomicU32::new(0),
             raised: AtomicU32::new(0),
+            vectors: [const { AtomicU64::new(0) }; 4],
             interrupt: AtomicBool::new(false),
             deadline: AtomicU64::new(NEVER),
             working_for: AtomicU64::new(NEVER),
@@ -62,6 +65,14 @@ impl Cpu {
         self.work.fetch_or(noted_by_sender.bits(), Ordering::AcqRel);
         self.raised.fetch_or((work - noted_by_sender).bits(), Ordering::AcqRel);
         self.interrupt.store(true, Ordering::Release);
+    }
+
+    pub(super) fn note_vector(&self, vector: u8) {
+        self.vectors[usize::from(vector >> 6)].fetch_or(1 << (vector & 63), Ordering::AcqRel);
+    }
+
+    pub(super) fn take_device_vectors(&self) -> [u64; 4] {
+        self.vectors.each_ref().map(|part| part.swap(0, Ordering::AcqRel))
     }
 
     pub(super) fn work(&self) -> Work {

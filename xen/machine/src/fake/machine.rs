@@ -1,6 +1,7 @@
 //! The machine itself: built by a test, entered by its threads.
 
 use super::cpu::Cpu;
+use super::devices::Devices;
 use super::ram::Ram;
 use super::script::{Guest, Script, StepResult};
 use crate::boot_info::{CommandLine, Module};
@@ -58,6 +59,7 @@ pub(super) struct Desk {
     pub(super) firmware: Vec<(u64, Vec<u8>)>,
     pub(super) cpuid: HashMap<(u32, u32), [u32; 4]>,
     pub(super) wall_clock: u64,
+    pub(super) devices: Devices,
     scripts: HashMap<ScriptKey, Script>,
     deliveries: Vec<(CpuId, u64)>,
     device_writes: Vec<(Maddr, Vec<u8>)>,
@@ -321,6 +323,18 @@ impl FakeMachine {
     /// Interrupts a CPU with work, as a device would.
     pub fn note_work(&self, cpu: u16, work: Work) {
         self.0.cpu(CpuId(cpu)).note(work);
+    }
+
+    pub(super) fn with_devices<R>(&self, work: impl FnOnce(&mut Devices) -> R) -> R {
+        work(&mut self.0.desk().devices)
+    }
+
+    pub(super) fn has_cpu(&self, cpu: u16) -> bool {
+        self.0.find_cpu(CpuId(cpu)).is_some()
+    }
+
+    pub(super) fn note_vector(&self, cpu: CpuId, vector: u8) {
+        self.0.cpu(cpu).note_vector(vector);
     }
 
     /// Events that were delivered to guests: the CPU, and the event in the format of EVENTINJ.

@@ -102,7 +102,7 @@ pub fn own_id() -> u32 {
 }
 
 /// Ends the interrupt that is being handled.
-pub(super) fn acknowledge() {
+pub fn acknowledge() {
     write(END_OF_INTERRUPT, 0);
 }
 

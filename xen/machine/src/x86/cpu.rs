@@ -27,6 +27,8 @@ pub(super) struct PerCpu {
     pub(super) id: AtomicU32,
     pub(super) apic_id: AtomicU32,
     work: AtomicU32,
+    /// Vectors of devices that have come, one bit each.
+    vectors: [AtomicU64; 4],
     held_ranks: AtomicU64,
     working_for: AtomicU64,
     /// Where the hypervisor was when the last non-maskable interrupt came.
@@ -54,6 +56,7 @@ impl PerCpu {
             id: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
             work: AtomicU32::new(0),
+            vectors: [const { AtomicU64::new(0) }; 4],
             held_ranks: AtomicU64::new(0),
             working_for: AtomicU64::new(u64::MAX),
             interrupted_at: AtomicU64::new(0),
@@ -173,6 +176,15 @@ pub(super) fn admit(cpu: CpuId) {
 /// Notes work for this processor; called by interrupt handlers.
 pub(super) fn note_work(bits: u32) {
     this().work.fetch_or(bits, Ordering::AcqRel);
+}
+
+/// Notes a device's vector for this processor; called by its interrupt handler.
+pub(super) fn note_vector(vector: u8) {
+    this().vectors[usize::from(vector >> 6)].fetch_or(1 << (vector & 63), Ordering::AcqRel);
+}
+
+pub fn take_device_vectors() -> [u64; 4] {
+    this().vectors.each_ref().map(|part| part.swap(0, Ordering::AcqRel))
 }
 
 /// A non-maskable interrupt: a note of this module's own among the work, because whoever is interrupted may hold any lock.

@@ -19,13 +19,13 @@ mod svm;
 mod time;
 mod traps;
 
-pub use apic::{kick, local_apic, own_id as apic_id, set_timer};
+pub use apic::{acknowledge as end_interrupt, kick, local_apic, own_id as apic_id, set_timer};
 pub use boot::build_id;
 pub use cpu::{
     cpu_count, current_cpu, has_work, held_ranks, idle, interrupt_window, pass, relax, set_held_ranks, set_working_for,
-    take_work,
+    take_device_vectors, take_work,
 };
-pub use io_apic::{mask_interrupts, route_console};
+pub use io_apic::{mask_interrupts, pin_count, route_console, set_pin};
 pub use lazy::{
     extended_state_bytes, load_debug_registers, load_lazy, save_debug_registers, save_lazy, set_tsc_aux, set_xcr0,
     supported_xcr0,

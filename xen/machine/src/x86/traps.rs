@@ -15,6 +15,10 @@ pub(super) mod vector {
     pub(in crate::x86) const SPURIOUS: u8 = 0xff;
 }
 
+/// Vectors of devices. Nothing above them in their priority classes is theirs, so that the hypervisor's own always come through.
+const DEVICE_VECTORS: core::ops::RangeInclusive<u8> =
+    crate::platform::DeviceVector::FIRST..=crate::platform::DeviceVector::LAST;
+
 /// Exceptions with stacks of their own, in the order of the task state's interrupt stack table: double fault, NMI, #MC.
 pub(super) const EXCEPTION_STACKS: [u8; 3] = [8, 2, 18];
 
@@ -227,6 +231,11 @@ extern "C" fn trap_entry(frame: &Frame) {
             apic::acknowledge();
         }
         vector::SPURIOUS => {}
+        // The core ends it, after it has silenced a line that would ask again at once.
+        device if DEVICE_VECTORS.contains(&device) => {
+            cpu::note_vector(device);
+            cpu::note_work(crate::cpu::Work::DEVICE.bits());
+        }
         2 => super::panic::non_maskable(frame),
         0..=31 => super::panic::exception(frame),
         other => {

@@ -3,6 +3,7 @@
 use super::support::{GUEST, NOBODY, error, put, with_world};
 use crate::hypercall::{domctl, physdev, platform, sysctl, xsm};
 use machine::DomId;
+use machine::fake::FakeFunction;
 use public_abi::domctl::{Domctl, DomctlOp};
 use public_abi::physdev::{PciDeviceAdd, PhysdevOp};
 use public_abi::platform::{PlatformOp, PlatformRequest};
@@ -79,17 +80,20 @@ fn physdev_and_xsm_do_not_exist_for_a_guest() {
 }
 
 #[test]
-fn the_control_domain_may_report_the_host_bridge_alone() {
+fn the_control_domain_may_report_functions_that_exist() {
     with_world(|world| {
-        let report = |bus: u8, devfn: u8| {
-            let argument = put(&PciDeviceAdd { bus, devfn, ..PciDeviceAdd::default() }).cast();
-            let operation = PhysdevOp::PciDeviceAdd.number();
-            world.call(DomId::CONTROL, |caller| physdev::handle(caller, operation, argument))
+        world.machine.add_function(0, FakeFunction::new(0x29c0_8086, 0x0600_0000));
+        world.machine.add_function(0x0010, FakeFunction::new(0x1234_11e8, 0x00ff_0000));
+        let call = |operation: PhysdevOp, seg: u16, bus: u8, devfn: u8| {
+            let argument = put(&PciDeviceAdd { seg, bus, devfn, ..PciDeviceAdd::default() }).cast();
+            world.call(DomId::CONTROL, |caller| physdev::handle(caller, operation.number(), argument))
         };
-        assert_eq!(report(0, 0), Ok(0));
-        for (bus, devfn) in [(0, 1), (0, 0xf8), (1, 0)] {
-            assert_eq!(report(bus, devfn), error(Errno::ENODEV));
+        let (add, remove) = (PhysdevOp::PciDeviceAdd, PhysdevOp::PciDeviceRemove);
+        assert_eq!((call(add, 0, 0, 0), call(add, 0, 0, 0x10), call(add, 0, 0, 0x10)), (Ok(0), Ok(0), Ok(0)));
+        for (segment, bus, devfn) in [(0, 0, 1), (0, 0, 0xf8), (0, 1, 0), (1, 0, 0)] {
+            assert_eq!(call(add, segment, bus, devfn), error(Errno::ENODEV));
         }
+        assert_eq!((call(remove, 0, 0, 0x10), call(remove, 0, 0, 0x10)), (Ok(0), error(Errno::ENODEV)));
     });
 }
 

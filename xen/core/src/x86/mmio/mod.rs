@@ -1,12 +1,13 @@
 //! Accesses to guest physical addresses without RAM: the interrupt controllers, and everywhere else ones that take writes
-//! without effect, as a bus without a device does. PCI configuration space (MMCFG) and the HPET of the control domain are
-//! among those until they have an owner. Writes to memory that may only be read come here, too, and have no effect either.
+//! without effect, as a bus without a device does (the control domain's HPET is among those). For the control domain also PCI
+//! configuration space and tables of messages (`devices`). Writes to memory that may only be read come here, too, and have no effect either.
 //!
 //! Before this: `fault`, which has found no RAM at the address. The instruction is looked up (`decode`), carried out here
 //! with `execute`'s arithmetic, and passed over. One that is not known gets #UD: real hardware would have done something,
 //! so the log says which bytes were met, once a domain.
 
 pub mod decode;
+mod devices;
 pub mod execute;
 mod strings;
 
@@ -48,6 +49,7 @@ impl Bus<'_> {
         match &self.domain.x86.vioapic {
             Some(vioapic) if Vioapic::claims(address) => vioapic.mmio_read(address, size),
             _ if self.cause == AccessCause::Rights => self.read_memory(address, size),
+            _ if self.domain.is_control() => devices::read(self.host, address, size),
             _ => mask(size),
         }
     }
@@ -71,6 +73,9 @@ impl Bus<'_> {
         match &self.domain.x86.vioapic {
             Some(vioapic) if Vioapic::claims(address) => {
                 vioapic.mmio_write(self.host, self.domain, address, size, value);
+            }
+            _ if self.cause != AccessCause::Rights && self.domain.is_control() => {
+                devices::write(self.host, self.domain, address, size, value);
             }
             _ => {}
         }

@@ -167,7 +167,7 @@ fn a_page_that_was_granted_for_reading_keeps_its_content() {
             hardware.guest_mut().rip = CODE + at;
             hardware.set_register(Register::Rdi, 0x9010);
             let access = Access { cause: AccessCause::Rights, ..fault(0x9010, AccessKind::Write) };
-            assert_eq!(crate::fault::handle(domain, &access), crate::fault::Handled::Emulate);
+            assert_eq!(crate::fault::handle(domain, &access, |_| false), crate::fault::Handled::Emulate);
             assert_eq!(handle(host, domain, vcpu, hardware, access), Ok(0));
             assert_eq!(hardware.guest().rip, CODE + next);
         }
