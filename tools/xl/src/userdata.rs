@@ -19,6 +19,8 @@ use crate::output::note;
 const DIRECTORY: &str = "/var/lib/xen";
 /// The file that holds the configuration.
 pub const CONFIGURATION: &str = "libxl-json";
+/// The file in which `xl config-update` leaves a configuration for the next build: the text of a configuration file.
+pub const UPDATED: &str = "xl";
 
 /// The user data of one domain.
 pub struct UserData {
@@ -84,6 +86,17 @@ impl UserData {
             fs::rename(&new, &path)
         };
         write().map_err(|error| Failure::new(format!("writing {}: {error}", path.display())))
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub fn remove(&self, name: &str) -> Outcome {
+        let path = self.path('d', name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Failure::new(format!("removing {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The content of a file; `None` if there is none.

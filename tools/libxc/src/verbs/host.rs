@@ -7,7 +7,7 @@ use public_abi::sysctl::{
 };
 use public_abi::version::{
     BuildIdHeader, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN,
-    PlatformParameters, VersionOp,
+    FeatureInfo, PlatformParameters, VersionOp,
 };
 use public_abi::{Errno, GuestPtr, Request};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -184,6 +184,15 @@ impl<T: Trap> Handle<T> {
     /// Who built it, when, with what.
     pub fn compile_info(&self) -> Result<CompileInfo> {
         self.version_struct(VersionOp::CompileInfo)
+    }
+
+    /// The features of the calling domain's interface: bits [`public_abi::version::Feature`].
+    pub fn features(&self) -> Result<u32> {
+        let operation = VersionOp::GetFeatures;
+        let mut info = FeatureInfo::default();
+        let call = |arg| Request::XenVersion { cmd: operation.number(), arg };
+        self.exchange(operation.name(), &mut info, Array::None, |_, _| (), call)?;
+        Ok(info.submap)
     }
 
     /// First address that is reserved for the hypervisor in PV guests.

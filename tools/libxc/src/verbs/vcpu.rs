@@ -88,7 +88,28 @@ impl<T: Trap> Handle<T> {
         hard: Option<&CpuMap>,
         soft: Option<&CpuMap>,
     ) -> Result<()> {
-        let mut flags = AffinityFlags::empty();
+        self.vcpu_choose(domain, vcpu, hard, soft, AffinityFlags::empty())
+    }
+
+    /// The same, and the end of a pin that the guest's kernel has asked for (SCHEDOP_pin_override).
+    pub fn vcpu_force_affinity(
+        &self,
+        domain: u16,
+        vcpu: u32,
+        hard: Option<&CpuMap>,
+        soft: Option<&CpuMap>,
+    ) -> Result<()> {
+        self.vcpu_choose(domain, vcpu, hard, soft, AffinityFlags::FORCE)
+    }
+
+    fn vcpu_choose(
+        &self,
+        domain: u16,
+        vcpu: u32,
+        hard: Option<&CpuMap>,
+        soft: Option<&CpuMap>,
+        mut flags: AffinityFlags,
+    ) -> Result<()> {
         flags.set(AffinityFlags::HARD, hard.is_some());
         flags.set(AffinityFlags::SOFT, soft.is_some());
         let copy = |map: Option<&CpuMap>| map.cloned().unwrap_or(CpuMap(Vec::new()));

@@ -1,5 +1,7 @@
 //! One file per command; here is which command is in which.
 
+mod channel_list;
+mod config_update;
 mod console;
 mod create;
 mod debug_keys;
@@ -9,9 +11,17 @@ mod domid;
 mod domname;
 mod info;
 mod list;
+mod memory;
 mod pause;
+mod rename;
 mod shutdown;
+mod sysrq;
+mod trigger;
+mod uptime;
 mod vcpu_list;
+mod vcpu_pin;
+mod vcpu_set;
+mod vm_list;
 
 use crate::cli::{Cli, Command};
 use crate::domain::monitor;
@@ -19,7 +29,8 @@ use crate::failure::{Failure, Outcome};
 
 /// Runs the command.
 pub fn run(cli: &Cli) -> Outcome {
-    if cli.dry_run && !matches!(cli.command, Command::Create(_)) {
+    let has_dry_run = matches!(cli.command, Command::Create(_) | Command::VcpuPin(_) | Command::ConfigUpdate(_));
+    if cli.dry_run && !has_dry_run {
         return Err(Failure::new("command does not implement -N (dryrun) option"));
     }
     match &cli.command {
@@ -34,6 +45,19 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Reboot(options) => shutdown::run(options, shutdown::Request::Reboot),
         Command::Destroy(options) => destroy::run(options),
         Command::VcpuList(options) => vcpu_list::run(options),
+        Command::VcpuPin(options) => vcpu_pin::run(options, cli.dry_run),
+        Command::VcpuSet(options) => vcpu_set::run(options),
+        Command::MemMax(options) => memory::set_maximum(options),
+        Command::MemSet(options) => memory::set_target(options),
+        Command::Rename(options) => rename::run(options),
+        Command::VmList => vm_list::run(),
+        Command::Uptime(options) => uptime::run(options),
+        Command::Claims => list::claims(),
+        Command::Trigger(options) => trigger::run(options),
+        Command::ButtonPress(options) => trigger::button(options),
+        Command::Sysrq(options) => sysrq::run(options),
+        Command::ChannelList(options) => channel_list::run(options),
+        Command::ConfigUpdate(options) => config_update::run(options, cli.dry_run),
         Command::Domid(options) => domid::run(options),
         Command::Domname(options) => domname::run(options),
         Command::DebugKeys(options) => debug_keys::run(options),

@@ -1,5 +1,7 @@
-//! Life of a domain: its images and specification, creating it, watching over it, destroying it.
+//! Life of a domain: its images and specification, creating it, changing it, watching over
+//! it, destroying it.
 
+pub mod change;
 pub mod create;
 pub mod destroy;
 mod devices;

@@ -22,7 +22,7 @@ use crate::failure::{Failure, Outcome};
 use crate::json as description;
 use crate::output::{log, note};
 use crate::session::Session;
-use crate::userdata::{CONFIGURATION, UserData};
+use crate::userdata::{CONFIGURATION, UPDATED, UserData};
 
 /// Name of the hidden command.
 pub const COMMAND: &str = "monitor-domain";
@@ -224,7 +224,18 @@ fn clean_up(session: &Session, domid: u16) -> Outcome<Cleaned> {
 
 /// Takes over what has changed about the domain since it was created.
 fn reload(ward: &mut Ward) -> Outcome {
-    let Some(stored) = UserData::new(ward.domid, &ward.uuid).read(CONFIGURATION)? else { return Ok(()) };
+    let data = UserData::new(ward.domid, &ward.uuid);
+    if let Some(updated) = data.read(UPDATED)? {
+        let text = Text::new("<updated>", &updated, &[]);
+        let (config, report) = config::read_text(&text);
+        if !report.has_errors() {
+            log(format_args!("\"xl\" configuration found, using it"));
+            (ward.text, ward.config) = (text, config);
+            return data.remove(UPDATED);
+        }
+        log(format_args!("the configuration left by config-update has errors. reusing old configuration"));
+    }
+    let Some(stored) = data.read(CONFIGURATION)? else { return Ok(()) };
     match description::from_text(&stored) {
         Ok(stored) => description::take_changes(&mut ward.config, &stored),
         Err(error) => log(format_args!("failed to retrieve guest configuration ({error}). reusing old configuration")),
