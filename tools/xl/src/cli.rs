@@ -13,7 +13,8 @@ pub struct Cli {
     /// Be verbose: `create` says how it builds the domain
     #[arg(short, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Dry run: do not actually execute the command; `create`, `vcpu-pin` and `config-update` have it
+    /// Dry run: do not actually execute the command; `create`, `config-update`, `vcpu-pin` and the two
+    /// `-attach` have it
     #[arg(short = 'N')]
     pub dry_run: bool,
     /// Accepted for compatibility: there is no progress to be shown
@@ -83,6 +84,18 @@ pub enum Command {
     Sysrq(Sysrq),
     /// List virtual channel devices for a domain
     ChannelList(Domains),
+    /// Create a new virtual block device
+    BlockAttach(Attach),
+    /// List virtual block devices for a domain
+    BlockList(Domains),
+    /// Destroy a domain's virtual block device
+    BlockDetach(BlockDetach),
+    /// Create a new virtual network device
+    NetworkAttach(NetworkAttach),
+    /// List virtual network interfaces for a domain
+    NetworkList(Domains),
+    /// Destroy a domain's virtual network device
+    NetworkDetach(NetworkDetach),
     /// Update a running domain's saved configuration, used when rebuilding the domain after reboot
     ConfigUpdate(ConfigUpdate),
     /// Send debug keys to Xen
@@ -364,6 +377,46 @@ pub struct ConfigUpdate {
     /// Accepted for compatibility
     #[arg(short)]
     pub quiet: bool,
+}
+
+/// `xl block-attach`
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// The domain, by name or id
+    pub domain: String,
+    /// What disk= takes, in one part or several
+    #[arg(required = true)]
+    pub parts: Vec<String>,
+}
+
+/// `xl block-detach`
+#[derive(Args, Debug)]
+pub struct BlockDetach {
+    /// Do not wait for the domain to release the device
+    #[arg(short, long)]
+    pub force: bool,
+    /// The domain, by name or id
+    pub domain: String,
+    /// The device, by its name in the guest or its number
+    pub device: String,
+}
+
+/// `xl network-attach`
+#[derive(Args, Debug)]
+pub struct NetworkAttach {
+    /// The domain, by name or id
+    pub domain: String,
+    /// What vif= takes, in one part or several
+    pub parts: Vec<String>,
+}
+
+/// `xl network-detach`
+#[derive(Args, Debug)]
+pub struct NetworkDetach {
+    /// The domain, by name or id
+    pub domain: String,
+    /// The interface, by its number or its MAC address
+    pub device: String,
 }
 
 #[cfg(test)]

@@ -20,6 +20,25 @@ const CONNECTING: &str = "connecting it to this machine";
 type Added<R = ()> = std::result::Result<R, DeviceError>;
 
 impl<H: Host> Devices<'_, H> {
+    /// Finds out what makes a block device impossible, before there is a domain for it.
+    ///
+    /// # Errors
+    /// What that is.
+    pub fn check_disk(&self, backend: u16, disk: &Disk) -> Added {
+        let check = || disk.device(0, backend).and_then(|device| medium::decide(self, disk, &device));
+        check().map(drop).map_err(|error| fail(&format!("disk {}", disk.vdev), CHECKING, error))
+    }
+
+    /// The same for a network interface.
+    ///
+    /// # Errors
+    /// What that is.
+    pub fn check_vif(&self, backend: u16, vif: &Vif) -> Added {
+        let device = Device { kind: Kind::Network, domain: 0, number: 0, backend };
+        let name = format!("vif {}", mac_text(vif.mac));
+        link::decide(self, vif, &device).map(drop).map_err(|error| fail(&name, CHECKING, error))
+    }
+
     /// Adds a block device.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 pub mod change;
 pub mod create;
 pub mod destroy;
-mod devices;
+pub mod devices;
 pub mod guest;
 mod history;
 pub mod monitor;
