@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::guest;
-use super::modules::ModuleDir;
+use super::modules;
 use super::sysroot::Sysroot;
 use super::tree::Tree;
 
@@ -39,8 +39,18 @@ const XENSTORE_CLIENTS: [&str; 7] = [
     "xenstore-write",
 ];
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
-const MODULES: [&str; 9] =
-    ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "loop", "tun", "xen-blkback", "xen-netback"];
+const MODULES: [&str; 10] = [
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xenfs",
+    "loop",
+    "tun",
+    "bridge",
+    "xen-blkback",
+    "xen-netback",
+];
 const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
 const XL_CONF: &str = "autoballoon=\"off\"\nclaim_mode=0\n";
 const SHELL_RC: &str = "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\nPS1='\\h:\\w# '\n";
@@ -69,6 +79,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) userland: &'a Sysroot,
     /// Modules of dom0's kernel; none if that kernel came without.
     pub(crate) modules: Option<&'a Path>,
+    /// Modules of the guest's kernel; none if that kernel came without.
+    pub(crate) guest_modules: Option<&'a Path>,
     /// The guest's kernel.
     pub(crate) guest_kernel: &'a Path,
     /// The same, unpacked: then it is what the example's configuration names.
@@ -104,9 +116,9 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
         tree.copy("usr/local/bin/oxen-xl", xl)?;
     }
     guest::busybox(&mut tree, userland, &applets)?;
-    install_modules(&mut tree, parts.modules)?;
+    modules::install(&mut tree, parts.modules, &MODULES)?;
     tree.copy("guest/vmlinuz", parts.guest_kernel).context("the guest's kernel")?;
-    let guest = guest::tree(userland, &applets).context("the guest's image")?;
+    let guest = guest::tree(userland, &applets, parts.guest_modules).context("the guest's image")?;
     tree.file("guest/initrd", 0o644, super::cpio::archive(&guest)?);
     let mut config = EXAMPLE_CFG.to_owned();
     if let Some(elf) = parts.guest_elf {
@@ -150,18 +162,4 @@ fn skeleton() -> Tree {
     tree.file("init", 0o755, include_bytes!("dom0-init.sh").to_vec());
     tree.file("oxen/lib.sh", 0o644, include_bytes!("dom0-lib.sh").to_vec());
     tree
-}
-
-/// The modules below /oxen/modules, and the order in which init loads them.
-fn install_modules(tree: &mut Tree, dir: Option<&Path>) -> Result<()> {
-    let mut order = String::new();
-    if let Some(dir) = dir {
-        for module in ModuleDir::open(dir)?.closure(&MODULES)? {
-            order.push_str(&module.name);
-            order.push('\n');
-            tree.file(&format!("oxen/modules/{}.ko", module.name), 0o644, module.contents);
-        }
-    }
-    tree.file("oxen/modules/order", 0o644, order.into_bytes());
-    Ok(())
 }
