@@ -4,7 +4,10 @@ mod common;
 
 use common::{CONFIG, with_toolstack};
 use keystone::toolstack::Toolstack;
+use libxc::core_dump::dump;
+use libxc::plan::layout;
 use libxc::plan::nodes::format_uuid;
+use std::io::Cursor;
 use xl::domain::change::{self, Pin};
 use xl::domain::devices;
 
@@ -94,6 +97,52 @@ fn pins_reach_the_hypervisor() {
         assert_eq!(affinity(1).1, [0]);
         let unknown = change::pin(session, domid, &Pin { vcpu: Some(2), ..pin }).expect_err("there is no such vCPU");
         assert!(unknown.to_string().contains("vCPU 2"), "{unknown}");
+    });
+}
+
+/// A core dump is an ELF file whose sections tell what each page is of.
+#[test]
+fn a_core_dump_has_the_memory_and_the_registers() {
+    with_domain(|toolstack, domid| {
+        let handle = toolstack.handle();
+        let mut ranges = layout::ram(4 << 10);
+        let pages: u64 = ranges.iter().map(|&range| layout::pages(range)).sum();
+        // There is no memory here; it is left out.
+        ranges.push(image::GpaRange::new(1 << 40, 3 << 12).expect("does not wrap"));
+        let mut file = Cursor::new(Vec::new());
+        let dumped = dump(handle, domid, &ranges, &mut file).expect("is dumped");
+        assert_eq!((dumped.pages, dumped.vcpus), (pages, 1), "the second vCPU was never up");
+        let file = file.into_inner();
+        let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().expect("eight bytes"));
+        let name_at =
+            |header: usize| u32::from_le_bytes(file[header..header + 4].try_into().expect("four bytes")) as usize;
+        assert_eq!(&file[..4], b"\x7fELF");
+        let names = word(64 + 64 + 24) as usize;
+        let section = |name: &str| {
+            let header = (0..6)
+                .map(|index| 64 + index * 64)
+                .find(|&header| file[names + name_at(header)..].starts_with(format!("{name}\0").as_bytes()));
+            let header = header.unwrap_or_else(|| panic!("there is no {name}"));
+            &file[word(header + 24) as usize..][..word(header + 32) as usize]
+        };
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let frames: Vec<u64> = section(".xen_pfn").chunks(8).map(number).collect();
+        assert_eq!(frames, (0..pages).collect::<Vec<_>>());
+        let memory = section(".xen_pages");
+        assert_eq!(memory.len() as u64, pages << 12);
+        let kernel = keystone::kernel::elf();
+        let entry = section(".xen_prstatus");
+        assert_eq!(entry.len(), 5168);
+        // RIP in the general registers; the kernel's first instructions are there.
+        let rip = number(&entry[520 + 16 * 8..][..8]) as usize;
+        let code = &memory[rip..rip + 8];
+        assert!(kernel.windows(8).any(|bytes| bytes == code), "rip {rip:#x}");
+        let notes = section(".note.Xen");
+        assert_eq!(number(&notes[16 + 16..][..8]), 0xf00f_ebee);
+        assert_eq!(number(&notes[16 + 16 + 8..][..8]), 1);
+        assert_eq!(number(&notes[16 + 16 + 16..][..8]), pages);
+        assert_eq!(number(&notes[notes.len() - 8..]), 1);
+        assert!(dump(handle, 4321, &[], &mut Cursor::new(Vec::new())).is_err());
     });
 }
 

@@ -76,6 +76,8 @@ pub enum Command {
     Uptime(Uptime),
     /// List outstanding claims information about all domains
     Claims,
+    /// Core dump a domain
+    DumpCore(DumpCore),
     /// Send a trigger to a domain
     Trigger(Trigger),
     /// Indicate an ACPI button press to the domain; deprecated in favour of `trigger`
@@ -321,6 +323,15 @@ pub struct Uptime {
     pub short: bool,
     /// The domains, by name or id; all without one
     pub domains: Vec<String>,
+}
+
+/// `xl dump-core`
+#[derive(Args, Debug)]
+pub struct DumpCore {
+    /// The domain, by name or id
+    pub domain: String,
+    /// The file
+    pub file: String,
 }
 
 /// `xl trigger`

@@ -151,16 +151,16 @@ mod tests {
 
     #[test]
     fn devices_come_back_from_what_is_stored() {
-        let mut config = DomainConfig::default();
-        config.disks =
-            ["/dev/vg/a,raw,xvda,rw,direct-io-safe", "format=qcow2,vdev=hdc,devtype=cdrom,no-discard,target=/x,y"]
-                .map(|entry| Disk::parse(entry).expect("is well formed"))
-                .into();
-        config.vifs =
-            ["mac=00:16:3e:00:00:01,bridge=br0,rate=10Mb/s", "type=vif,script=/bin/foo,ip=1.2.3.4,untrusted,mtu=9000"]
-                .map(|entry| Vif::parse(entry).expect("is well formed"))
-                .into();
-        config.p9s = vec![P9::parse("tag=t,path=/srv,security_model=none").expect("is well formed")];
+        let disks =
+            ["/dev/vg/a,raw,xvda,rw,direct-io-safe", "format=qcow2,vdev=hdc,devtype=cdrom,no-discard,target=/x,y"];
+        let vifs =
+            ["mac=00:16:3e:00:00:01,bridge=br0,rate=10Mb/s", "type=vif,script=/bin/foo,ip=1.2.3.4,untrusted,mtu=9000"];
+        let config = DomainConfig {
+            disks: disks.map(|entry| Disk::parse(entry).expect("is well formed")).into(),
+            vifs: vifs.map(|entry| Vif::parse(entry).expect("is well formed")).into(),
+            p9s: vec![P9::parse("tag=t,path=/srv,security_model=none").expect("is well formed")],
+            ..DomainConfig::default()
+        };
         let stored = json!({
             "disks": config.disks.iter().map(disk).collect::<Vec<_>>(),
             "nics": config.vifs.iter().enumerate().map(nic).collect::<Vec<_>>(),

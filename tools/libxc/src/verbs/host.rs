@@ -219,6 +219,20 @@ impl<T: Trap> Handle<T> {
         }
     }
 
+    /// All of it in one record, as it stands in core dumps: version, extra version, how it was compiled, capabilities,
+    /// changeset, platform parameters, page size (`struct xen_dumpcore_elfnote_xen_version_desc` of Xen's xc_core.h).
+    pub fn version_record(&self) -> Result<Vec<u8>> {
+        let (major, minor) = self.version()?;
+        let mut record = Vec::new();
+        record.extend_from_slice([u64::from(major), u64::from(minor)].as_bytes());
+        record.extend_from_slice(&self.version_struct::<[u8; EXTRAVERSION_LEN]>(VersionOp::ExtraVersion)?);
+        record.extend_from_slice(self.compile_info()?.as_bytes());
+        record.extend_from_slice(&self.version_struct::<[u8; CAPABILITIES_INFO_LEN]>(VersionOp::Capabilities)?);
+        record.extend_from_slice(&self.version_struct::<[u8; CHANGESET_INFO_LEN]>(VersionOp::Changeset)?);
+        record.extend_from_slice([self.virt_start()?, self.page_size()?].as_bytes());
+        Ok(record)
+    }
+
     fn version_number(&self, operation: VersionOp) -> Result<u64> {
         self.call(operation.name(), &Request::XenVersion { cmd: operation.number(), arg: GuestPtr::NULL })
     }

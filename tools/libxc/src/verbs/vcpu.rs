@@ -3,7 +3,9 @@
 use public_abi::GuestPtr;
 use public_abi::bitmap::Bitmap;
 use public_abi::domctl::DomctlOp;
-use public_abi::domctl_vcpu::{AffinityFlags, GetVcpuInfo, SendTrigger, Trigger, VcpuAffinity};
+use public_abi::domctl_vcpu::{AffinityFlags, GetVcpuInfo, SendTrigger, Trigger, VcpuAffinity, VcpuContext};
+use public_abi::x86::VcpuGuestContext;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::Result;
 use crate::handle::{Array, Handle};
@@ -70,6 +72,18 @@ impl<T: Trap> Handle<T> {
             cpu_time: answer.cpu_time,
             cpu: answer.cpu,
         })
+    }
+
+    /// Registers of a vCPU; an error if it was never up.
+    pub fn vcpu_context(&self, domain: u16, vcpu: u32) -> Result<VcpuGuestContext> {
+        let mut context = VcpuGuestContext::new_zeroed();
+        let array = Array::Out(context.as_mut_bytes());
+        self.domctl(DomctlOp::GetVcpuContext, domain, array, |address| VcpuContext {
+            vcpu,
+            ctxt: GuestPtr::from_address(address),
+            ..VcpuContext::default()
+        })?;
+        Ok(context)
     }
 
     /// Where a vCPU may run and where it prefers to, on a host with `cpus` CPUs.

@@ -10,6 +10,7 @@ mod destroy;
 mod dmesg;
 mod domid;
 mod domname;
+mod dump_core;
 mod info;
 mod list;
 mod memory;
@@ -58,6 +59,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Rename(options) => rename::run(options),
         Command::VmList => vm_list::run(),
         Command::Uptime(options) => uptime::run(options),
+        Command::DumpCore(options) => dump_core::run(options),
         Command::Claims => list::claims(),
         Command::Trigger(options) => trigger::run(options),
         Command::ButtonPress(options) => trigger::button(options),

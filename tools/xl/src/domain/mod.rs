@@ -2,6 +2,7 @@
 //! it, destroying it.
 
 pub mod change;
+pub mod core_dump;
 pub mod create;
 pub mod destroy;
 pub mod devices;

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio, id};
 use public_abi::sched::ShutdownReason;
 use serde_json::{Value, json};
 
+use super::core_dump;
 use super::create::create;
 use super::destroy::destroy;
 use super::guest::Images;
@@ -171,7 +172,7 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
     };
     log(format_args!("Domain {} has shut down, reason code {code} {code:#x}", ward.domid));
     log(format_args!("Action for shutdown reason code {code} is {}", action.name()));
-    match without_core_dump(action) {
+    match with_core_dump(session, ward, action) {
         Action::Preserve => Ok(false),
         Action::Restart => {
             reload(ward)?;
@@ -191,16 +192,25 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
     }
 }
 
-/// The action without what is not possible yet, saying so.
-fn without_core_dump(action: Action) -> Action {
-    let (instead, what) = match action {
-        Action::CoredumpDestroy => (Action::Destroy, "core dumps"),
-        Action::CoredumpRestart => (Action::Restart, "core dumps"),
-        Action::SoftReset => (Action::Destroy, "soft resets"),
+/// Writes a core dump if the action begins with one; what is left of the action.
+fn with_core_dump(session: &Session, ward: &Ward, action: Action) -> Action {
+    let then = match action {
+        Action::CoredumpDestroy => Action::Destroy,
+        Action::CoredumpRestart => Action::Restart,
+        Action::SoftReset => {
+            log(format_args!("soft resets are not supported yet, so the action is destroy"));
+            return Action::Destroy;
+        }
         other => return other,
     };
-    log(format_args!("{what} are not supported yet, so the action is {}", instead.name()));
-    instead
+    let path = core_dump::usual_place(&ward.config.name);
+    log(format_args!("dumping core to {}", path.display()));
+    match core_dump::write(session, ward.domid, &path) {
+        Ok(dumped) => log(format_args!("{} pages and {} vCPUs were dumped", dumped.pages, dumped.vcpus)),
+        // As with Xen's xl, what comes after the dump comes all the same.
+        Err(failure) => log(format_args!("core dump failed: {failure}")),
+    }
+    then
 }
 
 /// Who has destroyed a domain that had stopped.
