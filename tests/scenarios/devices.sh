@@ -1,6 +1,6 @@
 #!/bin/sh
 # A guest with a disk and a network interface, both by our xl; disks and interfaces come and go while it runs.
-# shared: 500
+# shared: 600
 # run: --tools oxen
 # interop: --hypervisor xen --tools oxen
 . /oxen/lib.sh
@@ -65,11 +65,27 @@ xl network-detach dev 1 || die "network-detach"
 answer '^NOETH1' 'while [ -e /sys/class/net/eth1 ]; do usleep 50000; done; echo NOETH1' || die "the detached interface"
 [ ! -e "/sys/class/net/vif$id.1" ] || die "the detached interface is still in dom0"
 
+# A restart keeps disk, interface and addresses, with what was attached since.
+xl block-attach dev phy:/tmp/more.img xvdb r || die "block-attach again"
+mac=$(xenstore-read "/local/domain/0/backend/vif/$id/0/mac")
+xl reboot dev || die "reboot"
+greetings() { [ "$(grep -a -c GUEST-READY "$log")" = 2 ]; }
+wait_until 250 greetings || die "the guest does not come up again"
+id=$(xl domid dev)
+[ "$(xenstore-read "/local/domain/0/backend/vif/$id/0/mac")" = "$mac" ] || die "the interface has another address"
+answer '^BOTH 0' 'until [ -b /dev/xvda ] && [ -b /dev/xvdb ]; do usleep 50000; done; echo BOTH $?' || die "the restarted guest lacks a disk"
+
+# By a route: the guest's address is known here, and the interface has the address of another one.
+xl network-attach dev script=vif-route ip=10.9.9.2 gatewaydev=xenbr0 vifname=routed || die "network-attach with a route"
+answer '^ROUTED 0' 'until [ -e /sys/class/net/eth1 ]; do usleep 50000; done; ip addr add 10.9.9.2/32 dev eth1; ip link set eth1 up; ip route add 10.9.8.1/32 dev eth1; ping -c 2 -w 60 10.9.8.1 > /dev/null; echo ROUTED $?' || die "the routed interface"
+ip route | grep -q '^10.9.9.2 dev routed' || die "there is no route: $(ip route)"
+ping -c 1 -w 30 10.9.9.2 > /dev/null || die "the guest cannot be reached by its route"
+
 # All goes with the domain; a guest that still has its disk mounted or open does not matter.
 xl destroy dev || die "destroy"
 wait_until 60 gone dev || die "still there"
 [ -z "$(loops)" ] || die "loop devices are left: $(loops)"
-[ ! -e "/sys/class/net/vif$id.0" ] || die "an interface is left"
+[ ! -e "/sys/class/net/vif$id.0" ] && [ ! -e /sys/class/net/routed ] || die "an interface is left"
 xenstore-ls /local/domain/0/backend 2> /dev/null | grep vbd && die "nodes of backends are left"
 
 # What cannot be had is said before there is a domain.

@@ -1,4 +1,5 @@
-//! The commands and their options, declared once: parsing, help, and later man pages and completions come from here.
+//! The commands and their options, declared once: parsing, help, manual pages and completions (examples/pages.rs) come from
+//! here.
 //!
 //! Names, options and their meaning are those of xl(1). After this, [`crate::commands`] does what was asked for.
 
