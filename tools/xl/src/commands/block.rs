@@ -45,7 +45,7 @@ pub(super) fn detach(options: &BlockDetach) -> Outcome {
         entries(&session.store, info.domid, Some("vbd"))?.into_iter().find(|entry| Some(entry.number) == number);
     let Some(entry) = entry else { return Err(Failure::new(format!("Device {} not connected.", options.device))) };
     let force = if options.force { Force::AtOnce } else { Force::Never };
-    devices::detach(&devices::on_this_machine(&session, &LinuxHost)?, &entry, force)?;
+    devices::detach(&devices::to_remove(&session, &LinuxHost), &entry, force)?;
     let stays = |disk: &Value| disk["vdev"].as_str().and_then(vdev::number) != number;
     change_stored(&info, "disks", |list| list.retain(stays))
 }

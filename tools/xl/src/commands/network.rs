@@ -51,7 +51,7 @@ pub(super) fn detach(options: &NetworkDetach) -> Outcome {
         }
     }
     let entry = found.ok_or_else(unknown)?;
-    devices::detach(&devices::on_this_machine(&session, &LinuxHost)?, &entry, Force::IfNeeded)?;
+    devices::detach(&devices::to_remove(&session, &LinuxHost), &entry, Force::IfNeeded)?;
     let stays = |nic: &Value| nic["devid"].as_u64() != Some(entry.number.into());
     change_stored(&info, "nics", |list| list.retain(stays))
 }

@@ -17,7 +17,9 @@ use crate::userdata::{CONFIGURATION, UserData};
 /// Creates a domain and leaves it paused, with its console ready. Its id. Nothing is left behind by a failure.
 pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome<u16> {
     let config = &devices::complete(config, &uuid);
-    devices::check(session, &devices::on_this_machine(session, &LinuxHost)?, config)?;
+    if !devices::has_none(config) {
+        devices::check(session, &devices::on_this_machine(session, &LinuxHost)?, config)?;
+    }
     if let Some(other) = session.by_name(&config.name)? {
         return Err(Failure::new(format!("name: domain {other} is already named \"{}\"", config.name)));
     }
@@ -63,7 +65,9 @@ fn finish(session: &Session, config: &DomainConfig, uuid: [u8; 16], domid: u16, 
     let mut text = json::to_text(&description).into_bytes();
     text.push(0);
     UserData::new(domid, &uuid).store(CONFIGURATION, &text)?;
-    devices::add_all(session, &devices::on_this_machine(session, &LinuxHost)?, domid, config)?;
+    if !devices::has_none(config) {
+        devices::add_all(session, &devices::on_this_machine(session, &LinuxHost)?, domid, config)?;
+    }
     console::wait_for_tty(&session.store, domid).map(|_| ())
 }
 

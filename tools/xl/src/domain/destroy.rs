@@ -18,7 +18,7 @@ pub fn destroy(session: &Session, domid: u16) -> Outcome {
     if !info.is_dying() {
         session.handle.domain_pause(domid)?;
     }
-    devices::remove_all(&devices::on_this_machine(session, &LinuxHost)?, domid)?;
+    devices::remove_all(&devices::to_remove(session, &LinuxHost), domid)?;
     remove_nodes(session, domid)?;
     UserData::new(domid, &info.uuid).remove_all()?;
     history::note(domid)?;

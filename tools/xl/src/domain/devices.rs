@@ -41,6 +41,16 @@ pub fn on_this_machine<'a, T: Trap>(session: &'a Session<T>, host: &'a LinuxHost
     Ok(Devices { store: &session.store, host, facts, patience: PATIENCE })
 }
 
+/// The same for removing devices, for which nothing needs to be known of DMA.
+pub fn to_remove<'a, T: Trap>(session: &'a Session<T>, host: &'a LinuxHost) -> Devices<'a, LinuxHost> {
+    Devices { store: &session.store, host, facts: Facts::default(), patience: PATIENCE }
+}
+
+/// Whether a configuration has none.
+pub fn has_none(config: &DomainConfig) -> bool {
+    config.disks.is_empty() && config.vifs.is_empty() && config.p9s.is_empty()
+}
+
 /// Fills in what a configuration leaves to the toolstack about its interfaces.
 ///
 /// A MAC address is derived from the domain's UUID: as random as that, and the same each time that the domain is built.
