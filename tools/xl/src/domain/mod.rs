@@ -9,4 +9,5 @@ pub mod devices;
 pub mod guest;
 mod history;
 pub mod monitor;
+pub mod present;
 mod preserve;

@@ -16,6 +16,7 @@ use super::core_dump;
 use super::create::create;
 use super::destroy::destroy;
 use super::guest::Images;
+use super::present::present;
 use super::preserve::preserve;
 use crate::config::domain::{Action, DomainConfig};
 use crate::config::{self, text::Text};
@@ -175,7 +176,7 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
     match with_core_dump(session, ward, action) {
         Action::Preserve => Ok(false),
         Action::Restart => {
-            reload(ward)?;
+            reload(session, ward)?;
             match clean_up(session, ward.domid)? {
                 Cleaned::ByUs => restart(session, ward),
                 // Who destroyed it does not want it back.
@@ -183,7 +184,7 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
             }
         }
         Action::RenameRestart => {
-            reload(ward)?;
+            reload(session, ward)?;
             let name = preserve(session, ward.domid, &ward.config.name, &ward.uuid)?;
             log(format_args!("Domain {} is kept as {name}", ward.domid));
             restart(session, ward)
@@ -233,7 +234,7 @@ fn clean_up(session: &Session, domid: u16) -> Outcome<Cleaned> {
 }
 
 /// Takes over what has changed about the domain since it was created.
-fn reload(ward: &mut Ward) -> Outcome {
+fn reload(session: &Session, ward: &mut Ward) -> Outcome {
     let data = UserData::new(ward.domid, &ward.uuid);
     if let Some(updated) = data.read(UPDATED)? {
         let text = Text::new("<updated>", &updated, &[]);
@@ -247,7 +248,14 @@ fn reload(ward: &mut Ward) -> Outcome {
     }
     let Some(stored) = data.read(CONFIGURATION)? else { return Ok(()) };
     match description::from_text(&stored) {
-        Ok(stored) => description::take_changes(&mut ward.config, &stored),
+        Ok(stored) => {
+            // By xenstore and the hypervisor: `xl rename`, `mem-set` and `vcpu-set` do not change the file.
+            let stored = match session.handle.domain_info(ward.domid)? {
+                Some(info) => present(session, &info, stored)?,
+                None => stored,
+            };
+            description::take_changes(&mut ward.config, &stored);
+        }
         Err(error) => log(format_args!("failed to retrieve guest configuration ({error}). reusing old configuration")),
     }
     Ok(())
