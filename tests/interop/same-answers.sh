@@ -1,6 +1,6 @@
 #!/bin/sh
 # Both xl's print the same and end with the same code, on the same host and the same domain.
-# shared: 300
+# shared: 600
 # tiny: hello
 # run: --tools oxen
 # run: --hypervisor xen --tools oxen
