@@ -46,22 +46,22 @@ for maker in debian oxen; do
     same domid cmd
     same domname "$(debian-xl domid cmd)"
     same vm-list
-    same claims
+    same_code claims
     same block-list cmd
     same network-list cmd
     same channel-list cmd
     same -N vcpu-pin cmd 0 0 all
     same -N vcpu-pin cmd all - 0
     # What one changes the other shows.
-    for who in debian oxen; do
-        $who-xl rename cmd by-$who || die "$who-xl rename"
-        same list by-$who
-        same list -l by-$who
-        $who-xl rename by-$who cmd || die "$who-xl rename back"
-        $who-xl vcpu-pin cmd 1 0 0 || die "$who-xl vcpu-pin"
+    for doer in debian oxen; do
+        $doer-xl rename cmd by-$doer || die "$doer-xl rename"
+        same list by-$doer
+        same list -l by-$doer
+        $doer-xl rename by-$doer cmd || die "$doer-xl rename back"
+        $doer-xl vcpu-pin cmd 1 0 0 || die "$doer-xl vcpu-pin"
         same vcpu-list cmd
-        $who-xl vcpu-set -i cmd $([ $who = debian ] && echo 1 || echo 3) || die "$who-xl vcpu-set"
-        $who-xl mem-set cmd $([ $who = debian ] && echo 60 || echo 62) || die "$who-xl mem-set"
+        $doer-xl vcpu-set -i cmd $([ $doer = debian ] && echo 1 || echo 3) || die "$doer-xl vcpu-set"
+        $doer-xl mem-set cmd $([ $doer = debian ] && echo 60 || echo 62) || die "$doer-xl mem-set"
         same list cmd
         same list -l cmd
     done

@@ -376,7 +376,7 @@ pub struct Domains {
 #[derive(Args, Debug)]
 pub struct ConfigUpdate {
     /// The domain, by name or id
-    pub domain: String,
+    pub domain: Option<String>,
     /// The config file, and settings KEY=VALUE that are appended to it
     #[arg(value_name = "CONFIGFILE|KEY=VALUE")]
     pub arguments: Vec<String>,

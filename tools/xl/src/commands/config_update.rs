@@ -11,11 +11,15 @@ use crate::session::Session;
 use crate::userdata::{UPDATED, UserData};
 
 pub(super) fn run(options: &ConfigUpdate, dry_run: bool) -> Outcome {
+    // With Xen's xl this is no wrong use, which would be code 2.
+    let Some(domain) = &options.domain else {
+        return Err(Failure::new("xl config-update requires a domain argument"));
+    };
     note(format_args!(
         "WARNING: xl now has better capability to manage domain configuration, avoid using this command when possible"
     ));
     let session = Session::open()?;
-    let info = session.info(&options.domain)?;
+    let info = session.info(domain)?;
     let text = read(options)?;
     let config = create::check(&text, options.quiet)?;
     if options.debug || dry_run {
@@ -42,4 +46,15 @@ fn read(options: &ConfigUpdate) -> Outcome<Text> {
 fn store(info: &DomainInfo, text: &Text) -> Outcome {
     note(format_args!("setting dom{} configuration", info.domid));
     UserData::new(info.domid, &info.uuid).store(UPDATED, text.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_domain_the_code_is_xens() {
+        let options = ConfigUpdate { domain: None, arguments: Vec::new(), file: None, debug: false, quiet: false };
+        assert_eq!(run(&options, false).map_err(|failure| failure.code()), Err(1));
+    }
 }
