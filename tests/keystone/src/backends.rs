@@ -41,6 +41,8 @@ pub(crate) fn react(nodes: &mut Nodes, behaviour: Backends) {
                 "6"
             }
             (_, b"1") => "2",
+            // Its driver lets go of a device whose other half is gone, without a word unless it was asked to close.
+            (_, b"2") if !has_frontend => "0",
             (Backends::Held, b"5") if has_frontend => continue,
             (_, b"5") => "6",
             _ => continue,

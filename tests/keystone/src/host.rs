@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// The machine.
 #[derive(Default)]
@@ -104,6 +105,10 @@ impl Host for FakeHost {
     fn card_behind(&self, _: &str) -> Result<Option<String>> {
         self.count()?;
         Ok(self.hardware.get().then(|| "eth0".into()))
+    }
+
+    fn wait_for_interface(&self, _: &str, _: Duration) -> Result<()> {
+        self.count()
     }
 
     fn mtu(&self, _: &str) -> Result<u32> {

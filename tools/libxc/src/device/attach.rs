@@ -170,8 +170,7 @@ impl<H: Host> Devices<'_, H> {
         let state = self.store.read(Tx::NONE, &format!("{back}/state"))?;
         let mut closed = Ok(());
         if state.is_some_and(|state| state != INITIALISING) {
-            self.store.remove(Tx::NONE, &front)?;
-            closed = self.close(&back).map(|_| ());
+            closed = self.close(&back, Some(&front)).map(|_| ());
         }
         nodes::remove(self.store, &[&record, &front, &back]).and(closed)
     }

@@ -38,11 +38,8 @@ impl<H: Host> Devices<'_, H> {
     }
 
     fn let_go(&self, entry: &Entry, force: Force) -> Result<bool> {
-        if force == Force::AtOnce {
-            // A backend whose other half is gone ends.
-            self.store.remove(Tx::NONE, &entry.frontend)?;
-        }
-        if self.close(&entry.backend_path)? {
+        let taken = (force == Force::AtOnce).then_some(entry.frontend.as_str());
+        if self.close(&entry.backend_path, taken)? {
             return Ok(true);
         }
         match force {
@@ -51,18 +48,19 @@ impl<H: Host> Devices<'_, H> {
                 self.patience.as_secs()
             ))),
             Force::AtOnce => Ok(false),
-            Force::IfNeeded => {
-                self.store.remove(Tx::NONE, &entry.frontend)?;
-                self.close(&entry.backend_path)
-            }
+            Force::IfNeeded => self.close(&entry.backend_path, Some(&entry.frontend)),
         }
     }
 
-    /// Asks a backend to close and waits for it; whether it did.
-    pub(super) fn close(&self, back: &str) -> Result<bool> {
+    /// Asks a backend to close and waits for it; whether it did. With `frontend` the guest's half is taken away.
+    ///
+    /// A backend whose other half is gone ends, and says so only if it is asked to close by then: Linux leaves its state alone
+    /// otherwise. So both happen at once.
+    pub(super) fn close(&self, back: &str, frontend: Option<&str>) -> Result<bool> {
         let (store, state) = (self.store, format!("{back}/state"));
         let is_closed = |state: Option<&str>| state.is_none_or(|state| state == CLOSED);
         let present = store.transaction(|tx| {
+            frontend.map_or(Ok(()), |frontend| store.remove(tx, frontend))?;
             let present = store.read(tx, &state)?;
             if present.is_some() {
                 store.write(tx, &format!("{back}/online"), "0")?;

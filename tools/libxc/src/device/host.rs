@@ -3,6 +3,7 @@
 //! On Linux that is [`crate::linux::LinuxHost`]; in host tests a machine that only notes what it was asked for.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::error::Result;
 
@@ -76,6 +77,9 @@ pub trait Host {
 
     /// A card of the machine that is, or is a port of, an interface.
     fn card_behind(&self, interface: &str) -> Result<Option<String>>;
+
+    /// Waits until there is an interface, which a backend makes just after it has said that it waits.
+    fn wait_for_interface(&self, interface: &str, patience: Duration) -> Result<()>;
 
     /// An interface's largest packet.
     fn mtu(&self, interface: &str) -> Result<u32>;

@@ -83,7 +83,10 @@ pub fn connect<H: Host>(devices: &Devices<'_, H>, vif: &Vif, device: &Device, se
     let host = devices.host;
     match serving {
         Serving::Elsewhere => return devices.wait_for_other_toolstack(device),
-        Serving::Script(script) => return devices.run_script(script, &device.backend_path(), device, true),
+        Serving::Script(script) => {
+            devices.host.wait_for_interface(&usual_name(device), devices.patience)?;
+            return devices.run_script(script, &device.backend_path(), device, true);
+        }
         Serving::Bridged => {
             let interface = named(devices, vif, device)?;
             host.set_mtu(&interface, vif.mtu.map_or_else(|| host.mtu(&vif.bridge), Ok)?)?;
@@ -105,9 +108,15 @@ pub fn connect<H: Host>(devices: &Devices<'_, H>, vif: &Vif, device: &Device, se
 
 /// The interface, with its name.
 fn named<H: Host>(devices: &Devices<'_, H>, vif: &Vif, device: &Device) -> Result<String> {
-    let usual = format!("vif{}.{}", device.domain, device.number);
+    let usual = usual_name(device);
+    devices.host.wait_for_interface(&usual, devices.patience)?;
     match &vif.name {
         Some(name) if *name != usual => devices.host.rename(&usual, name).map(|()| name.clone()),
         _ => Ok(usual),
     }
+}
+
+/// What the backend calls it.
+fn usual_name(device: &Device) -> String {
+    format!("vif{}.{}", device.domain, device.number)
 }

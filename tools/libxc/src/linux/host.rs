@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 const LOOP_ATTEMPTS: u32 = 64;
 /// How long a script may take, as in libxl.
 const SCRIPT_PATIENCE: Duration = Duration::from_secs(40);
-/// How often a script is looked at while it runs.
+/// How often a script, or an interface that is to come, is looked at.
 const SCRIPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The machine.
@@ -246,6 +246,18 @@ impl Host for LinuxHost {
 
     fn card_behind(&self, interface: &str) -> Result<Option<String>> {
         card(interface, DEPTH)
+    }
+
+    fn wait_for_interface(&self, interface: &str, patience: Duration) -> Result<()> {
+        let place = format!("/sys/class/net/{interface}");
+        let deadline = Instant::now() + patience;
+        while !Path::new(&place).exists() {
+            if Instant::now() >= deadline {
+                return Err(Error::Protocol(format!("the backend made no {interface} in {} s", patience.as_secs())));
+            }
+            std::thread::sleep(SCRIPT_PAUSE);
+        }
+        Ok(())
     }
 
     fn mtu(&self, interface: &str) -> Result<u32> {
