@@ -42,7 +42,11 @@ pub(crate) fn react(nodes: &mut Nodes, behaviour: Backends) {
             }
             (_, b"1") => "2",
             // Its driver lets go of a device whose other half is gone, without a word unless it was asked to close.
-            (_, b"2") if !has_frontend => "0",
+            (_, b"2") if !has_frontend => {
+                nodes.insert(format!("{ROOT}{device}/let-go"), Vec::new());
+                continue;
+            }
+            _ if nodes.contains_key(&format!("{ROOT}{device}/let-go")) => continue,
             (Backends::Held, b"5") if has_frontend => continue,
             (_, b"5") => "6",
             _ => continue,
