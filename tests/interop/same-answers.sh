@@ -1,6 +1,6 @@
 #!/bin/sh
 # Both xl's print the same and end with the same code, on the same host and the same domain.
-# shared: 300
+# shared: 600
 # tiny: hello
 # run: --tools oxen
 # run: --hypervisor xen --tools oxen
@@ -45,6 +45,26 @@ for maker in debian oxen; do
     same vcpu-list cmd
     same domid cmd
     same domname "$(debian-xl domid cmd)"
+    same vm-list
+    same_code claims
+    same block-list cmd
+    same network-list cmd
+    same channel-list cmd
+    same -N vcpu-pin cmd 0 0 all
+    same -N vcpu-pin cmd all - 0
+    # What one changes the other shows.
+    for doer in debian oxen; do
+        $doer-xl rename cmd by-$doer || die "$doer-xl rename"
+        same list by-$doer
+        same list -l by-$doer
+        $doer-xl rename by-$doer cmd || die "$doer-xl rename back"
+        $doer-xl vcpu-pin cmd 1 0 0 || die "$doer-xl vcpu-pin"
+        same vcpu-list cmd
+        $doer-xl vcpu-set -i cmd $([ $doer = debian ] && echo 1 || echo 3) || die "$doer-xl vcpu-set"
+        $doer-xl mem-set cmd $([ $doer = debian ] && echo 60 || echo 62) || die "$doer-xl mem-set"
+        same list cmd
+        same list -l cmd
+    done
     debian-xl destroy cmd || die "destroy"
 done
 same info
@@ -71,6 +91,23 @@ for command in list info dmesg pause shutdown create console; do
 done
 same_code list -l 4321
 same_code destroy 0
+for command in rename mem-set mem-max vcpu-set block-attach network-detach block-detach sysrq trigger button-press; do
+    same_code $command nosuch x
+    same_code $command cmd
+    same_code $command
+done
+for command in uptime channel-list network-list; do same_code $command nosuch; done
+for command in vm-list claims uptime; do same_code $command; done
+for command in channel-list block-list network-list network-attach config-update; do same_code $command; done
+same_code trigger 0 nonsense
+same_code button-press 0 nonsense
+same_code sysrq 0 long
+same_code mem-set 0 12x
+same_code mem-max 0 12x
+same_code vcpu-set 0 x
+same_code vcpu-pin 0 x all
+same_code -N vcpu-pin 0 0 nonsense
+same -N vcpu-pin 0 0 0
 same_code li
 same_code list --lon
 same_code create /nosuch.cfg

@@ -20,6 +20,17 @@ xl list -l cmd | tr -d ' \n' | grep -q '"kernel":"/tests/hello"' || die "xl list
 row=$(xl vcpu-list cmd | awk 'NR == 2 { print $1, $2, $3, $5, $6 }')
 [ "$row" = "cmd $id 0 --- 0.0" ] || die "xl vcpu-list: $(xl vcpu-list cmd)"
 
+# Names, pins, and lists of what there is.
+xl rename cmd other && xl rename "$id" cmd || die "rename"
+xl vcpu-pin cmd all 0 && xl vcpu-pin cmd 0 - all || die "vcpu-pin"
+xl vcpu-list cmd | awk 'NR == 2 { exit !($7 == "0" || $7 == "all") }' || die "vcpu-list after vcpu-pin: $(xl vcpu-list cmd)"
+[ "$(xl -N vcpu-pin cmd 0 0)" = "cpumap: $(xl vcpu-list cmd | awk 'NR == 2 { print $7 }')" ] || die "xl -N vcpu-pin: $(xl -N vcpu-pin cmd 0 0)"
+xl vm-list | grep -q "  $id    cmd" || die "vm-list"
+xl claims 2> /dev/null | awk -v id="$id" '$2 == id { exit !($NF == 0) }' || die "claims: $(xl claims)"
+[ "$(xl block-list cmd | wc -l)" = 1 ] && [ "$(xl network-list cmd | wc -l)" = 1 ] && [ "$(xl channel-list cmd | wc -l)" = 1 ] || die "devices of a domain without any"
+xl mem-set cmd 60 || die "mem-set"
+[ "$(xenstore-read "/local/domain/$id/memory/target")" = 61440 ] || die "mem-set changes nothing"
+
 # Pauses count.
 xl pause cmd || die "pause"
 xl unpause cmd || die "unpause"
@@ -40,9 +51,18 @@ xl help | grep -q vcpu-list || die "xl help"
 xl create -h | grep -q -e -q || die "xl create -h"
 
 # What fails says so, by the exit codes of Xen's xl.
-for command in list pause unpause destroy shutdown reboot console vcpu-list; do
+for command in list pause unpause destroy shutdown reboot console vcpu-list uptime channel-list network-list; do
     fails 1 xl $command nosuch
 done
+fails 1 xl rename nosuch other
+fails 1 xl mem-set nosuch 64
+fails 1 xl vcpu-set nosuch 1
+fails 1 xl vcpu-pin nosuch all all
+fails 1 xl trigger nosuch power
+fails 1 xl trigger 0 nonsense
+fails 1 xl sysrq 0 long
+fails 1 xl block-attach nosuch /tmp/x,raw,xvda
+fails 1 xl network-detach 0 7
 fails 1 xl list 4321
 fails 1 xl destroy 4321
 fails 1 xl destroy 0

@@ -9,9 +9,11 @@
 //! `guest`, `calls` (guest code) → `snapshot` (everything there is, for "as before").
 
 pub mod audit;
+pub mod backends;
 pub mod calls;
 pub mod control;
 pub mod guest;
+pub mod host;
 pub mod kernel;
 pub mod processor;
 pub mod random;

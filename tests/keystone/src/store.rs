@@ -1,8 +1,10 @@
-//! A xenstored for tests: as much of the protocol as building a domain needs, with a switch that makes the n-th request
-//! fail.
+//! A xenstored for tests: as much of the protocol as building a domain and its devices needs, with a switch that makes the
+//! n-th request fail.
 //!
-//! It runs on a thread of its own behind a socket pair; the toolstack's real client talks to it.
+//! It runs on a thread of its own behind a socket pair; the toolstack's real client talks to it. A watch fires once, when it
+//! is set: whatever happens afterwards happens in answer to a request of the same client, before that request's answer.
 
+use crate::backends::{self, Backends};
 use libxc::xenstore::Client;
 use public_abi::io::xs_wire::{XsMessage, XsdSockmsg};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ struct State {
     tree: Tree,
     requests: u64,
     fail_at: Option<u64>,
+    backends: Backends,
 }
 
 /// A xenstored.
@@ -73,6 +76,11 @@ impl Store {
         self.state().fail_at.is_some()
     }
 
+    /// Chooses how the backends of devices behave.
+    pub fn set_backends(&self, backends: Backends) {
+        self.state().backends = backends;
+    }
+
     /// A connection.
     pub fn client(&self) -> Client {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -96,22 +104,35 @@ impl Store {
             let mut state = self.state();
             let number = state.requests;
             state.requests += 1;
-            let answer = if state.fail_at.take_if(|at| *at == number).is_some() {
+            let State { tree, backends, fail_at, .. } = &mut *state;
+            let answer = if fail_at.take_if(|at| *at == number).is_some() {
                 Err("ENOSPC")
             } else {
-                answer(&mut state.tree, &mut open, kind, header.tx_id, &payload)
+                let answer = answer(tree, &mut open, kind, header.tx_id, &payload);
+                backends::react(&mut tree.nodes, *backends);
+                answer
             };
             drop(state);
+            let fired = (kind == XsMessage::Watch && answer.is_ok()).then_some(payload);
             let (kind, payload) = match answer {
                 Ok(payload) => (kind, payload),
                 Err(name) => (XsMessage::Error, format!("{name}\0").into_bytes()),
             };
-            let header = XsdSockmsg { kind: kind.number(), len: payload.len() as u32, ..header };
-            if socket.write_all(&[header.as_bytes(), &payload].concat()).is_err() {
+            let mut bytes = message(kind, &header, &payload);
+            if let Some(path_and_token) = fired {
+                let of_nobody = XsdSockmsg { req_id: 0, tx_id: 0, ..header };
+                bytes.extend(message(XsMessage::WatchEvent, &of_nobody, &path_and_token));
+            }
+            if socket.write_all(&bytes).is_err() {
                 return;
             }
         }
     }
+}
+
+fn message(kind: XsMessage, header: &XsdSockmsg, payload: &[u8]) -> Vec<u8> {
+    let header = XsdSockmsg { kind: kind.number(), len: payload.len() as u32, ..*header };
+    [header.as_bytes(), payload].concat()
 }
 
 type Reply = Result<Vec<u8>, &'static str>;
@@ -141,6 +162,7 @@ fn answer(tree: &mut Tree, open: &mut BTreeMap<u32, Tree>, kind: XsMessage, tx: 
             tree.introduced.remove(&path);
             return done;
         }
+        XsMessage::Watch | XsMessage::Unwatch => return done,
         _ => {}
     }
     let tree = if tx == 0 { tree } else { open.get_mut(&tx).ok_or("ENOENT")? };

@@ -3,6 +3,8 @@
 //! [`plan`] decides everything about building a domain before any of it is done.
 
 pub mod build;
+pub mod core_dump;
+pub mod device;
 pub mod error;
 pub mod handle;
 pub mod linux;

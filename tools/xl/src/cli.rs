@@ -1,4 +1,5 @@
-//! The commands and their options, declared once: parsing, help, and later man pages and completions come from here.
+//! The commands and their options, declared once: parsing, help, manual pages and completions (examples/pages.rs) come from
+//! here.
 //!
 //! Names, options and their meaning are those of xl(1). After this, [`crate::commands`] does what was asked for.
 
@@ -13,7 +14,8 @@ pub struct Cli {
     /// Be verbose: `create` says how it builds the domain
     #[arg(short, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Dry run: do not actually execute the command; `create` alone has it
+    /// Dry run: do not actually execute the command; `create`, `config-update`, `vcpu-pin` and the two
+    /// `-attach` have it
     #[arg(short = 'N')]
     pub dry_run: bool,
     /// Accepted for compatibility: there is no progress to be shown
@@ -55,10 +57,50 @@ pub enum Command {
     Destroy(Destroy),
     /// List the VCPUs for all/some domains
     VcpuList(VcpuList),
+    /// Set which CPUs a VCPU can use
+    VcpuPin(VcpuPin),
+    /// Set the number of active VCPUs allowed for the domain
+    VcpuSet(VcpuSet),
+    /// Set the maximum amount reservation for a domain
+    MemMax(Memory),
+    /// Set the current memory usage for a domain
+    MemSet(Memory),
     /// Convert a domain name to domain id
     Domid(Name),
     /// Convert a domain id to domain name
     Domname(Id),
+    /// Rename a domain
+    Rename(Rename),
+    /// List guest domains, with their UUIDs
+    VmList,
+    /// Print uptime for all/some domains
+    Uptime(Uptime),
+    /// List outstanding claims information about all domains
+    Claims,
+    /// Core dump a domain
+    DumpCore(DumpCore),
+    /// Send a trigger to a domain
+    Trigger(Trigger),
+    /// Indicate an ACPI button press to the domain; deprecated in favour of `trigger`
+    ButtonPress(Button),
+    /// Send a sysrq to a domain
+    Sysrq(Sysrq),
+    /// List virtual channel devices for a domain
+    ChannelList(Domains),
+    /// Create a new virtual block device
+    BlockAttach(Attach),
+    /// List virtual block devices for a domain
+    BlockList(Domains),
+    /// Destroy a domain's virtual block device
+    BlockDetach(BlockDetach),
+    /// Create a new virtual network device
+    NetworkAttach(NetworkAttach),
+    /// List virtual network interfaces for a domain
+    NetworkList(Domains),
+    /// Destroy a domain's virtual network device
+    NetworkDetach(NetworkDetach),
+    /// Update a running domain's saved configuration, used when rebuilding the domain after reboot
+    ConfigUpdate(ConfigUpdate),
     /// Send debug keys to Xen
     DebugKeys(Keys),
     /// Watch over a domain; `create` starts it
@@ -221,6 +263,172 @@ pub struct Keys {
 pub struct Monitor {
     /// The domain's id
     pub domid: u16,
+}
+
+/// `xl vcpu-pin`
+#[derive(Args, Debug)]
+pub struct VcpuPin {
+    /// Undo an override pinning done by the kernel
+    #[arg(short, long)]
+    pub force: bool,
+    /// Accepted for compatibility: there are no global masks
+    #[arg(short, long)]
+    pub ignore_global_affinity_masks: bool,
+    /// The domain, by name or id
+    pub domain: String,
+    /// The vCPU's number, or "all"
+    pub vcpu: String,
+    /// CPUs it may run on, as in cpus=; "-" leaves them
+    #[arg(allow_hyphen_values = true)]
+    pub hard: String,
+    /// CPUs it prefers; "-" leaves them
+    #[arg(allow_hyphen_values = true)]
+    pub soft: Option<String>,
+}
+
+/// `xl vcpu-set`
+#[derive(Args, Debug)]
+pub struct VcpuSet {
+    /// Don't limit the vCPU based on the host CPU count
+    #[arg(short, long)]
+    pub ignore_host: bool,
+    /// The domain, by name or id
+    pub domain: String,
+    /// How many vCPUs shall be up
+    pub count: String,
+}
+
+/// `xl mem-set` and `xl mem-max`
+#[derive(Args, Debug)]
+pub struct Memory {
+    /// The domain, by name or id
+    pub domain: String,
+    /// The size in MiB, or with one of the letters b, k, m, g, t behind it
+    pub size: String,
+}
+
+/// `xl rename`
+#[derive(Args, Debug)]
+pub struct Rename {
+    /// The domain, by name or id
+    pub domain: String,
+    /// Its new name
+    pub name: String,
+}
+
+/// `xl uptime`
+#[derive(Args, Debug)]
+pub struct Uptime {
+    /// Short, with the time of day
+    #[arg(short)]
+    pub short: bool,
+    /// The domains, by name or id; all without one
+    pub domains: Vec<String>,
+}
+
+/// `xl dump-core`
+#[derive(Args, Debug)]
+pub struct DumpCore {
+    /// The domain, by name or id
+    pub domain: String,
+    /// The file
+    pub file: String,
+}
+
+/// `xl trigger`
+#[derive(Args, Debug)]
+pub struct Trigger {
+    /// The domain, by name or id
+    pub domain: String,
+    /// nmi, reset, init, power or sleep
+    pub trigger: String,
+    /// The vCPU; 0 without it
+    pub vcpu: Option<String>,
+}
+
+/// `xl button-press`
+#[derive(Args, Debug)]
+pub struct Button {
+    /// The domain, by name or id
+    pub domain: String,
+    /// power or sleep
+    pub button: String,
+}
+
+/// `xl sysrq`
+#[derive(Args, Debug)]
+pub struct Sysrq {
+    /// The domain, by name or id
+    pub domain: String,
+    /// The letter
+    pub letter: String,
+}
+
+/// A list for one or more domains.
+#[derive(Args, Debug)]
+pub struct Domains {
+    /// The domains, by name or id
+    #[arg(required = true)]
+    pub domains: Vec<String>,
+}
+
+/// `xl config-update`
+#[derive(Args, Debug)]
+pub struct ConfigUpdate {
+    /// The domain, by name or id
+    pub domain: Option<String>,
+    /// The config file, and settings KEY=VALUE that are appended to it
+    #[arg(value_name = "CONFIGFILE|KEY=VALUE")]
+    pub arguments: Vec<String>,
+    /// Use the given configuration file
+    #[arg(short = 'f', long = "defconfig", value_name = "FILE")]
+    pub file: Option<String>,
+    /// Print the configuration
+    #[arg(short)]
+    pub debug: bool,
+    /// Accepted for compatibility
+    #[arg(short)]
+    pub quiet: bool,
+}
+
+/// `xl block-attach`
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// The domain, by name or id
+    pub domain: String,
+    /// What disk= takes, in one part or several
+    #[arg(required = true)]
+    pub parts: Vec<String>,
+}
+
+/// `xl block-detach`
+#[derive(Args, Debug)]
+pub struct BlockDetach {
+    /// Do not wait for the domain to release the device
+    #[arg(short, long)]
+    pub force: bool,
+    /// The domain, by name or id
+    pub domain: String,
+    /// The device, by its name in the guest or its number
+    pub device: String,
+}
+
+/// `xl network-attach`
+#[derive(Args, Debug)]
+pub struct NetworkAttach {
+    /// The domain, by name or id
+    pub domain: String,
+    /// What vif= takes, in one part or several
+    pub parts: Vec<String>,
+}
+
+/// `xl network-detach`
+#[derive(Args, Debug)]
+pub struct NetworkDetach {
+    /// The domain, by name or id
+    pub domain: String,
+    /// The interface, by its number or its MAC address
+    pub device: String,
 }
 
 #[cfg(test)]

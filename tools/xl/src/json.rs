@@ -10,10 +10,8 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::config::disk::{Backend, Disk, Format};
 use crate::config::domain::{Action, Affinity, DomainConfig, TimerMode, TscMode};
-use crate::config::p9::P9;
-use crate::config::vif::{Vif, VifType};
+use crate::device_json::{self, disk, nic, p9};
 
 /// Writes a value in yajl's layout: four spaces per level, a line for every element, and an empty line in what is empty.
 pub fn to_text(value: &Value) -> String {
@@ -99,37 +97,37 @@ pub struct Context<'a> {
 
 /// An object under construction, to which only what differs from the default is added.
 #[derive(Default)]
-struct Object(Map<String, Value>);
+pub(crate) struct Object(Map<String, Value>);
 
 impl Object {
-    fn set(&mut self, key: &str, value: impl Into<Value>) {
+    pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.0.insert(key.into(), value.into());
     }
 
-    fn given<T: Into<Value>>(&mut self, key: &str, value: Option<T>) {
+    pub(crate) fn given<T: Into<Value>>(&mut self, key: &str, value: Option<T>) {
         if let Some(value) = value {
             self.set(key, value);
         }
     }
 
     /// libxl's three-valued booleans are strings.
-    fn flag(&mut self, key: &str, value: Option<bool>) {
+    pub(crate) fn flag(&mut self, key: &str, value: Option<bool>) {
         self.given(key, value.map(|value| if value { "True" } else { "False" }));
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
         if !value.is_empty() {
             self.set(key, value);
         }
     }
 
-    fn list(&mut self, key: &str, values: Vec<Value>) {
+    pub(crate) fn list(&mut self, key: &str, values: Vec<Value>) {
         if !values.is_empty() {
             self.set(key, values);
         }
     }
 
-    fn done(self) -> Value {
+    pub(crate) fn done(self) -> Value {
         Value::Object(self.0)
     }
 }
@@ -176,7 +174,7 @@ pub fn from_text(text: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(text.strip_suffix(b"\0").unwrap_or(text))
 }
 
-/// Takes over what can change about a domain while it exists: its name, its memory and its vCPUs.
+/// Takes over what can change about a domain while it exists: its name, its memory, its vCPUs and its devices.
 pub fn take_changes(config: &mut DomainConfig, stored: &Value) {
     let number = |key: &str| stored["b_info"][key].as_u64();
     if let Some(name) = stored["c_info"]["name"].as_str() {
@@ -187,6 +185,7 @@ pub fn take_changes(config: &mut DomainConfig, stored: &Value) {
     config.max_vcpus = number("max_vcpus").and_then(|count| u32::try_from(count).ok()).or(config.max_vcpus);
     let online = stored["b_info"]["avail_vcpus"].as_array().and_then(|list| u32::try_from(list.len()).ok());
     config.vcpus = online.filter(|&count| count > 0).or(config.vcpus);
+    device_json::take_devices(config, stored);
 }
 
 /// The keys of a description in libxl's order, as far as two toolstacks write them.
@@ -249,22 +248,45 @@ const ORDER: &[&str] = &[
     "arch_x86",
 ];
 
-/// Puts the keys of the two inner objects into libxl's order; a key that is not known stays behind the one before it.
+/// The outer keys in libxl's order, as far as two toolstacks write them.
+const OUTER: &[&str] = &[
+    "c_info",
+    "b_info",
+    "disks",
+    "nics",
+    "p9s",
+    "on_poweroff",
+    "on_reboot",
+    "on_watchdog",
+    "on_crash",
+    "on_soft_reset",
+];
+
+/// Puts the keys of the description and of its two inner objects into libxl's order; a key that is not known stays behind
+/// the one before it.
 pub fn in_order(mut description: Value) -> Value {
     for part in ["c_info", "b_info"] {
-        let Some(object) = description.get_mut(part).and_then(Value::as_object_mut) else { continue };
-        let mut rank = 0;
-        let mut entries: Vec<(usize, (String, Value))> = std::mem::take(object)
-            .into_iter()
-            .map(|(key, value)| {
-                rank = ORDER.iter().position(|known| *known == key).unwrap_or(rank);
-                (rank, (key, value))
-            })
-            .collect();
-        entries.sort_by_key(|(rank, _)| *rank);
-        object.extend(entries.into_iter().map(|(_, entry)| entry));
+        if let Some(object) = description.get_mut(part).and_then(Value::as_object_mut) {
+            sort(object, ORDER);
+        }
+    }
+    if let Some(object) = description.as_object_mut() {
+        sort(object, OUTER);
     }
     description
+}
+
+fn sort(object: &mut Map<String, Value>, order: &[&str]) {
+    let mut rank = 0;
+    let mut entries: Vec<(usize, (String, Value))> = std::mem::take(object)
+        .into_iter()
+        .map(|(key, value)| {
+            rank = order.iter().position(|known| *known == key).unwrap_or(rank);
+            (rank, (key, value))
+        })
+        .collect();
+    entries.sort_by_key(|(rank, _)| *rank);
+    object.extend(entries.into_iter().map(|(_, entry)| entry));
 }
 
 /// libxl's name of an action, which is not xl's.
@@ -336,7 +358,8 @@ fn sched_params(config: &DomainConfig) -> Value {
     params.done()
 }
 
-fn name_of<T: Copy + PartialEq>(value: T, names: &[(T, &'static str)]) -> &'static str {
+/// The name of a value.
+pub(crate) fn name_of<T: Copy + PartialEq>(value: T, names: &[(T, &'static str)]) -> &'static str {
     names.iter().find(|(other, _)| *other == value).map_or("", |(_, name)| name)
 }
 
@@ -349,75 +372,6 @@ fn affinities(affinity: Option<&Affinity>, vcpus: u32, context: &Context<'_>) ->
             sets.iter().take(count).map(|set| json!(set.resolve(context.node_of_cpu))).collect()
         }
     }
-}
-
-fn disk(disk: &Disk) -> Value {
-    let mut object = Object::default();
-    object.text("backend_domname", &disk.backend_domain);
-    object.set("pdev_path", disk.target.clone().unwrap_or_default());
-    object.set("vdev", disk.vdev.clone());
-    object.given(
-        "backend",
-        disk.backend.map(|backend| match backend {
-            Backend::Phy => "phy",
-            Backend::Qdisk => "qdisk",
-            Backend::Standalone => "standalone",
-        }),
-    );
-    object.set(
-        "format",
-        match disk.format {
-            Format::Raw => "raw",
-            Format::Qcow => "qcow",
-            Format::Qcow2 => "qcow2",
-            Format::Vhd => "vhd",
-            Format::Qed => "qed",
-            Format::Empty => "empty",
-        },
-    );
-    object.text("script", &disk.script);
-    object.given("removable", disk.cdrom.then_some(1));
-    object.given("readwrite", disk.writable.then_some(1));
-    object.given("is_cdrom", disk.cdrom.then_some(1));
-    object.given("direct_io_safe", disk.direct_io_safe.then_some(true));
-    object.flag("discard_enable", disk.discard);
-    object.flag("trusted", disk.trusted);
-    object.done()
-}
-
-fn nic((devid, vif): (usize, &Vif)) -> Value {
-    let mut object = Object::default();
-    object.text("backend_domname", &vif.backend);
-    object.set("devid", devid);
-    object.given("mtu", vif.mtu);
-    object.text("model", &vif.model);
-    let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-    object.given("mac", vif.mac.map(mac));
-    object.text("ip", &vif.ip);
-    object.text("bridge", &vif.bridge);
-    object.text("ifname", &vif.name);
-    object.text("script", &vif.script);
-    object.given(
-        "nictype",
-        vif.kind.map(|kind| match kind {
-            VifType::Vif => "vif",
-            VifType::Ioemu => "vif_ioemu",
-        }),
-    );
-    object.given("rate_bytes_per_interval", vif.rate.map(|rate| rate.bytes));
-    object.given("rate_interval_usecs", vif.rate.map(|rate| rate.interval_us));
-    object.text("gatewaydev", &vif.gateway_dev);
-    object.flag("trusted", vif.trusted);
-    object.done()
-}
-
-fn p9(share: &P9) -> Value {
-    let mut object = Object::default();
-    object.text("backend_domname", &share.backend);
-    object.set("tag", share.tag.clone());
-    object.set("path", share.path.clone());
-    object.set("security_model", share.security_model.clone());
-    object.done()
 }
 
 #[cfg(test)]

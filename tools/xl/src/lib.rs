@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod console;
+pub mod device_json;
 pub mod domain;
 pub mod failure;
 pub mod json;

@@ -19,6 +19,8 @@ use crate::output::note;
 const DIRECTORY: &str = "/var/lib/xen";
 /// The file that holds the configuration.
 pub const CONFIGURATION: &str = "libxl-json";
+/// The file in which `xl config-update` leaves a configuration for the next build: the text of a configuration file.
+pub const UPDATED: &str = "xl";
 
 /// The user data of one domain.
 pub struct UserData {
@@ -77,6 +79,19 @@ impl UserData {
     /// Stores a file.
     pub fn store(&self, name: &str, content: &[u8]) -> Outcome {
         let _lock = self.lock()?;
+        self.write(name, content)
+    }
+
+    /// Changes a file, if there is one, while nobody else does.
+    pub fn change(&self, name: &str, change: impl FnOnce(&[u8]) -> Outcome<Vec<u8>>) -> Outcome {
+        let _lock = self.lock()?;
+        match self.read(name)? {
+            Some(content) => self.write(name, &change(&content)?),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Outcome {
         let (new, path) = (self.path('n', name), self.path('d', name));
         let write = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -84,6 +99,17 @@ impl UserData {
             fs::rename(&new, &path)
         };
         write().map_err(|error| Failure::new(format!("writing {}: {error}", path.display())))
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub fn remove(&self, name: &str) -> Outcome {
+        let path = self.path('d', name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Failure::new(format!("removing {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The content of a file; `None` if there is none.
@@ -149,6 +175,9 @@ mod tests {
         let name = "userdata-d.7.01010101-0101-0101-0101-010101010101.libxl-json";
         assert_eq!(fs::read(directory.join(name)).expect("is there"), b"{}");
         assert_eq!(data.read(CONFIGURATION).expect("is readable").as_deref(), Some(b"{}".as_slice()));
+        data.change(CONFIGURATION, |old| Ok([old, b"!"].concat())).expect("is changed");
+        assert_eq!(data.read(CONFIGURATION).expect("is readable").as_deref(), Some(b"{}!".as_slice()));
+        data.change("absent", |_| panic!("there is no such file")).expect("is no error");
         fs::write(directory.join("userdata-d.70.x.libxl-json"), b"").expect("another domain's");
         data.rename_all(&[2; 16]).expect("is renamed");
         assert_eq!(data.read(CONFIGURATION).expect("is readable"), None);

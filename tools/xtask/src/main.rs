@@ -40,6 +40,8 @@ struct Cli {
 enum Command {
     /// Build the images in target/oxen
     Build,
+    /// Make our xl's manual pages and shell completions
+    Docs,
     /// Boot a Linux control domain and run a script or a shell in it
     Dom0(Box<harness::request::Request>),
     /// Boot a bare-metal PVH guest as the control domain on Oxen
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = Paths::find().and_then(|paths| match &cli.command {
         Command::Build => commands::build::run(&paths),
+        Command::Docs => commands::docs::run(&paths),
         Command::Dom0(request) => Ok(commands::dom0::run(&paths, request)),
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),

@@ -1,9 +1,10 @@
 //! The trap on Linux: hypercalls and mappings by /dev/xen/privcmd, buffers by /dev/xen/hypercall, event channels by
-//! /dev/xen/evtchn.
+//! /dev/xen/evtchn. And what devices need of it ([`LinuxHost`]).
 //!
 //! `raw` holds the unsafe of this crate; here is what it is used for. Request layouts: Linux,
 //! include/uapi/xen/privcmd.h and include/uapi/xen/evtchn.h.
 
+mod host;
 mod raw;
 
 use std::fs::{File, OpenOptions};
@@ -11,6 +12,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+pub use host::LinuxHost;
 use public_abi::Errno;
 use public_abi::memory::Resource;
 use public_abi::virq::Virq;

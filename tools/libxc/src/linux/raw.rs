@@ -1,12 +1,12 @@
-//! The unsafe of this crate: mappings and ioctls of the Xen devices, each wrapped so that its caller needs none.
+//! The unsafe of this crate: mappings and ioctls of the Xen devices, of loop devices and of network interfaces, each wrapped so that its caller needs none.
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
 //! made: bytes are copied between it and ordinary memory. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
-#![expect(unsafe_code, reason = "mappings and ioctls of /dev/xen; every block says why it is sound")]
+#![expect(unsafe_code, reason = "mappings and ioctls; every block says why it is sound")]
 
 use std::ffi::c_void;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use rustix::io::{Errno, Result};
@@ -267,6 +267,189 @@ fn evtchn<T>(device: &File, number: u8, mut argument: T) -> Result<u32> {
     u32::try_from(result).map_err(|_| Errno::IO)
 }
 
+/// An ioctl with a number of old, which carries no size.
+struct Old<'a, T> {
+    opcode: Opcode,
+    argument: Option<&'a mut T>,
+}
+
+// SAFETY: `as_ptr` gives null for requests without an argument, whose argument the kernel ignores, or a pointer that is valid
+// for reading and writing a `T` while the ioctl runs; that the request takes a `T` is the business of who makes the `Old`.
+unsafe impl<T> Ioctl for Old<'_, T> {
+    type Output = IoctlOutput;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        self.argument.as_deref_mut().map_or(ptr::null_mut(), |argument| ptr::from_mut(argument).cast())
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _argument: *mut c_void) -> Result<Self::Output> {
+        Ok(out)
+    }
+}
+
+/// `LOOP_CTL_GET_FREE`: the number of a loop device that has no file (linux/loop.h).
+pub(super) fn loop_free(control: &File) -> Result<u32> {
+    let call = Old::<u8> { opcode: 0x4c82, argument: None };
+    // SAFETY: The request takes no argument and touches no memory of ours.
+    let number = unsafe { ioctl::ioctl(control.as_fd(), call) }?;
+    u32::try_from(number).map_err(|_| Errno::IO)
+}
+
+/// `struct loop_config`, with `struct loop_info64` in it.
+#[repr(C)]
+struct LoopConfig {
+    file: u32,
+    block_size: u32,
+    /// Device, inode, device number, offset, size limit.
+    places: [u64; 5],
+    /// Number, encryption type and key size.
+    numbers: [u32; 3],
+    flags: u32,
+    file_name: [u8; 64],
+    encryption: [u8; 96],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+/// `LOOP_CONFIGURE`: gives a loop device its file.
+pub(super) fn loop_configure(device: &File, file: &File, name: &str, read_only: bool) -> Result<()> {
+    /// `LO_FLAGS_READ_ONLY`
+    const READ_ONLY: u32 = 1;
+    let mut file_name = [0; 64];
+    let length = name.len().min(63);
+    file_name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let mut argument = LoopConfig {
+        file: u32::try_from(file.as_raw_fd()).map_err(|_| Errno::BADF)?,
+        block_size: 0,
+        places: [0; 5],
+        numbers: [0; 3],
+        flags: if read_only { READ_ONLY } else { 0 },
+        file_name,
+        encryption: [0; 96],
+        init: [0; 2],
+        reserved: [0; 8],
+    };
+    let call = Old { opcode: 0x4c0a, argument: Some(&mut argument) };
+    // SAFETY: The kernel reads the structure, which has the layout of linux/loop.h (a test asserts its size), and takes a
+    // reference of its own to the open file.
+    unsafe { ioctl::ioctl(device.as_fd(), call) }.map(|_| ())
+}
+
+/// `LOOP_CLR_FD`: takes a loop device's file away, at once or when its last user has closed it.
+pub(super) fn loop_clear(device: &File) -> Result<()> {
+    let call = Old::<u8> { opcode: 0x4c01, argument: None };
+    // SAFETY: The request takes no argument and touches no memory of ours.
+    unsafe { ioctl::ioctl(device.as_fd(), call) }.map(|_| ())
+}
+
+/// `struct ifreq`: a name, and what the request makes of the rest.
+#[repr(C)]
+struct Interface {
+    name: [u8; 16],
+    rest: [u8; 24],
+}
+
+/// A name as the kernel wants it, with a zero at its end.
+fn interface_name(name: &str) -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    if name.is_empty() || name.len() > 15 || name.contains(['\0', '/']) {
+        return Err(Errno::INVAL);
+    }
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(bytes)
+}
+
+/// A request about an interface whose answer is left in `rest`.
+fn interface(socket: BorrowedFd<'_>, request: Opcode, name: &str, rest: &[u8]) -> Result<[u8; 24]> {
+    let mut argument = Interface { name: interface_name(name)?, rest: [0; 24] };
+    argument.rest[..rest.len()].copy_from_slice(rest);
+    let call = Old { opcode: request, argument: Some(&mut argument) };
+    // SAFETY: All requests made here take a `struct ifreq`, whose size on 64-bit Linux is this structure's, and no pointer in it.
+    unsafe { ioctl::ioctl(socket, call) }?;
+    Ok(argument.rest)
+}
+
+/// `SIOCBRADDIF`: makes interface number `index` a port of a bridge.
+pub(super) fn bridge_add(socket: BorrowedFd<'_>, bridge: &str, index: u32) -> Result<()> {
+    interface(socket, 0x89a2, bridge, &index.to_ne_bytes()).map(|_| ())
+}
+
+/// `SIOCSIFNAME`
+pub(super) fn interface_rename(socket: BorrowedFd<'_>, name: &str, new: &str) -> Result<()> {
+    interface(socket, 0x8923, name, &interface_name(new)?).map(|_| ())
+}
+
+/// An IPv4 address as `struct sockaddr_in`.
+fn socket_address(address: [u8; 4]) -> [u8; 16] {
+    /// `AF_INET`
+    const INET: u16 = 2;
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&INET.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&address);
+    bytes
+}
+
+/// `SIOCGIFADDR`
+pub(super) fn interface_address(socket: BorrowedFd<'_>, name: &str) -> Result<[u8; 4]> {
+    let rest = interface(socket, 0x8915, name, &[])?;
+    Ok([rest[4], rest[5], rest[6], rest[7]])
+}
+
+/// `SIOCSIFADDR` and `SIOCSIFNETMASK`: an address of its own, with no network around it.
+pub(super) fn set_interface_address(socket: BorrowedFd<'_>, name: &str, address: [u8; 4]) -> Result<()> {
+    interface(socket, 0x8916, name, &socket_address(address))?;
+    interface(socket, 0x891c, name, &socket_address([255; 4])).map(|_| ())
+}
+
+/// `struct rtentry`
+#[repr(C)]
+struct Route {
+    pad1: u64,
+    destination: [u8; 16],
+    gateway: [u8; 16],
+    mask: [u8; 16],
+    flags: u16,
+    pad2: i16,
+    pad3: u64,
+    pad4: u64,
+    metric: i16,
+    device: *const u8,
+    mtu: u64,
+    window: u64,
+    initial_round_trip: u16,
+}
+
+/// `SIOCADDRT`: packets for one address go to an interface.
+pub(super) fn add_route(socket: BorrowedFd<'_>, name: &str, address: [u8; 4]) -> Result<()> {
+    /// `RTF_UP` and `RTF_HOST`
+    const UP_HOST: u16 = 0x5;
+    let name = interface_name(name)?;
+    let mut argument = Route {
+        pad1: 0,
+        destination: socket_address(address),
+        gateway: socket_address([0; 4]),
+        mask: socket_address([255; 4]),
+        flags: UP_HOST,
+        pad2: 0,
+        pad3: 0,
+        pad4: 0,
+        metric: 0,
+        device: name.as_ptr(),
+        mtu: 0,
+        window: 0,
+        initial_round_trip: 0,
+    };
+    let call = Old { opcode: 0x890b, argument: Some(&mut argument) };
+    // SAFETY: The kernel reads the structure, which has the layout of linux/route.h (a test asserts its size), and the name it
+    // points to, which lives until the call has returned and ends with a zero.
+    unsafe { ioctl::ioctl(socket, call) }.map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +462,17 @@ mod tests {
         assert_eq!(opcode::<PrivcmdMapResource>(b'P', 7), 0x0020_5007);
         assert_eq!(opcode::<[u32; 2]>(b'E', 1), 0x0008_4501);
         assert_eq!(opcode::<GntdevMapGrantRef>(b'G', 0), 0x0018_4700);
+    }
+
+    /// Sizes of the structures on 64-bit Linux.
+    #[test]
+    fn structures_are_linuxs() {
+        assert_eq!(size_of::<LoopConfig>(), 304);
+        assert_eq!(std::mem::offset_of!(LoopConfig, flags), 8 + 52);
+        assert_eq!(size_of::<Interface>(), 40);
+        assert_eq!(size_of::<Route>(), 120);
+        assert_eq!(std::mem::offset_of!(Route, device), 88);
+        assert_eq!(interface_name("sixteen-letters-"), Err(Errno::INVAL));
     }
 
     #[test]

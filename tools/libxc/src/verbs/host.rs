@@ -7,7 +7,7 @@ use public_abi::sysctl::{
 };
 use public_abi::version::{
     BuildIdHeader, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN,
-    PlatformParameters, VersionOp,
+    FeatureInfo, PlatformParameters, VersionOp,
 };
 use public_abi::{Errno, GuestPtr, Request};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -186,6 +186,15 @@ impl<T: Trap> Handle<T> {
         self.version_struct(VersionOp::CompileInfo)
     }
 
+    /// The features of the calling domain's interface: bits [`public_abi::version::Feature`].
+    pub fn features(&self) -> Result<u32> {
+        let operation = VersionOp::GetFeatures;
+        let mut info = FeatureInfo::default();
+        let call = |arg| Request::XenVersion { cmd: operation.number(), arg };
+        self.exchange(operation.name(), &mut info, Array::None, |_, _| (), call)?;
+        Ok(info.submap)
+    }
+
     /// First address that is reserved for the hypervisor in PV guests.
     pub fn virt_start(&self) -> Result<u64> {
         Ok(self.version_struct::<PlatformParameters>(VersionOp::PlatformParameters)?.virt_start)
@@ -208,6 +217,20 @@ impl<T: Trap> Handle<T> {
             Err(Error::Hypercall { errno: Errno::ENODATA | Errno::ENOSYS, .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// All of it in one record, as it stands in core dumps: version, extra version, how it was compiled, capabilities,
+    /// changeset, platform parameters, page size (`struct xen_dumpcore_elfnote_xen_version_desc` of Xen's xc_core.h).
+    pub fn version_record(&self) -> Result<Vec<u8>> {
+        let (major, minor) = self.version()?;
+        let mut record = Vec::new();
+        record.extend_from_slice([u64::from(major), u64::from(minor)].as_bytes());
+        record.extend_from_slice(&self.version_struct::<[u8; EXTRAVERSION_LEN]>(VersionOp::ExtraVersion)?);
+        record.extend_from_slice(self.compile_info()?.as_bytes());
+        record.extend_from_slice(&self.version_struct::<[u8; CAPABILITIES_INFO_LEN]>(VersionOp::Capabilities)?);
+        record.extend_from_slice(&self.version_struct::<[u8; CHANGESET_INFO_LEN]>(VersionOp::Changeset)?);
+        record.extend_from_slice([self.virt_start()?, self.page_size()?].as_bytes());
+        Ok(record)
     }
 
     fn version_number(&self, operation: VersionOp) -> Result<u64> {

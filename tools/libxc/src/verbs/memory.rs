@@ -1,6 +1,6 @@
 //! Memory of a domain: populating it, its map, and copying into it.
 
-use public_abi::memory::{E820Entry, ForeignMemoryMap, MemoryMap, MemoryOp, MemoryReservation};
+use public_abi::memory::{E820Entry, ForeignMemoryMap, MemoryMap, MemoryOp, MemoryReservation, PodTarget};
 use public_abi::{GuestPtr, Request};
 use zerocopy::IntoBytes;
 
@@ -94,6 +94,15 @@ impl<T: Trap> Handle<T> {
             |arg| Request::MemoryOp { cmd: operation.number().into(), arg },
         )
         .map(|_| ())
+    }
+
+    /// Tells the hypervisor how many pages a domain shall have, which matters to one that was started with less memory
+    /// than its address space has (populate on demand).
+    pub fn set_pod_target(&self, domain: u16, target_pages: u64) -> Result<()> {
+        let mut request = PodTarget { target_pages, domid: domain, ..PodTarget::default() };
+        let operation = MemoryOp::SetPodTarget;
+        let call = |arg| Request::MemoryOp { cmd: operation.number().into(), arg };
+        self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call).map(|_| ())
     }
 
     /// Opens a domain's memory for copying.

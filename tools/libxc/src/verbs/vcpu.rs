@@ -3,7 +3,9 @@
 use public_abi::GuestPtr;
 use public_abi::bitmap::Bitmap;
 use public_abi::domctl::DomctlOp;
-use public_abi::domctl_vcpu::{AffinityFlags, GetVcpuInfo, SendTrigger, Trigger, VcpuAffinity};
+use public_abi::domctl_vcpu::{AffinityFlags, GetVcpuInfo, SendTrigger, Trigger, VcpuAffinity, VcpuContext};
+use public_abi::x86::VcpuGuestContext;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::Result;
 use crate::handle::{Array, Handle};
@@ -72,6 +74,18 @@ impl<T: Trap> Handle<T> {
         })
     }
 
+    /// Registers of a vCPU; an error if it was never up.
+    pub fn vcpu_context(&self, domain: u16, vcpu: u32) -> Result<VcpuGuestContext> {
+        let mut context = VcpuGuestContext::new_zeroed();
+        let array = Array::Out(context.as_mut_bytes());
+        self.domctl(DomctlOp::GetVcpuContext, domain, array, |address| VcpuContext {
+            vcpu,
+            ctxt: GuestPtr::from_address(address),
+            ..VcpuContext::default()
+        })?;
+        Ok(context)
+    }
+
     /// Where a vCPU may run and where it prefers to, on a host with `cpus` CPUs.
     pub fn vcpu_affinity(&self, domain: u16, vcpu: u32, cpus: u32) -> Result<(CpuMap, CpuMap)> {
         let (mut hard, mut soft) = (CpuMap::new(cpus, &[]), CpuMap::new(cpus, &[]));
@@ -88,7 +102,28 @@ impl<T: Trap> Handle<T> {
         hard: Option<&CpuMap>,
         soft: Option<&CpuMap>,
     ) -> Result<()> {
-        let mut flags = AffinityFlags::empty();
+        self.vcpu_choose(domain, vcpu, hard, soft, AffinityFlags::empty())
+    }
+
+    /// The same, and the end of a pin that the guest's kernel has asked for (SCHEDOP_pin_override).
+    pub fn vcpu_force_affinity(
+        &self,
+        domain: u16,
+        vcpu: u32,
+        hard: Option<&CpuMap>,
+        soft: Option<&CpuMap>,
+    ) -> Result<()> {
+        self.vcpu_choose(domain, vcpu, hard, soft, AffinityFlags::FORCE)
+    }
+
+    fn vcpu_choose(
+        &self,
+        domain: u16,
+        vcpu: u32,
+        hard: Option<&CpuMap>,
+        soft: Option<&CpuMap>,
+        mut flags: AffinityFlags,
+    ) -> Result<()> {
         flags.set(AffinityFlags::HARD, hard.is_some());
         flags.set(AffinityFlags::SOFT, soft.is_some());
         let copy = |map: Option<&CpuMap>| map.cloned().unwrap_or(CpuMap(Vec::new()));

@@ -90,7 +90,7 @@ fn read(options: &Create) -> Outcome<Text> {
 }
 
 /// Reads the configuration and prints all that is wrong with it.
-fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
+pub(super) fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
     let (config, report) = config::read_text(text);
     for finding in report.findings() {
         if finding.severity == Severity::Error || !quiet {
@@ -105,7 +105,7 @@ fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
 }
 
 /// The configuration as xl prints it.
-fn describe(config: &DomainConfig, uuid: [u8; 16]) -> Outcome<String> {
+pub(super) fn describe(config: &DomainConfig, uuid: [u8; 16]) -> Outcome<String> {
     // Which CPUs a list means only the host knows; without a list it is not asked.
     let nodes = match (&config.cpus, &config.cpus_soft) {
         (None, None) => Vec::new(),

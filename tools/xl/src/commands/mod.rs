@@ -1,5 +1,8 @@
 //! One file per command; here is which command is in which.
 
+mod block;
+mod channel_list;
+mod config_update;
 mod console;
 mod create;
 mod debug_keys;
@@ -7,19 +10,34 @@ mod destroy;
 mod dmesg;
 mod domid;
 mod domname;
+mod dump_core;
 mod info;
 mod list;
+mod memory;
+mod network;
 mod pause;
+mod rename;
 mod shutdown;
+mod sysrq;
+mod trigger;
+mod uptime;
 mod vcpu_list;
+mod vcpu_pin;
+mod vcpu_set;
+mod vm_list;
+
+use libxc::verbs::domain::DomainInfo;
+use serde_json::Value;
 
 use crate::cli::{Cli, Command};
 use crate::domain::monitor;
 use crate::failure::{Failure, Outcome};
+use crate::json;
+use crate::userdata::{CONFIGURATION, UserData};
 
 /// Runs the command.
 pub fn run(cli: &Cli) -> Outcome {
-    if cli.dry_run && !matches!(cli.command, Command::Create(_)) {
+    if cli.dry_run && !has_dry_run(&cli.command) {
         return Err(Failure::new("command does not implement -N (dryrun) option"));
     }
     match &cli.command {
@@ -34,9 +52,65 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Reboot(options) => shutdown::run(options, shutdown::Request::Reboot),
         Command::Destroy(options) => destroy::run(options),
         Command::VcpuList(options) => vcpu_list::run(options),
+        Command::VcpuPin(options) => vcpu_pin::run(options, cli.dry_run),
+        Command::VcpuSet(options) => vcpu_set::run(options),
+        Command::MemMax(options) => memory::set_maximum(options),
+        Command::MemSet(options) => memory::set_target(options),
+        Command::Rename(options) => rename::run(options),
+        Command::VmList => vm_list::run(),
+        Command::Uptime(options) => uptime::run(options),
+        Command::DumpCore(options) => dump_core::run(options),
+        Command::Claims => list::claims(),
+        Command::Trigger(options) => trigger::run(options),
+        Command::ButtonPress(options) => trigger::button(options),
+        Command::Sysrq(options) => sysrq::run(options),
+        Command::ChannelList(options) => channel_list::run(options),
+        Command::ConfigUpdate(options) => config_update::run(options, cli.dry_run),
+        Command::BlockAttach(options) => block::attach(options, cli.dry_run),
+        Command::BlockList(options) => block::list(options),
+        Command::BlockDetach(options) => block::detach(options),
+        Command::NetworkAttach(options) => network::attach(options, cli.dry_run),
+        Command::NetworkList(options) => network::list(options),
+        Command::NetworkDetach(options) => network::detach(options),
         Command::Domid(options) => domid::run(options),
         Command::Domname(options) => domname::run(options),
         Command::DebugKeys(options) => debug_keys::run(options),
         Command::Monitor(options) => monitor::run(options.domid),
     }
+}
+
+/// The commands that can say what they would do.
+fn has_dry_run(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Create(_)
+            | Command::VcpuPin(_)
+            | Command::ConfigUpdate(_)
+            | Command::BlockAttach(_)
+            | Command::NetworkAttach(_)
+    )
+}
+
+/// Changes a list of the stored configuration, from which the domain is built the next time.
+fn change_stored(info: &DomainInfo, key: &str, change: impl FnOnce(&mut Vec<Value>)) -> Outcome {
+    UserData::new(info.domid, &info.uuid).change(CONFIGURATION, |stored| {
+        let mut config =
+            json::from_text(stored).map_err(|error| Failure::new(format!("the stored configuration: {error}")))?;
+        let mut list = config[key].as_array().cloned().unwrap_or_default();
+        change(&mut list);
+        match config.as_object_mut() {
+            Some(object) if list.is_empty() => drop(object.shift_remove(key)),
+            Some(object) => drop(object.insert(key.into(), Value::Array(list))),
+            None => return Err(Failure::new("the stored configuration is no object")),
+        }
+        // libxl stores the terminating zero, too.
+        let mut text = json::to_text(&json::in_order(config)).into_bytes();
+        text.push(0);
+        Ok(text)
+    })
+}
+
+/// A number as xl prints it: -1 if there is none.
+fn or_minus_one(number: Option<u32>) -> i64 {
+    number.map_or(-1, i64::from)
 }

@@ -80,26 +80,35 @@ struct Draft {
 impl Disk {
     /// Reads an entry such as `/dev/vg/guest,raw,xvda,rw` or `format=qcow2, vdev=xvdb, target=/srv/disk.qcow2`.
     pub fn parse(text: &str) -> Result<Disk, String> {
+        Disk::parse_parts([text])
+    }
+
+    /// Reads an entry that is given in parts, as on a command line: `phy:/dev/vg/guest xvda w`.
+    pub fn parse_parts<'a>(parts: impl IntoIterator<Item = &'a str>) -> Result<Disk, String> {
         let mut draft = Draft::default();
-        let mut rest = text.trim_start_matches([' ', '\t', '\n']);
-        while !rest.is_empty() {
-            if let Some(target) = rest.strip_prefix("target=") {
-                set_once(&mut draft.target, "target", target.strip_suffix(',').unwrap_or(target))?;
-                break;
-            }
-            if let Some(after) = draft.prefix(rest)? {
-                rest = after;
-                continue;
-            }
-            let (part, after) = rest.split_once(',').unwrap_or((rest, ""));
-            draft.parameter(part)?;
-            rest = after.trim_start_matches([' ', '\t', '\n']);
-        }
+        parts.into_iter().try_for_each(|part| draft.entry(part))?;
         draft.finish()
     }
 }
 
 impl Draft {
+    fn entry(&mut self, text: &str) -> Result<(), String> {
+        let mut rest = text.trim_start_matches([' ', '\t', '\n']);
+        while !rest.is_empty() {
+            if let Some(target) = rest.strip_prefix("target=") {
+                return set_once(&mut self.target, "target", target.strip_suffix(',').unwrap_or(target));
+            }
+            if let Some(after) = self.prefix(rest)? {
+                rest = after;
+                continue;
+            }
+            let (part, after) = rest.split_once(',').unwrap_or((rest, ""));
+            self.parameter(part)?;
+            rest = after.trim_start_matches([' ', '\t', '\n']);
+        }
+        Ok(())
+    }
+
     /// Takes a deprecated prefix (`phy:/…`, `qcow2:/…`); only an absolute path makes it one. Gives what follows it.
     fn prefix<'a>(&mut self, rest: &'a str) -> Result<Option<&'a str>, String> {
         let Some((prefix, path)) = rest.split_once(':').filter(|(_, path)| path.starts_with('/')) else {
@@ -297,6 +306,12 @@ mod tests {
         }
         let empty = disk(",hdc:cdrom,r");
         assert_eq!((empty.format, empty.target, empty.cdrom), (Format::Empty, None, true));
+    }
+
+    #[test]
+    fn parts_are_one_entry() {
+        assert_eq!(super::Disk::parse_parts(["phy:/dev/x", "xvda", "r"]), Ok(disk("/dev/x,raw,xvda,ro")));
+        assert_eq!(super::Disk::parse_parts(["target=/a,b", "vdev=xvda"]), Ok(disk("vdev=xvda,target=/a,b")));
     }
 
     #[test]

@@ -106,7 +106,8 @@ impl Vif {
     }
 }
 
-fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+/// Reads a MAC address such as `00:16:3e:01:02:03`, which is not a multicast address.
+pub fn parse_mac(text: &str) -> Result<[u8; 6], String> {
     let malformed = || format!("mac `{text}' is not of the form 00:16:3e:01:02:03");
     let mut mac = [0; 6];
     let mut parts = text.split(':');

@@ -1,9 +1,11 @@
-//! Creating a domain: checks, plan, build, user data, console. What `xl create` and the monitor's restart share.
+//! Creating a domain: checks, plan, build, user data, devices, console. What `xl create` and the monitor's restart share.
 
 use libxc::build::{Payloads, build};
+use libxc::linux::LinuxHost;
 use libxc::plan::pvh::plan;
 
 use super::destroy::destroy;
+use super::devices;
 use super::guest::{self, Images};
 use crate::config::domain::DomainConfig;
 use crate::console;
@@ -14,7 +16,10 @@ use crate::userdata::{CONFIGURATION, UserData};
 
 /// Creates a domain and leaves it paused, with its console ready. Its id. Nothing is left behind by a failure.
 pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome<u16> {
-    refuse_devices(config)?;
+    let config = &devices::complete(config, &uuid);
+    if !devices::has_none(config) {
+        devices::check(session, &devices::on_this_machine(session, &LinuxHost)?, config)?;
+    }
     if let Some(other) = session.by_name(&config.name)? {
         return Err(Failure::new(format!("name: domain {other} is already named \"{}\"", config.name)));
     }
@@ -35,17 +40,6 @@ pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: 
             Ok(()) => Err(failure),
             Err(second) => Err(Failure::new(format!("{failure}; destroying the domain failed, too: {second}"))),
         },
-    }
-}
-
-/// Devices need backends and hotplug, which are not there yet.
-fn refuse_devices(config: &DomainConfig) -> Outcome {
-    let lists = [("disk", config.disks.len()), ("vif", config.vifs.len()), ("p9", config.p9s.len())];
-    match lists.iter().find(|(_, count)| *count > 0) {
-        None => Ok(()),
-        Some((key, _)) => Err(Failure::new(format!(
-            "{key}: this xl does not set up such devices yet; the guest can run from its ramdisk without them"
-        ))),
     }
 }
 
@@ -71,6 +65,9 @@ fn finish(session: &Session, config: &DomainConfig, uuid: [u8; 16], domid: u16, 
     let mut text = json::to_text(&description).into_bytes();
     text.push(0);
     UserData::new(domid, &uuid).store(CONFIGURATION, &text)?;
+    if !devices::has_none(config) {
+        devices::add_all(session, &devices::on_this_machine(session, &LinuxHost)?, domid, config)?;
+    }
     console::wait_for_tty(&session.store, domid).map(|_| ())
 }
 

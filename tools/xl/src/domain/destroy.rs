@@ -3,6 +3,7 @@
 //! The order is libxl's (`libxl__destroy_domid`): when the domain goes, nothing must point to it any more, because its id
 //! may be given to another one.
 
+use libxc::linux::LinuxHost;
 use libxc::xenstore::Tx;
 
 use super::{devices, history};
@@ -17,7 +18,7 @@ pub fn destroy(session: &Session, domid: u16) -> Outcome {
     if !info.is_dying() {
         session.handle.domain_pause(domid)?;
     }
-    devices::remove_all(session, domid)?;
+    devices::remove_all(&devices::to_remove(session, &LinuxHost), domid)?;
     remove_nodes(session, domid)?;
     UserData::new(domid, &info.uuid).remove_all()?;
     history::note(domid)?;

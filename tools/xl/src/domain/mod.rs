@@ -1,9 +1,13 @@
-//! Life of a domain: its images and specification, creating it, watching over it, destroying it.
+//! Life of a domain: its images and specification, creating it, changing it, watching over
+//! it, destroying it.
 
+pub mod change;
+pub mod core_dump;
 pub mod create;
 pub mod destroy;
-mod devices;
+pub mod devices;
 pub mod guest;
 mod history;
 pub mod monitor;
+pub mod present;
 mod preserve;

@@ -12,9 +12,11 @@ use std::process::{Command, Stdio, id};
 use public_abi::sched::ShutdownReason;
 use serde_json::{Value, json};
 
+use super::core_dump;
 use super::create::create;
 use super::destroy::destroy;
 use super::guest::Images;
+use super::present::present;
 use super::preserve::preserve;
 use crate::config::domain::{Action, DomainConfig};
 use crate::config::{self, text::Text};
@@ -22,7 +24,7 @@ use crate::failure::{Failure, Outcome};
 use crate::json as description;
 use crate::output::{log, note};
 use crate::session::Session;
-use crate::userdata::{CONFIGURATION, UserData};
+use crate::userdata::{CONFIGURATION, UPDATED, UserData};
 
 /// Name of the hidden command.
 pub const COMMAND: &str = "monitor-domain";
@@ -171,10 +173,10 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
     };
     log(format_args!("Domain {} has shut down, reason code {code} {code:#x}", ward.domid));
     log(format_args!("Action for shutdown reason code {code} is {}", action.name()));
-    match without_core_dump(action) {
+    match with_core_dump(session, ward, action) {
         Action::Preserve => Ok(false),
         Action::Restart => {
-            reload(ward)?;
+            reload(session, ward)?;
             match clean_up(session, ward.domid)? {
                 Cleaned::ByUs => restart(session, ward),
                 // Who destroyed it does not want it back.
@@ -182,7 +184,7 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
             }
         }
         Action::RenameRestart => {
-            reload(ward)?;
+            reload(session, ward)?;
             let name = preserve(session, ward.domid, &ward.config.name, &ward.uuid)?;
             log(format_args!("Domain {} is kept as {name}", ward.domid));
             restart(session, ward)
@@ -191,16 +193,25 @@ fn act(session: &Session, ward: &mut Ward, reason: Result<ShutdownReason, u8>) -
     }
 }
 
-/// The action without what is not possible yet, saying so.
-fn without_core_dump(action: Action) -> Action {
-    let (instead, what) = match action {
-        Action::CoredumpDestroy => (Action::Destroy, "core dumps"),
-        Action::CoredumpRestart => (Action::Restart, "core dumps"),
-        Action::SoftReset => (Action::Destroy, "soft resets"),
+/// Writes a core dump if the action begins with one; what is left of the action.
+fn with_core_dump(session: &Session, ward: &Ward, action: Action) -> Action {
+    let then = match action {
+        Action::CoredumpDestroy => Action::Destroy,
+        Action::CoredumpRestart => Action::Restart,
+        Action::SoftReset => {
+            log(format_args!("soft resets are not supported yet, so the action is destroy"));
+            return Action::Destroy;
+        }
         other => return other,
     };
-    log(format_args!("{what} are not supported yet, so the action is {}", instead.name()));
-    instead
+    let path = core_dump::usual_place(&ward.config.name);
+    log(format_args!("dumping core to {}", path.display()));
+    match core_dump::write(session, ward.domid, &path) {
+        Ok(dumped) => log(format_args!("{} pages and {} vCPUs were dumped", dumped.pages, dumped.vcpus)),
+        // As with Xen's xl, what comes after the dump comes all the same.
+        Err(failure) => log(format_args!("core dump failed: {failure}")),
+    }
+    then
 }
 
 /// Who has destroyed a domain that had stopped.
@@ -223,10 +234,28 @@ fn clean_up(session: &Session, domid: u16) -> Outcome<Cleaned> {
 }
 
 /// Takes over what has changed about the domain since it was created.
-fn reload(ward: &mut Ward) -> Outcome {
-    let Some(stored) = UserData::new(ward.domid, &ward.uuid).read(CONFIGURATION)? else { return Ok(()) };
+fn reload(session: &Session, ward: &mut Ward) -> Outcome {
+    let data = UserData::new(ward.domid, &ward.uuid);
+    if let Some(updated) = data.read(UPDATED)? {
+        let text = Text::new("<updated>", &updated, &[]);
+        let (config, report) = config::read_text(&text);
+        if !report.has_errors() {
+            log(format_args!("\"xl\" configuration found, using it"));
+            (ward.text, ward.config) = (text, config);
+            return data.remove(UPDATED);
+        }
+        log(format_args!("the configuration left by config-update has errors. reusing old configuration"));
+    }
+    let Some(stored) = data.read(CONFIGURATION)? else { return Ok(()) };
     match description::from_text(&stored) {
-        Ok(stored) => description::take_changes(&mut ward.config, &stored),
+        Ok(stored) => {
+            // By xenstore and the hypervisor: `xl rename`, `mem-set` and `vcpu-set` do not change the file.
+            let stored = match session.handle.domain_info(ward.domid)? {
+                Some(info) => present(session, &info, stored)?,
+                None => stored,
+            };
+            description::take_changes(&mut ward.config, &stored);
+        }
         Err(error) => log(format_args!("failed to retrieve guest configuration ({error}). reusing old configuration")),
     }
     Ok(())

@@ -110,7 +110,7 @@ pub(super) struct HostFiles {
     pub(super) emulator: boot::Program,
     pub(super) hypervisor: PathBuf,
     pub(super) kernel: KernelFiles,
-    guest_kernel: PathBuf,
+    guest_kernel: KernelFiles,
     guest_elf: Option<PathBuf>,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
@@ -146,10 +146,10 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         kernel.image = kernel_elf::unpacked(paths, &kernel.image)?;
     }
     let guest_kernel = match &request.domu_kernel {
-        Some(image) => existing(image)?,
-        None => packages::kernel(paths)?.image,
+        Some(image) => packages::kernel_files(&existing(image)?),
+        None => packages::kernel(paths)?,
     };
-    let guest_elf = request.domu_elf.then(|| kernel_elf::unpacked(paths, &guest_kernel)).transpose()?;
+    let guest_elf = request.domu_elf.then(|| kernel_elf::unpacked(paths, &guest_kernel.image)).transpose()?;
     Ok(HostFiles {
         emulator,
         hypervisor,
@@ -183,7 +183,8 @@ fn image(files: &HostFiles, request: &Request) -> Result<Tree> {
     dom0::tree(&Parts {
         userland: &files.userland,
         modules: files.kernel.modules.as_deref(),
-        guest_kernel: &files.guest_kernel,
+        guest_modules: files.guest_kernel.modules.as_deref(),
+        guest_kernel: &files.guest_kernel.image,
         guest_elf: files.guest_elf.as_deref(),
         tools: request.tools,
         oxen_xl: files.oxen_xl.as_deref(),

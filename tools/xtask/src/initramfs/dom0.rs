@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::guest;
-use super::modules::ModuleDir;
+use super::modules;
 use super::sysroot::Sysroot;
 use super::tree::Tree;
 
@@ -41,8 +41,18 @@ const XENSTORE_CLIENTS: [&str; 8] = [
     "xenstore-write",
 ];
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
-const MODULES: [&str; 9] =
-    ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "loop", "tun", "xen-blkback", "xen-netback"];
+const MODULES: [&str; 10] = [
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xenfs",
+    "loop",
+    "tun",
+    "bridge",
+    "xen-blkback",
+    "xen-netback",
+];
 /// Drivers of devices that a machine may have; loaded by the scripts that want them.
 const DRIVERS: [&str; 7] = ["sd_mod", "ahci", "nvme", "virtio_pci", "virtio_blk", "e1000e", "button"];
 const LIBGCC: &str = "lib/x86_64-linux-gnu/libgcc_s.so.1";
@@ -82,6 +92,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) userland: &'a Sysroot,
     /// Modules of dom0's kernel; none if that kernel came without.
     pub(crate) modules: Option<&'a Path>,
+    /// Modules of the guest's kernel; none if that kernel came without.
+    pub(crate) guest_modules: Option<&'a Path>,
     /// The guest's kernel.
     pub(crate) guest_kernel: &'a Path,
     /// The same, unpacked: then it is what the example's configuration names.
@@ -123,9 +135,10 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
         tree.copy("usr/local/bin/xenstored", xenstored)?;
     }
     guest::busybox(&mut tree, userland, &applets)?;
-    install_modules(&mut tree, parts.modules)?;
+    modules::install(&mut tree, parts.modules, "order", &MODULES)?;
+    modules::install(&mut tree, parts.modules, "drivers", &DRIVERS)?;
     tree.copy("guest/vmlinuz", parts.guest_kernel).context("the guest's kernel")?;
-    let guest = guest::tree(userland, &applets).context("the guest's image")?;
+    let guest = guest::tree(userland, &applets, parts.guest_modules).context("the guest's image")?;
     tree.file("guest/initrd", 0o644, super::cpio::archive(&guest)?);
     let mut config = EXAMPLE_CFG.to_owned();
     if let Some(elf) = parts.guest_elf {
@@ -169,20 +182,4 @@ fn skeleton() -> Tree {
     tree.file("init", 0o755, include_bytes!("dom0-init.sh").to_vec());
     tree.file("oxen/lib.sh", 0o644, include_bytes!("dom0-lib.sh").to_vec());
     tree
-}
-
-/// The modules below /oxen/modules, the order in which init loads them, and that of the drivers.
-fn install_modules(tree: &mut Tree, dir: Option<&Path>) -> Result<()> {
-    for (list, names) in [("order", &MODULES[..]), ("drivers", &DRIVERS[..])] {
-        let mut order = String::new();
-        if let Some(dir) = dir {
-            for module in ModuleDir::open(dir)?.closure(names)? {
-                order.push_str(&module.name);
-                order.push('\n');
-                tree.file(&format!("oxen/modules/{}.ko", module.name), 0o644, module.contents);
-            }
-        }
-        tree.file(&format!("oxen/modules/{list}"), 0o644, order.into_bytes());
-    }
-    Ok(())
 }

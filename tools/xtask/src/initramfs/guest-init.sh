@@ -1,12 +1,19 @@
 #!/bin/busybox sh
 # init of the small test guest: prints one greeting line, then serves a shell on the guest's console.
 # Words on the kernel command line change what it does after the greeting:
+#   oxen.modules      before it: the modules for disks and networks are loaded
 #   oxen.then=poweroff | reboot | crash | tick     (tick: a line a second, "GUEST-TICK N")
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 export PATH=/sbin:/bin HOME=/ TERM=vt102 ENV=/etc/shrc PS1='guest# '
+
+case " $(cat /proc/cmdline) " in
+    *" oxen.modules "*)
+        while read -r module; do insmod "/oxen/modules/$module.ko"; done < /oxen/modules/order
+        ;;
+esac
 
 read -r uptime rest < /proc/uptime
 type=$(cat /sys/hypervisor/type 2>/dev/null)/$(cat /sys/hypervisor/guest_type 2>/dev/null)

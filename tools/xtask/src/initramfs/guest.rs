@@ -1,9 +1,13 @@
 //! The small guest that tests create: a static busybox and an init that greets and serves a shell.
 //!
-//! In dom0 it stands at `/guest/initrd`. It uses no modules, so any kernel with Xen's console built in can boot it.
+//! In dom0 it stands at `/guest/initrd`. Any kernel with Xen's console built in can boot it; modules are loaded only when the
+//! word `oxen.modules` is on the kernel's command line.
+
+use std::path::Path;
 
 use anyhow::Result;
 
+use super::modules;
 use super::sysroot::Sysroot;
 use super::tree::Tree;
 
@@ -16,8 +20,11 @@ pub(super) const REBOOT: &str = "#!/bin/busybox sh\nsync\nexec /bin/busybox rebo
 /// busybox's shell prefers its built-in programs to those in PATH, so interactive shells need these names.
 const SHELL_RC: &str = "alias poweroff='/sbin/poweroff'\nalias reboot='/sbin/reboot'\n";
 
-/// The guest's file system.
-pub(crate) fn tree(userland: &Sysroot, applets: &[String]) -> Result<Tree> {
+/// Modules for disks and networks.
+const MODULES: [&str; 2] = ["xen-blkfront", "xen-netfront"];
+
+/// The guest's file system. `modules` are those of its kernel, if there are any.
+pub(crate) fn tree(userland: &Sysroot, applets: &[String], modules: Option<&Path>) -> Result<Tree> {
     let mut tree = Tree::new();
     tree.device("dev/console", 0o600, 5, 1);
     tree.device("dev/null", 0o666, 1, 3);
@@ -29,6 +36,7 @@ pub(crate) fn tree(userland: &Sysroot, applets: &[String]) -> Result<Tree> {
     tree.file("sbin/reboot", 0o755, REBOOT.into());
     tree.file("etc/shrc", 0o644, SHELL_RC.into());
     tree.file("init", 0o755, include_bytes!("guest-init.sh").to_vec());
+    modules::install(&mut tree, modules, "order", &MODULES)?;
     Ok(tree)
 }
 

@@ -1,4 +1,4 @@
-//! Kernel modules for the dom0 image: which files, and in which order to load them.
+//! Kernel modules for the images: which files, and in which order to load them.
 //!
 //! Debian makes modules.dep when a kernel is installed; we only unpack the package, so the order comes from each module's
 //! own `.modinfo` section ("depends="). Modules of the 6.1 kernel are plain ELF, those of later ones are `.ko.xz`.
@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
+
+use super::tree::Tree;
 
 /// Bytes of the largest module that is unpacked.
 const LARGEST_MODULE: usize = 64 << 20;
@@ -99,6 +101,20 @@ impl ModuleDir {
         ordered.push(Module { name: name.to_owned(), contents });
         Ok(())
     }
+}
+
+/// The modules below /oxen/modules, and in the file `list` there the order in which to load them.
+pub(crate) fn install(tree: &mut Tree, dir: Option<&Path>, list: &str, names: &[&str]) -> Result<()> {
+    let mut order = String::new();
+    if let Some(dir) = dir {
+        for module in ModuleDir::open(dir)?.closure(names)? {
+            order.push_str(&module.name);
+            order.push('\n');
+            tree.file(&format!("oxen/modules/{}.ko", module.name), 0o644, module.contents);
+        }
+    }
+    tree.file(&format!("oxen/modules/{list}"), 0o644, order.into_bytes());
+    Ok(())
 }
 
 /// A module file's ELF contents.
