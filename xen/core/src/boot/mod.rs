@@ -13,7 +13,7 @@ use crate::timer::CpuTimers;
 use crate::vcpu::run::cpu_loop;
 use acpi::Acpi;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use machine::boot_info::{BootInfo, CommandLine, RootPointer};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::console::{self, Level};
@@ -86,7 +86,7 @@ pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.len().saturating_add(1));
     let blocked = dom0::blocked(info, &platform.acpi)?;
-    let host = create_host(platform, &started, blocked)?;
+    let host = create_host(platform, &options, &started, blocked)?;
     log!(Info, "PCI: {} functions", host.pci.scan(&host.interrupts)?);
     platform::set_host(host);
     dom0::build(host, info, &host.platform.acpi, prepared)?;
@@ -203,6 +203,7 @@ fn other_cpus(acpi: &Acpi, max_cpus: usize) -> platform::ApicIds {
 
 fn create_host(
     platform: Platform,
+    options: &Options<'_>,
     others: &[u32],
     blocked: Vec<core::ops::Range<u64>>,
 ) -> Result<&'static Host, OutOfMemory> {
@@ -227,6 +228,8 @@ fn create_host(
         domains: DomainTable::try_new()?,
         cpus,
         idle: AtomicU64::new(0),
+        rate_limit: AtomicU32::new(options.rate_limit),
+        most_served: AtomicU64::new(0),
         clock: crate::time::Clock::start(),
         virq_handlers: crate::event::VirqHandlers::new(),
         platform,

@@ -3,6 +3,7 @@
 //! What is not known is reported once there is a console and otherwise ignored, so that the command line of an existing Xen
 //! installation boots. Serial port settings are read by `machine` itself, before this.
 
+use crate::sched::{DEFAULT_RATE_LIMIT, is_rate_limit};
 use machine::console::Level;
 
 /// Options not understood, kept for a message; more than these are only counted.
@@ -47,6 +48,8 @@ pub struct Options<'a> {
     pub after_crash: AfterCrash,
     /// `maxcpus=` and `nosmp`: physical CPUs to start at most.
     pub max_cpus: usize,
+    /// `sched_ratelimit_us=`: microseconds that a vCPU may run before one that wakes interrupts it; 0: none.
+    pub rate_limit: u32,
     /// Options that mean nothing here.
     pub unknown: heapless::Vec<&'a str, MAX_COMPLAINTS>,
     /// Options with a value that makes no sense.
@@ -61,6 +64,7 @@ impl Default for Options<'_> {
             level: Level::Warning,
             after_crash: AfterCrash::Restart,
             max_cpus: usize::MAX,
+            rate_limit: DEFAULT_RATE_LIMIT,
             unknown: heapless::Vec::new(),
             invalid: heapless::Vec::new(),
         }
@@ -120,6 +124,7 @@ impl<'a> Options<'a> {
             "reboot" if value.starts_with('n') => set(&mut self.after_crash, Some(AfterCrash::Halt)),
             "reboot" => !value.is_empty(),
             "maxcpus" => set(&mut self.max_cpus, value.parse().ok().filter(|count| *count > 0)),
+            "sched_ratelimit_us" => set(&mut self.rate_limit, value.parse().ok().filter(|limit| is_rate_limit(*limit))),
             "nosmp" => set(&mut self.max_cpus, Some(1)),
             _ if ACCEPTED.contains(&name.strip_prefix("no-").unwrap_or(name)) => true,
             _ => return None,
@@ -219,10 +224,12 @@ mod tests {
 
     #[test]
     fn oddities_are_reported_not_obeyed() {
-        let options =
-            Options::parse("frobnicate=3 dom0_mem=lots loglvl=loud dom0_max_vcpus=0 noreboot=maybe maxcpus=0");
+        let options = Options::parse(
+            "frobnicate=3 dom0_mem=lots loglvl=loud dom0_max_vcpus=0 noreboot=maybe maxcpus=0 sched_ratelimit_us=99",
+        );
         assert_eq!(options.unknown.as_slice(), ["frobnicate=3"]);
-        assert_eq!(options.invalid.len(), 5);
+        assert_eq!((options.invalid.len(), options.rate_limit), (6, 1_000));
+        assert_eq!(Options::parse("sched_ratelimit_us=0").rate_limit, 0);
         assert_eq!(options.dom0_vcpus, (1, u32::MAX));
     }
 

@@ -4,12 +4,12 @@
 
 extern crate std;
 
-use super::{
-    DEFAULT_WEIGHT, Place, SLICE_MICROSECONDS, begin, go_on, pick, put, set_affinity, should_switch, ticks, wake,
-};
+use super::turn::{Turn, cap_changed, next_period};
+use super::{DEFAULT_WEIGHT, Place, SLICE_MICROSECONDS, begin, pick, put, set_affinity, ticks, wake};
 use crate::event::fixture;
 use crate::host::{Host, testing};
 use crate::time::Clock;
+use crate::timer::TimerKind;
 use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::Ordering;
 use machine::fake::FakeMachine;
@@ -42,19 +42,20 @@ struct Guest {
     burst: u64,
     /// The step at which it wakes.
     alarm: u64,
-    /// Steps that it has run, and the last of them, or when it began to want to run.
+    /// Steps that it has run, those of the period that [`Simulation::run_periods`] looks at, and the last of them, or when
+    /// it began to want to run.
     ran: u64,
+    ran_in_period: u64,
     last: u64,
     /// The longest that it waited while it wanted to run.
     waited: u64,
 }
 
 /// What a simulated CPU does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Running {
     guest: usize,
-    /// Steps since it was charged last.
-    ran: u64,
+    turn: Turn,
 }
 
 struct Simulation {
@@ -72,8 +73,8 @@ impl Simulation {
             fixture::add_domain(&host, id, 1);
             assert!(fixture::domain(&host, id).lifecycle.unpause_by_toolstack());
         }
-        let guest = Guest { habit: Habit::Nothing, burst: 0, alarm: 0, ran: 0, last: 0, waited: 0 };
-        let cpus = vec![None; usize::try_from(cpus).unwrap()];
+        let guest = Guest { habit: Habit::Nothing, burst: 0, alarm: 0, ran: 0, ran_in_period: 0, last: 0, waited: 0 };
+        let cpus = (0..cpus).map(|_| None).collect();
         Self { host, guests: vec![guest; usize::from(guests)], cpus, now: 0 }
     }
 
@@ -101,6 +102,18 @@ impl Simulation {
         self.with_vcpu(guest, |_, vcpu| set_affinity(&self.host, vcpu, cpus).unwrap());
     }
 
+    /// Now, as the time stamp counter has it.
+    fn timestamp(&self) -> u64 {
+        ticks(self.now * STEP)
+    }
+
+    fn set_cap(&self, guest: usize, cap: u16) {
+        self.with_vcpu(guest, |domain, _| {
+            domain.budget.set(cap, 1, self.timestamp(), ticks).unwrap();
+            cap_changed(&self.host, domain);
+        });
+    }
+
     fn set_weight(&self, guest: usize, weight: u16) {
         self.with_vcpu(guest, |_, vcpu| vcpu.sched.set_weight(weight));
     }
@@ -122,6 +135,13 @@ impl Simulation {
                 self.guests[guest].burst = run;
                 self.wake(guest);
             }
+            // What the timers of a CPU do.
+            self.with_vcpu(guest, |domain, vcpu| {
+                let due = vcpu.timers.deadline(TimerKind::Budget).is_some_and(|deadline| deadline <= self.timestamp());
+                if due && vcpu.wait().contains(Wait::PARKED) {
+                    next_period(&self.host, domain, vcpu);
+                }
+            });
         }
         for cpu in 0..self.cpus.len() {
             self.step_cpu(cpu);
@@ -131,29 +151,27 @@ impl Simulation {
 
     fn step_cpu(&mut self, number: usize) {
         let me = CpuId(u16::try_from(number).unwrap());
-        if let Some(mut running) = self.cpus[number] {
-            running.ran += 1;
-            let guest = &mut self.guests[running.guest];
+        if let Some(mut running) = self.cpus[number].take() {
+            let index = running.guest;
+            let guest = &mut self.guests[index];
             guest.ran += 1;
+            guest.ran_in_period += 1;
             guest.waited = guest.waited.max(self.now - guest.last - 1);
             guest.last = self.now;
             guest.burst = guest.burst.saturating_sub(1);
-            self.cpus[number] = Some(running);
             if guest.burst == 0
                 && let Habit::Sleep { sleep, .. } = guest.habit
             {
                 guest.alarm = self.now + sleep;
-                self.with_vcpu(running.guest, |_, vcpu| vcpu.add_wait(Wait::BLOCKED));
-                self.put(number);
-            } else if running.ran * STEP >= SLICE_MICROSECONDS || self.host.cpus[me.index()].wants_switch() {
-                let ran = ticks(running.ran * STEP);
-                let switch = self.with_vcpu(running.guest, |_, vcpu| should_switch(&self.host, me, vcpu, ran));
-                if switch {
-                    self.put(number);
-                } else {
-                    self.with_vcpu(running.guest, |_, vcpu| go_on(&self.host, me, vcpu, ran));
-                    self.cpus[number] = Some(Running { ran: 0, ..running });
-                }
+                self.with_vcpu(index, |_, vcpu| vcpu.add_wait(Wait::BLOCKED));
+                self.put(number, running);
+            } else {
+                let is_over = self.host.cpus[number].timers.lock().slice_end() <= self.timestamp();
+                let stays = !self.host.cpus[number].wants_switch() && !is_over
+                    || self.with_vcpu(index, |domain, vcpu| {
+                        running.turn.may_stay(&self.host, me, domain, vcpu, self.timestamp())
+                    });
+                if stays { self.cpus[number] = Some(running) } else { self.put(number, running) }
             }
         }
         if self.cpus[number].is_none() {
@@ -161,27 +179,33 @@ impl Simulation {
         }
     }
 
-    fn put(&mut self, number: usize) {
+    fn put(&self, number: usize, Running { guest, turn }: Running) {
         let me = CpuId(u16::try_from(number).unwrap());
-        let Running { guest, ran } = self.cpus[number].take().unwrap();
-        self.with_vcpu(guest, |domain, vcpu| put(&self.host, me, domain, vcpu, ticks(ran * STEP)));
+        self.with_vcpu(guest, |domain, vcpu| {
+            let ran = turn.end(&self.host, me, domain, self.timestamp());
+            put(&self.host, me, domain, vcpu, ran);
+        });
     }
 
-    /// As the run loop: a vCPU that was sent elsewhere is put back.
+    /// As the run loop: a vCPU that was sent elsewhere, or whose domain has no budget left, is put back.
     fn pick(&mut self, number: usize) {
         let me = CpuId(u16::try_from(number).unwrap());
         self.host.idle.fetch_and(!(1 << number), Ordering::AcqRel);
         while let Some((DomId(id), _)) = pick(&self.host, me) {
             let guest = usize::from(id);
-            let stays = self.with_vcpu(guest, |_, vcpu| {
+            let turn = self.with_vcpu(guest, |domain, vcpu| {
                 begin(&self.host, me, vcpu);
-                vcpu.sched.may_run_on(me)
+                let may_run = vcpu.sched.may_run_on(me);
+                let turn = if may_run { Turn::begin(&self.host, me, domain, vcpu, self.timestamp()) } else { None };
+                if turn.is_none() {
+                    put(&self.host, me, domain, vcpu, 0);
+                }
+                turn
             });
-            self.cpus[number] = Some(Running { guest, ran: 0 });
-            if stays {
+            if let Some(turn) = turn {
+                self.cpus[number] = Some(Running { guest, turn });
                 return;
             }
-            self.put(number);
         }
         self.host.idle.fetch_or(1 << number, Ordering::AcqRel);
     }
@@ -201,6 +225,11 @@ impl Simulation {
             };
             assert_eq!((runs, waits), expected, "guest {guest} is {place:?}");
             let wants = self.with_vcpu(guest, |_, vcpu| vcpu.is_runnable());
+            let is_parked = self.with_vcpu(guest, |domain, vcpu| {
+                assert!(domain.budget.is_capped() || !vcpu.wait().contains(Wait::PARKED), "guest {guest} is forgotten");
+                vcpu.wait().contains(Wait::PARKED)
+            });
+            assert!(!(wants && is_parked));
             assert_eq!(wants, place != Place::Off, "guest {guest} is lost");
         }
         for (number, running) in self.cpus.iter().enumerate() {
@@ -332,6 +361,119 @@ fn shares_follow_weights() {
     }
 }
 
+/// On two and three CPUs equal vCPUs get equal shares, and unequal ones what their weights say, as far as one vCPU cannot run on
+/// two CPUs: within a tenth over ten seconds.
+#[test]
+fn shares_follow_weights_across_cpus() {
+    let cases: [(u32, &[u16]); 7] = [
+        (2, &[256, 256, 256]),
+        (2, &[256; 5]),
+        (3, &[256; 7]),
+        (2, &[512, 256, 256]),
+        (2, &[512, 512, 256, 256, 256]),
+        (3, &[1024, 512, 512, 512, 256, 256]),
+        (3, &[1024, 1024, 64, 64, 128, 256, 256, 1024, 256, 1024, 256]),
+    ];
+    for (cpus, weights) in cases {
+        simulate(cpus, u16::try_from(weights.len()).unwrap(), |world| {
+            for (guest, weight) in weights.iter().enumerate() {
+                world.set_weight(guest, *weight);
+                world.begin(guest, Habit::Spin);
+            }
+            world.run(2 * SECOND);
+            world.forget();
+            world.run(10 * SECOND);
+            let all: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+            for (guest, weight) in weights.iter().enumerate() {
+                let fair = 10 * SECOND * u64::from(cpus) * u64::from(*weight) / all;
+                let ran = world.guests[guest].ran;
+                assert!(ran.abs_diff(fair) <= fair / 10, "{weights:?}: guest {guest} ran {ran}, fair is {fair}");
+            }
+        });
+    }
+}
+
+#[test]
+fn who_would_rather_not_be_here_is_not_pulled() {
+    simulate(2, 3, |world| {
+        (0..2).for_each(|guest| world.with_vcpu(guest, |_, vcpu| vcpu.sched.set_soft_affinity(0b01)));
+        world.set_affinity(2, 0b10);
+        (0..3).for_each(|guest| world.begin(guest, Habit::Spin));
+        world.run(SECOND);
+        world.forget();
+        world.run(SECOND);
+        let ran = world.guests[2].ran;
+        assert!(ran >= SECOND - 2 * SLICE, "its CPU was taken by those who prefer the other one: {ran}");
+    });
+}
+
+/// Steps of a period of a cap.
+const PERIOD: u64 = super::budget::PERIOD_MICROSECONDS / STEP;
+
+impl Simulation {
+    /// Lets periods go by, each of which begins now or when the one before ends: the most steps that a guest ran in one.
+    fn run_periods(&mut self, guest: usize, periods: u64) -> u64 {
+        let mut most = 0;
+        for _ in 0..periods {
+            self.guests[guest].ran_in_period = 0;
+            self.run(PERIOD);
+            most = most.max(self.guests[guest].ran_in_period);
+        }
+        most
+    }
+}
+
+#[test]
+fn a_cap_holds_in_each_period_and_is_used() {
+    for cap in [5, 20, 50, 95, 100] {
+        simulate(2, 3, |world| {
+            // CPU 1 has nothing to do: a cap is not about others.
+            world.set_affinity(2, 0b01);
+            world.begin(0, Habit::Spin);
+            world.begin(2, Habit::Spin);
+            world.run(7);
+            world.set_cap(0, cap);
+            world.run(PERIOD);
+            world.forget();
+            let most = world.run_periods(0, 200);
+            let whole = PERIOD * u64::from(cap) / 100;
+            assert!(most <= whole, "{most} steps in a period with a cap of {whole}");
+            // A CPU that is idle has nothing else to do.
+            assert!(world.guests[0].ran >= 200 * whole * 9 / 10, "{} of {}", world.guests[0].ran, 200 * whole);
+            world.set_cap(0, 0);
+            world.forget();
+            world.run(SECOND);
+            assert!(world.guests[0].ran >= SECOND * 9 / 10, "a cap that is gone still counts: {:?}", world.guests[0]);
+        });
+    }
+}
+
+#[test]
+fn who_has_slept_has_saved_nothing_of_its_cap() {
+    simulate(1, 1, |world| {
+        world.set_cap(0, 25);
+        world.begin(0, Habit::Sleep { run: 3 * PERIOD, sleep: 400 * PERIOD });
+        let most = world.run_periods(0, 600);
+        assert!(most <= PERIOD / 4, "{most} steps in a period");
+        assert!(world.guests[0].ran >= 3 * PERIOD, "{:?}", world.guests[0]);
+    });
+}
+
+#[test]
+fn who_wakes_waits_for_the_rate_limit_and_no_longer() {
+    for (limit, most) in [(0, 1), (1_000, 3), (5_000, 11)] {
+        simulate(1, 2, |world| {
+            world.host.rate_limit.store(limit, Ordering::Relaxed);
+            world.begin(0, Habit::Spin);
+            world.begin(1, Habit::Sleep { run: 1, sleep: 37 });
+            world.run(SECOND);
+            world.forget();
+            world.run(5 * SECOND);
+            assert!(world.waited(1) <= most, "limit {limit}: waited for {} steps", world.waited(1));
+        });
+    }
+}
+
 #[test]
 fn who_sleeps_is_served_at_once() {
     simulate(1, 3, |world| {
@@ -341,7 +483,8 @@ fn who_sleeps_is_served_at_once() {
         world.run(SECOND);
         world.forget();
         world.run(10 * SECOND);
-        assert!(world.waited(2) <= 2, "an I/O-bound guest waited for {} steps", world.waited(2));
+        // The rate limit is two steps.
+        assert!(world.waited(2) <= 4, "an I/O-bound guest waited for {} steps", world.waited(2));
         assert!(world.guests[2].ran >= 10 * SECOND / 22, "{:?}", world.guests[2]);
     });
 }
@@ -353,6 +496,7 @@ enum Change {
     Sleep(usize, u64, u64),
     Affinity(usize, u64),
     Weight(usize, u16),
+    Cap(usize, u16),
     Run(u64),
 }
 
@@ -365,8 +509,9 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         2 => guest.clone().prop_map(Change::Spin),
         2 => (guest.clone(), 1u64..60, 1u64..60).prop_map(|(guest, run, sleep)| Change::Sleep(guest, run, sleep)),
         2 => (guest.clone(), 1u64..1 << CPUS).prop_map(|(guest, cpus)| Change::Affinity(guest, cpus)),
-        1 => (guest, prop::sample::select([64u16, 128, 256, 512, 1024].to_vec()))
+        1 => (guest.clone(), prop::sample::select([64u16, 128, 256, 512, 1024].to_vec()))
             .prop_map(|(guest, weight)| Change::Weight(guest, weight)),
+        1 => (guest, 0u16..=100).prop_map(|(guest, cap)| Change::Cap(guest, cap)),
         3 => (1u64..600).prop_map(Change::Run),
     ];
     prop::collection::vec(change, 1..24)
@@ -384,6 +529,7 @@ proptest! {
                     Change::Sleep(guest, run, sleep) => world.begin(guest, Habit::Sleep { run, sleep }),
                     Change::Affinity(guest, cpus) => world.set_affinity(guest, cpus),
                     Change::Weight(guest, weight) => world.set_weight(guest, weight),
+                    Change::Cap(guest, cap) => world.set_cap(guest, cap),
                     Change::Run(steps) => world.run(steps),
                 }
             }
