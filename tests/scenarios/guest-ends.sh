@@ -5,6 +5,7 @@
 # tiny: clock
 # tiny: crash
 # tiny: triple_fault
+# tiny: watchdog
 # interop: --hypervisor xen --tools oxen
 . /oxen/lib.sh
 
@@ -50,6 +51,18 @@ ends() { # PROGRAM EVENT REASON-LETTER
 ends hello poweroff -
 ends triple_fault reboot r
 ends crash crash c
+ends watchdog watchdog w
+
+# A crashed guest's memory is in a file before its domain goes.
+mkdir -p /var/lib/xen/dump
+tiny_config end crash 'on_crash = "coredump-destroy"'
+xl create -q /tmp/end.cfg || die "create crash with on_crash=coredump-destroy"
+wait_until 120 gone end || die "a crashed guest whose core is dumped is still there"
+dump=$(ls /var/lib/xen/dump/*end*) || die "no dump: $(cat /var/log/xen/xl-end.log)"
+[ "$(dd if="$dump" bs=1 skip=1 count=3 2> /dev/null)" = ELF ] || die "$dump is no ELF file"
+[ "$(wc -c < "$dump")" -gt $((60 << 20)) ] || die "$dump is too small for the guest's memory: $(ls -l "$dump")"
+grep -a -q 'about to crash' "$dump" || die "$dump does not hold the guest's memory"
+rm "$dump"
 
 # Who powers off can be restarted, too. The successor is destroyed while it runs, not at its end or its beginning, where its
 # monitor is at work on it; the monitor sees it and ends.

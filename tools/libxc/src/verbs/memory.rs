@@ -60,6 +60,14 @@ impl<T: Trap> Handle<T> {
         Ok(())
     }
 
+    /// Has `pages` set aside for a domain, those included that it has; 0 gives up what it has not got yet.
+    pub fn claim_pages(&self, domain: u16, pages: u64) -> Result<()> {
+        let mut request = MemoryReservation { nr_extents: pages, domid: domain, ..MemoryReservation::default() };
+        let operation = MemoryOp::ClaimPages;
+        let call = |arg| Request::MemoryOp { cmd: operation.number().into(), arg };
+        self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call).map(|_| ())
+    }
+
     /// Populates `count` extents from `gfn` on; gives how many there was memory for.
     fn populate_extents(&self, domain: u16, gfn: u64, order: u32, count: u64) -> Result<u64> {
         let extents: Vec<u64> = (0..count).map(|index| gfn + (index << order)).collect();

@@ -15,6 +15,7 @@ use crate::domain::destroy::destroy;
 use crate::domain::guest::{self, Images};
 use crate::domain::monitor::{self, Ward};
 use crate::failure::{Failure, Outcome};
+use crate::host_config::HostConfig;
 use crate::json;
 use crate::output::{note, print};
 use crate::session::Session;
@@ -91,7 +92,7 @@ fn read(options: &Create) -> Outcome<Text> {
 
 /// Reads the configuration and prints all that is wrong with it.
 pub(super) fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
-    let (config, report) = config::read_text(text);
+    let (mut config, report) = config::read_text(text);
     for finding in report.findings() {
         if finding.severity == Severity::Error || !quiet {
             note(format_args!("{finding}"));
@@ -100,6 +101,7 @@ pub(super) fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
     if report.has_errors() {
         Err(Failure::new(format!("{} has errors; no domain was created", text.file())))
     } else {
+        HostConfig::load().complete(&mut config);
         Ok(config)
     }
 }

@@ -11,3 +11,4 @@ mod history;
 pub mod monitor;
 pub mod present;
 mod preserve;
+mod room;
