@@ -427,7 +427,6 @@ pub struct SchedCredit2 {
 
 /// `xl top`, with xentop's options
 #[derive(Args, Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of xentop")]
 pub struct Top {
     /// Seconds between updates
     #[arg(short, long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

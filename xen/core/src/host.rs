@@ -192,8 +192,6 @@ pub struct Host {
     pub idle: AtomicU64,
     /// Microseconds that a vCPU may run before one that wakes interrupts it; 0: none.
     pub rate_limit: AtomicU32,
-    /// The most weighted time that a vCPU has had (sched::balance).
-    pub most_served: AtomicU64,
     /// System time and the wall clock.
     pub clock: crate::time::Clock,
     /// Which domain hears of each global virtual interrupt.
@@ -264,7 +262,6 @@ pub(crate) mod testing {
             cpus: (0..cpus).map(cpu).collect::<Vec<_>>(),
             idle: AtomicU64::new(0),
             rate_limit: AtomicU32::new(crate::sched::DEFAULT_RATE_LIMIT),
-            most_served: AtomicU64::new(0),
             clock,
             virq_handlers: VirqHandlers::new(),
             platform: Platform {

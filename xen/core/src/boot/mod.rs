@@ -229,7 +229,6 @@ fn create_host(
         cpus,
         idle: AtomicU64::new(0),
         rate_limit: AtomicU32::new(options.rate_limit),
-        most_served: AtomicU64::new(0),
         clock: crate::time::Clock::start(),
         virq_handlers: crate::event::VirqHandlers::new(),
         platform,

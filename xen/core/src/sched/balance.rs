@@ -10,12 +10,11 @@ use super::queue::Waiting;
 use super::{SLICE_MICROSECONDS, Unit, bit, entry_time, ticks};
 use crate::host::Host;
 use crate::vcpu::Vcpu;
-use core::sync::atomic::Ordering;
 use machine::CpuId;
 
 /// So many slices more than the other one must the running vCPU have had.
 const MARGIN_SLICES: u64 = 2;
-/// So many slices behind those that have had most counts nobody: who slept has missed nothing.
+/// So many slices less counts who has had still less: who slept has missed nothing.
 const MOST_SLICES: u64 = 4;
 
 /// Takes the vCPU over that has had least on other CPUs, if the one that runs here, and has run for `ran` ticks, has had clearly
@@ -23,10 +22,8 @@ const MOST_SLICES: u64 = 4;
 pub fn take_neediest(host: &Host, me: CpuId, running: &Vcpu, ran: u64) -> Option<CpuId> {
     let slice = ticks(SLICE_MICROSECONDS);
     let mine = running.sched.service().saturating_add(running.sched.weighted(ran));
-    let most = host.most_served.fetch_max(mine, Ordering::AcqRel).max(mine);
-    let floor = most.saturating_sub(slice.saturating_mul(MOST_SLICES));
-    let limit = mine.checked_sub(slice.saturating_mul(MARGIN_SLICES)).filter(|limit| *limit > floor)?;
-    let (from, found) = neediest(host, me, limit)?;
+    let less = |slices: u64| mine.saturating_sub(slice.saturating_mul(slices));
+    let (from, found) = neediest(host, me, less(MARGIN_SLICES))?;
     let mut queue = host.cpus.get(from.index())?.queue.lock();
     // Its turn may have come meanwhile.
     if !queue.remove(found.domain, found.vcpu) {
@@ -36,7 +33,7 @@ pub fn take_neediest(host: &Host, me: CpuId, running: &Vcpu, ran: u64) -> Option
     drop(queue);
     let domain = host.domains.get(found.domain)?;
     let vcpu = domain.vcpu(found.vcpu)?;
-    let service = vcpu.sched.raise_service(floor);
+    let service = vcpu.sched.raise_service(less(MOST_SLICES));
     vcpu.sched.set_cpu(me);
     let mut queue = host.cpus.get(me.index())?.queue.lock();
     let virtual_time = entry_time(&queue, vcpu, Some(clock));

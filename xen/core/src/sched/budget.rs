@@ -179,7 +179,6 @@ mod tests {
     use machine::fake::FakeMachine;
     use proptest::prelude::*;
     use std::vec;
-    use std::vec::Vec;
 
     /// One tick is a microsecond here.
     const PERIOD: u64 = PERIOD_MICROSECONDS;

@@ -393,6 +393,24 @@ fn shares_follow_weights_across_cpus() {
     }
 }
 
+/// A vCPU of small weight that is alone on its CPU has much more weighted time than all others: that is no business of theirs.
+#[test]
+fn shares_are_even_beside_one_that_is_alone() {
+    simulate(3, 4, |world| {
+        world.set_weight(0, 16);
+        world.set_affinity(0, 0b100);
+        (1..4).for_each(|guest| world.set_affinity(guest, 0b011));
+        (0..4).for_each(|guest| world.begin(guest, Habit::Spin));
+        world.run(5 * SECOND);
+        world.forget();
+        world.run(10 * SECOND);
+        for guest in 1..4 {
+            let (ran, fair) = (world.guests[guest].ran, 10 * SECOND * 2 / 3);
+            assert!(ran.abs_diff(fair) <= fair / 10, "guest {guest} ran {ran}, fair is {fair}");
+        }
+    });
+}
+
 #[test]
 fn who_would_rather_not_be_here_is_not_pulled() {
     simulate(2, 3, |world| {

@@ -53,7 +53,6 @@ impl Row {
 
 /// What is shown.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own, with a key of its own")]
 pub(super) struct View {
     now: Sample,
     before: Option<Sample>,

@@ -42,7 +42,6 @@ pub(super) struct Sample {
 
 /// What a domain is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a letter of the STATE column")]
 pub(super) struct State {
     pub(super) dying: bool,
     pub(super) shutdown: bool,

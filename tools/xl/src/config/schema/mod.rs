@@ -93,7 +93,9 @@ fn apply_key(key: &Key, setting: &Setting, config: &mut DomainConfig, report: &m
         Use::EachText(set) => return each_text(name, value, set, config, report),
         Use::Own(set) => set(config, value),
         Use::NoEffect(why) => {
-            report.warning(&setting.place, format!("{name}: has no effect: {why}"));
+            // What is of a later tier still only because nobody needs it is left without a promise.
+            let note = if key.tier < Tier::T4 { later_note(key.tier) } else { "" };
+            report.warning(&setting.place, format!("{name}: has no effect: {why}{note}"));
             Ok(())
         }
         Use::Refused(_) if value.is_off() => Ok(()),
