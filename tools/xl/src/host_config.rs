@@ -307,7 +307,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_a_warning_with_file_and_line() {
-        let (config, findings) = read("claim_mode = 0\nclaim_mod = 1\n\nautoballoon=\"maybe\"\nmax_grant_frames=\"-1\"\n");
+        let (config, findings) =
+            read("claim_mode = 0\nclaim_mod = 1\n\nautoballoon=\"maybe\"\nmax_grant_frames=\"-1\"\n");
         assert_eq!(config, HostConfig { claim_mode: false, ..HostConfig::default() });
         assert_eq!(findings.len(), 3, "{findings:?}");
         assert_eq!(findings[0], "xl.conf:2:1: warning: claim_mod: unknown key, ignored; did you mean `claim_mode'?");

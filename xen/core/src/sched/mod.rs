@@ -10,6 +10,8 @@ pub mod budget;
 #[cfg(test)]
 mod model_tests;
 pub mod queue;
+#[cfg(test)]
+mod share_tests;
 mod state;
 #[cfg(test)]
 mod state_model;

@@ -19,13 +19,13 @@ use std::vec;
 use std::vec::Vec;
 
 /// A step of the simulation in microseconds; a slice is twenty of them.
-const STEP: u64 = 500;
+pub(super) const STEP: u64 = 500;
 /// Steps in a second.
-const SECOND: u64 = 1_000_000 / STEP;
+pub(super) const SECOND: u64 = 1_000_000 / STEP;
 
 /// What a vCPU does when it has a CPU.
 #[derive(Clone, Copy, Debug)]
-enum Habit {
+pub(super) enum Habit {
     /// Runs for ever.
     Spin,
     /// Runs for so many steps, then sleeps for so many.
@@ -36,7 +36,7 @@ enum Habit {
 
 /// A simulated vCPU: the only one of the domain with its number.
 #[derive(Clone, Copy, Debug)]
-struct Guest {
+pub(super) struct Guest {
     habit: Habit,
     /// Steps that it will still run before it sleeps.
     burst: u64,
@@ -44,8 +44,8 @@ struct Guest {
     alarm: u64,
     /// Steps that it has run, those of the period that [`Simulation::run_periods`] looks at, and the last of them, or when
     /// it began to want to run.
-    ran: u64,
-    ran_in_period: u64,
+    pub(super) ran: u64,
+    pub(super) ran_in_period: u64,
     last: u64,
     /// The longest that it waited while it wanted to run.
     waited: u64,
@@ -58,9 +58,9 @@ struct Running {
     turn: Turn,
 }
 
-struct Simulation {
-    host: Host,
-    guests: Vec<Guest>,
+pub(super) struct Simulation {
+    pub(super) host: Host,
+    pub(super) guests: Vec<Guest>,
     cpus: Vec<Option<Running>>,
     now: u64,
 }
@@ -78,13 +78,13 @@ impl Simulation {
         Self { host, guests: vec![guest; usize::from(guests)], cpus, now: 0 }
     }
 
-    fn with_vcpu<R>(&self, guest: usize, work: impl FnOnce(&crate::domain::Domain, &Vcpu) -> R) -> R {
+    pub(super) fn with_vcpu<R>(&self, guest: usize, work: impl FnOnce(&crate::domain::Domain, &Vcpu) -> R) -> R {
         let domain = fixture::domain(&self.host, u16::try_from(guest).unwrap());
         work(&domain, domain.vcpu(0).unwrap())
     }
 
     /// Gives a guest a habit, and lets it begin.
-    fn begin(&mut self, guest: usize, habit: Habit) {
+    pub(super) fn begin(&mut self, guest: usize, habit: Habit) {
         let run = if let Habit::Sleep { run, .. } = habit { run } else { u64::MAX };
         self.guests[guest].habit = habit;
         self.guests[guest].burst = run;
@@ -98,7 +98,7 @@ impl Simulation {
         self.with_vcpu(guest, |domain, vcpu| wake(&self.host, domain, vcpu, Wait::DOWN | Wait::BLOCKED));
     }
 
-    fn set_affinity(&self, guest: usize, cpus: u64) {
+    pub(super) fn set_affinity(&self, guest: usize, cpus: u64) {
         self.with_vcpu(guest, |_, vcpu| set_affinity(&self.host, vcpu, cpus).unwrap());
     }
 
@@ -107,19 +107,19 @@ impl Simulation {
         ticks(self.now * STEP)
     }
 
-    fn set_cap(&self, guest: usize, cap: u16) {
+    pub(super) fn set_cap(&self, guest: usize, cap: u16) {
         self.with_vcpu(guest, |domain, _| {
             domain.budget.set(cap, 1, self.timestamp(), ticks).unwrap();
             cap_changed(&self.host, domain);
         });
     }
 
-    fn set_weight(&self, guest: usize, weight: u16) {
+    pub(super) fn set_weight(&self, guest: usize, weight: u16) {
         self.with_vcpu(guest, |_, vcpu| vcpu.sched.set_weight(weight));
     }
 
     /// Lets so many steps go by.
-    fn run(&mut self, steps: u64) {
+    pub(super) fn run(&mut self, steps: u64) {
         for _ in 0..steps {
             self.step();
         }
@@ -249,14 +249,14 @@ impl Simulation {
     }
 
     /// The longest wait of a guest, one that still goes on included.
-    fn waited(&self, guest: usize) -> u64 {
+    pub(super) fn waited(&self, guest: usize) -> u64 {
         let waits = self.with_vcpu(guest, |_, vcpu| vcpu.sched.place() == Place::Queued);
         let Guest { waited, last, .. } = self.guests[guest];
         if waits { waited.max(self.now - last) } else { waited }
     }
 
     /// Begins to measure anew.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let now = self.now;
         for guest in &mut self.guests {
             (guest.ran, guest.waited, guest.last) = (0, 0, now);
@@ -264,12 +264,12 @@ impl Simulation {
     }
 }
 
-fn simulate<R>(cpus: u32, guests: u16, work: impl FnOnce(&mut Simulation) -> R) -> R {
+pub(super) fn simulate<R>(cpus: u32, guests: u16, work: impl FnOnce(&mut Simulation) -> R) -> R {
     FakeMachine::builder().pages(2048).cpus(4).build().on_cpu(0, || work(&mut Simulation::new(cpus, guests)))
 }
 
 /// Steps of a slice.
-const SLICE: u64 = SLICE_MICROSECONDS / STEP;
+pub(super) const SLICE: u64 = SLICE_MICROSECONDS / STEP;
 
 #[test]
 fn who_was_alone_for_long_does_not_starve_when_somebody_comes() {
@@ -361,137 +361,6 @@ fn shares_follow_weights() {
     }
 }
 
-/// On two and three CPUs equal vCPUs get equal shares, and unequal ones what their weights say, as far as one vCPU cannot run on
-/// two CPUs: within a tenth over ten seconds.
-#[test]
-fn shares_follow_weights_across_cpus() {
-    let cases: [(u32, &[u16]); 7] = [
-        (2, &[256, 256, 256]),
-        (2, &[256; 5]),
-        (3, &[256; 7]),
-        (2, &[512, 256, 256]),
-        (2, &[512, 512, 256, 256, 256]),
-        (3, &[1024, 512, 512, 512, 256, 256]),
-        (3, &[1024, 1024, 64, 64, 128, 256, 256, 1024, 256, 1024, 256]),
-    ];
-    for (cpus, weights) in cases {
-        simulate(cpus, u16::try_from(weights.len()).unwrap(), |world| {
-            for (guest, weight) in weights.iter().enumerate() {
-                world.set_weight(guest, *weight);
-                world.begin(guest, Habit::Spin);
-            }
-            world.run(2 * SECOND);
-            world.forget();
-            world.run(10 * SECOND);
-            let all: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-            for (guest, weight) in weights.iter().enumerate() {
-                let fair = 10 * SECOND * u64::from(cpus) * u64::from(*weight) / all;
-                let ran = world.guests[guest].ran;
-                assert!(ran.abs_diff(fair) <= fair / 10, "{weights:?}: guest {guest} ran {ran}, fair is {fair}");
-            }
-        });
-    }
-}
-
-/// A vCPU of small weight that is alone on its CPU has much more weighted time than all others: that is no business of theirs.
-#[test]
-fn shares_are_even_beside_one_that_is_alone() {
-    simulate(3, 4, |world| {
-        world.set_weight(0, 16);
-        world.set_affinity(0, 0b100);
-        (1..4).for_each(|guest| world.set_affinity(guest, 0b011));
-        (0..4).for_each(|guest| world.begin(guest, Habit::Spin));
-        world.run(5 * SECOND);
-        world.forget();
-        world.run(10 * SECOND);
-        for guest in 1..4 {
-            let (ran, fair) = (world.guests[guest].ran, 10 * SECOND * 2 / 3);
-            assert!(ran.abs_diff(fair) <= fair / 10, "guest {guest} ran {ran}, fair is {fair}");
-        }
-    });
-}
-
-#[test]
-fn who_would_rather_not_be_here_is_not_pulled() {
-    simulate(2, 3, |world| {
-        (0..2).for_each(|guest| world.with_vcpu(guest, |_, vcpu| vcpu.sched.set_soft_affinity(0b01)));
-        world.set_affinity(2, 0b10);
-        (0..3).for_each(|guest| world.begin(guest, Habit::Spin));
-        world.run(SECOND);
-        world.forget();
-        world.run(SECOND);
-        let ran = world.guests[2].ran;
-        assert!(ran >= SECOND - 2 * SLICE, "its CPU was taken by those who prefer the other one: {ran}");
-    });
-}
-
-/// Steps of a period of a cap.
-const PERIOD: u64 = super::budget::PERIOD_MICROSECONDS / STEP;
-
-impl Simulation {
-    /// Lets periods go by, each of which begins now or when the one before ends: the most steps that a guest ran in one.
-    fn run_periods(&mut self, guest: usize, periods: u64) -> u64 {
-        let mut most = 0;
-        for _ in 0..periods {
-            self.guests[guest].ran_in_period = 0;
-            self.run(PERIOD);
-            most = most.max(self.guests[guest].ran_in_period);
-        }
-        most
-    }
-}
-
-#[test]
-fn a_cap_holds_in_each_period_and_is_used() {
-    for cap in [5, 20, 50, 95, 100] {
-        simulate(2, 3, |world| {
-            // CPU 1 has nothing to do: a cap is not about others.
-            world.set_affinity(2, 0b01);
-            world.begin(0, Habit::Spin);
-            world.begin(2, Habit::Spin);
-            world.run(7);
-            world.set_cap(0, cap);
-            world.run(PERIOD);
-            world.forget();
-            let most = world.run_periods(0, 200);
-            let whole = PERIOD * u64::from(cap) / 100;
-            assert!(most <= whole, "{most} steps in a period with a cap of {whole}");
-            // A CPU that is idle has nothing else to do.
-            assert!(world.guests[0].ran >= 200 * whole * 9 / 10, "{} of {}", world.guests[0].ran, 200 * whole);
-            world.set_cap(0, 0);
-            world.forget();
-            world.run(SECOND);
-            assert!(world.guests[0].ran >= SECOND * 9 / 10, "a cap that is gone still counts: {:?}", world.guests[0]);
-        });
-    }
-}
-
-#[test]
-fn who_has_slept_has_saved_nothing_of_its_cap() {
-    simulate(1, 1, |world| {
-        world.set_cap(0, 25);
-        world.begin(0, Habit::Sleep { run: 3 * PERIOD, sleep: 400 * PERIOD });
-        let most = world.run_periods(0, 600);
-        assert!(most <= PERIOD / 4, "{most} steps in a period");
-        assert!(world.guests[0].ran >= 3 * PERIOD, "{:?}", world.guests[0]);
-    });
-}
-
-#[test]
-fn who_wakes_waits_for_the_rate_limit_and_no_longer() {
-    for (limit, most) in [(0, 1), (1_000, 3), (5_000, 11)] {
-        simulate(1, 2, |world| {
-            world.host.rate_limit.store(limit, Ordering::Relaxed);
-            world.begin(0, Habit::Spin);
-            world.begin(1, Habit::Sleep { run: 1, sleep: 37 });
-            world.run(SECOND);
-            world.forget();
-            world.run(5 * SECOND);
-            assert!(world.waited(1) <= most, "limit {limit}: waited for {} steps", world.waited(1));
-        });
-    }
-}
-
 #[test]
 fn who_sleeps_is_served_at_once() {
     simulate(1, 3, |world| {
@@ -560,6 +429,9 @@ proptest! {
                 let weight = |guest: usize| world.with_vcpu(guest, |_, vcpu| u64::from(vcpu.sched.weight()));
                 let others = (0..usize::from(GUESTS)).filter(|other| *other != guest);
                 let bound: u64 = others.map(|other| SLICE * (weight(other).div_ceil(weight(guest)) + 1)).sum();
+                // With a cap of 1 %, a step is paid for in five periods, each of which is as long as a slice.
+                let is_capped = world.with_vcpu(guest, |domain, _| domain.budget.is_capped());
+                let bound = bound + if is_capped { 7 * SLICE } else { 0 };
                 prop_assert!(world.waited(guest) <= bound + SLICE, "guest {guest} waited for {} steps", world.waited(guest));
             }
             Ok(())
