@@ -70,7 +70,7 @@ xl sched-credit2 -d lazy -c 0 || die "the cap stays"
 xl destroy lazy || die "destroy lazy"
 
 # What only our xl has: JSON for each list, top without another program, and warnings about xl.conf.
-if command -v oxen-xl > /dev/null; then
+if [ "$(readlink /usr/local/bin/xl)" = /usr/local/bin/oxen-xl ]; then
     json() { oxen-xl "$@" | tr -d ' \n'; }
     json list --json cmd | grep -q '"name":"cmd","domid":'"$id"',.*"paused":true' || die "list --json: $(json list --json cmd)"
     json vcpu-list --json cmd | grep -q '"name":"cmd","domid":'"$id"',"vcpu":0,"cpu":[0-9]*,"online":true' || die "vcpu-list --json: $(json vcpu-list --json cmd)"
