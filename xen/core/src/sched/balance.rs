@@ -46,7 +46,8 @@ fn neediest(host: &Host, me: CpuId, limit: u64) -> Option<(CpuId, Waiting)> {
     let others = (0..).map(CpuId).zip(&host.cpus).filter(|(id, _)| *id != me);
     let candidates = others.filter_map(|(id, cpu)| {
         let queue = cpu.queue.lock();
-        let needy = queue.iter().filter(|waiting| waiting.service < limit);
+        // A CPU that runs nobody is about to run the first of those that wait: they need no other one.
+        let needy = queue.iter().filter(|waiting| queue.is_busy() && waiting.service < limit);
         let fits = needy.filter(|waiting| {
             let domain = host.domains.get(waiting.domain);
             domain.is_some_and(|domain| domain.vcpu(waiting.vcpu).is_some_and(|vcpu| likes(&vcpu.sched, me)))

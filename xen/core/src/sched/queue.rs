@@ -122,6 +122,11 @@ impl CpuQueue {
         self.clock = self.clock.max(time);
     }
 
+    /// Whether one runs.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Notes that none runs.
     pub fn set_idle(&mut self) {
         self.running = None;
