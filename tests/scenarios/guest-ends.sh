@@ -2,8 +2,8 @@
 # A guest that restarts, powers off or crashes by itself is treated as its configuration says.
 # shared: 700
 # tiny: hello
-# tiny: clock
 # tiny: crash
+# tiny: spin
 # tiny: triple_fault
 # tiny: watchdog
 # interop: --hypervisor xen --tools oxen
@@ -70,7 +70,7 @@ fi
 
 # Who powers off can be restarted, too. The successor is destroyed while it runs, not at its end or its beginning, where its
 # monitor is at work on it; the monitor sees it and ends.
-tiny_config end clock 'vcpus = 2' 'on_poweroff = "restart"'
+tiny_config end spin 'cmdline = "seconds=5"' 'on_poweroff = "restart"'
 xl create -q /tmp/end.cfg || die "create with on_poweroff=restart"
 first=$(xl domid end)
 runs_again() {
