@@ -32,10 +32,10 @@ struct Recipe {
     modules: &'static str,
 }
 
-/// For the control domain: the kernel with drivers for real machines, volumes, and images in formats of QEMU's.
+/// For the control domain: the kernel with drivers for real machines, partitions, volumes, and images in formats of QEMU's.
 const DOM0: Recipe = Recipe {
     name: "dom0",
-    packages: "linux-image-amd64,lvm2,qemu-utils",
+    packages: "linux-image-amd64,fdisk,lvm2,qemu-utils",
     modules: "ext4 ahci nvme sd_mod virtio_blk virtio_pci xen-blkfront",
 };
 
