@@ -61,12 +61,27 @@ const HOOK: &str = include_str!("before-kernel.sh");
 
 /// The archives for the control domain and for guests. What is missing is made, both at the same time.
 pub(super) fn both(paths: &Paths) -> Result<(PathBuf, PathBuf)> {
+    remove_leftovers(paths);
     std::thread::scope(|scope| {
         let guest = scope.spawn(|| GUEST.ensure(paths));
         let dom0 = DOM0.ensure(paths);
         let guest = guest.join().unwrap_or_else(|_| bail!("the thread that makes the guest's Debian panicked"));
         Ok((dom0?, guest?))
     })
+}
+
+/// Removes the folders of runs that were killed (the caller holds the cache's lock). What cannot be removed stays, and what is still
+/// mounted somewhere is not touched.
+fn remove_leftovers(paths: &Paths) {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let Ok(entries) = std::fs::read_dir(&paths.cache) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_work = ["debian-", "disks-"].iter().any(|prefix| name.starts_with(prefix)) && entry.path().is_dir();
+        if is_work && !mounts.contains(&name) {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
 }
 
 /// What the archives are made by, for whoever wants to know whether something made of them is stale.
