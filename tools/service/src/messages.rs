@@ -1,43 +1,42 @@
-//! Where the daemon says things: a file, or standard error while it is in the foreground.
+//! Where a daemon says things: a file, or standard error while it is in the foreground.
+//!
+//! A line begins with the time in seconds since 1970.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Write, stderr};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where messages go if no file is named and nobody is at the terminal.
-const DEFAULT: &str = "/var/log/xen/xenstored.log";
-
-/// The log.
-#[derive(Default)]
-pub(super) struct Log {
+/// A daemon's own log.
+#[derive(Debug, Default)]
+pub struct Messages {
     file: Option<File>,
 }
 
-impl Log {
-    /// Opens the file that is named; in the background, else the usual one if there is such a folder.
+impl Messages {
+    /// Opens the file that is named; in the background, else the usual one if it can be opened.
     ///
     /// # Errors
     /// The named file cannot be opened.
-    pub(super) fn open(named: Option<&Path>, in_background: bool) -> std::io::Result<Log> {
+    pub fn open(named: Option<&Path>, usual: &Path, in_background: bool) -> std::io::Result<Messages> {
         let file = match named {
             Some(path) => Some(append(path)?),
-            None => append(Path::new(DEFAULT)).ok().filter(|_| in_background),
+            None => append(usual).ok().filter(|_| in_background),
         };
-        Ok(Log { file })
+        Ok(Messages { file })
     }
 
     /// Goes on in another file.
     ///
     /// # Errors
     /// It cannot be opened; the log stays where it was.
-    pub(super) fn switch(&mut self, path: &Path) -> std::io::Result<()> {
+    pub fn switch(&mut self, path: &Path) -> std::io::Result<()> {
         self.file = Some(append(path)?);
         Ok(())
     }
 
     /// Says something. A log that cannot be written is no reason to stop.
-    pub(super) fn say(&mut self, text: &str) {
+    pub fn say(&mut self, text: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = format!("{}.{:03} {}\n", now.as_secs(), now.subsec_millis(), text.trim_end());
         let result = match &mut self.file {
