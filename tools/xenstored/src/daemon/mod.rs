@@ -57,7 +57,8 @@ fn serve(options: &Options) -> Result<()> {
         move |error: io::Error| format!("{what}: {error}")
     };
     let limits = options.limits()?;
-    let log = Messages::open(options.trace_file.as_deref(), Path::new(LOG), options.in_background).map_err(said("the log"))?;
+    let log = Messages::open(options.trace_file.as_deref(), Path::new(LOG), options.in_background)
+        .map_err(said("the log"))?;
     let folder = options.run_dir.as_path();
     let (state, earlier) = State::open(folder).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => format!("another xenstored has {}", folder.display()),

@@ -114,7 +114,7 @@ pub(super) struct HostFiles {
     guest_elf: Option<PathBuf>,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
-    oxen_xenstored: Option<PathBuf>,
+    oxen_daemons: Vec<PathBuf>,
 }
 
 /// Builds or fetches everything the run needs.
@@ -128,9 +128,9 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         Tools::Oxen => Some(artifacts::xl(paths)?),
         Tools::Debian => artifacts::existing_xl(paths),
     };
-    let oxen_xenstored = match request.daemons {
-        Daemons::Oxen => Some(artifacts::xenstored(paths)?),
-        Daemons::Debian => None,
+    let oxen_daemons = match request.daemons {
+        Daemons::Oxen => artifacts::daemons(paths)?,
+        Daemons::Debian => Vec::new(),
     };
     let mut kernel = match &request.kernel {
         Some(image) => packages::kernel_files(&existing(image)?),
@@ -158,7 +158,7 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         guest_elf,
         userland: Sysroot::new(packages::xen_userland(paths)?),
         oxen_xl,
-        oxen_xenstored,
+        oxen_daemons,
     })
 }
 
@@ -188,7 +188,7 @@ fn image(files: &HostFiles, request: &Request) -> Result<Tree> {
         guest_elf: files.guest_elf.as_deref(),
         tools: request.tools,
         oxen_xl: files.oxen_xl.as_deref(),
-        oxen_xenstored: files.oxen_xenstored.as_deref(),
+        oxen_daemons: &files.oxen_daemons,
     })
     .context("cannot make dom0's initramfs")
 }
