@@ -35,7 +35,10 @@ impl Contents {
     pub(super) fn gather(paths: &Paths) -> Result<Self> {
         let mut ours = Tree::new();
         ours.copy("usr/local/sbin/xl", &artifacts::xl(paths)?)?;
-        ours.copy("usr/local/sbin/xenstored", &artifacts::xenstored(paths)?)?;
+        for daemon in artifacts::daemons(paths)? {
+            let name = daemon.file_name().and_then(|name| name.to_str()).context("a daemon without a name")?;
+            ours.copy(&format!("usr/local/sbin/{name}"), &daemon)?;
+        }
         add_units(&mut ours, &paths.root.join(UNITS))?;
         let mut tools = Tree::new();
         programs::add_xen_tools(&mut tools, &Sysroot::new(packages::xen_userland(paths)?))?;

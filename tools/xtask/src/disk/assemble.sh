@@ -42,16 +42,6 @@ tar -C "$work/ours" --owner=0 --group=0 -c . | tar -C "$root" --keep-directory-s
 mkdir -p "$root/etc/xen/auto" "$root/guest" "$root/var/lib/xen/dump"
 echo nbd >> "$root/etc/modules-load.d/xen.conf"
 echo XENCONSOLED_TRACE=guest > "$root/etc/default/xenconsoled"
-# Until our own xenconsoled is there, Debian's runs.
-if [ ! -e "$root/usr/local/sbin/xenconsoled" ]; then
-    for unit in xenstored xen-init-dom0 xenconsoled; do mkdir -p "$root/etc/systemd/system/$unit.service.d"; done
-    printf '[Service]\nType=exec\nExecStartPost=/bin/sh -c "until xenstore-read -s / ; do sleep 0.1; done"\n' \
-        > "$root/etc/systemd/system/xenstored.service.d/oxen.conf"
-    printf '[Service]\nExecStart=\nExecStart=/usr/lib/xen-4.17/bin/xen-init-dom0\n' \
-        > "$root/etc/systemd/system/xen-init-dom0.service.d/oxen.conf"
-    printf '[Service]\nType=exec\nExecStart=\nExecStart=/usr/lib/xen-4.17/bin/xenconsoled -i --log=guest --log-dir=/var/log/xen/console\n' \
-        > "$root/etc/systemd/system/xenconsoled.service.d/oxen.conf"
-fi
 # As `systemctl enable` does, which not every machine has that makes disks.
 for unit in proc-xen.mount xenstored.service xen-init-dom0.service xenconsoled.service xendomains.service; do
     target=$(sed -n 's/^WantedBy=//p' "$root/etc/systemd/system/$unit")

@@ -143,7 +143,7 @@ pub(super) struct Packages {
     guest_elf: Option<PathBuf>,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
-    oxen_xenstored: Option<PathBuf>,
+    oxen_daemons: Vec<PathBuf>,
 }
 
 /// Builds or fetches everything the run needs.
@@ -186,9 +186,9 @@ fn gather_packages(paths: &Paths, request: &Request) -> Result<Packages> {
         Tools::Oxen => Some(artifacts::xl(paths)?),
         Tools::Debian => artifacts::existing_xl(paths),
     };
-    let oxen_xenstored = match request.daemons {
-        Daemons::Oxen => Some(artifacts::xenstored(paths)?),
-        Daemons::Debian => None,
+    let oxen_daemons = match request.daemons {
+        Daemons::Oxen => artifacts::daemons(paths)?,
+        Daemons::Debian => Vec::new(),
     };
     let guest_kernel = match &request.domu_kernel {
         Some(image) => packages::kernel_files(&existing(image)?),
@@ -196,7 +196,7 @@ fn gather_packages(paths: &Paths, request: &Request) -> Result<Packages> {
     };
     let guest_elf = request.domu_elf.then(|| kernel_elf::unpacked(paths, &guest_kernel.image)).transpose()?;
     let userland = Sysroot::new(packages::xen_userland(paths)?);
-    Ok(Packages { guest_kernel, guest_elf, userland, oxen_xl, oxen_xenstored })
+    Ok(Packages { guest_kernel, guest_elf, userland, oxen_xl, oxen_daemons })
 }
 
 fn existing(path: &Path) -> Result<PathBuf> {
@@ -225,7 +225,7 @@ fn image(host: &HostFiles, files: &Packages, request: &Request) -> Result<Tree> 
         guest_elf: files.guest_elf.as_deref(),
         tools: request.tools,
         oxen_xl: files.oxen_xl.as_deref(),
-        oxen_xenstored: files.oxen_xenstored.as_deref(),
+        oxen_daemons: &files.oxen_daemons,
     })
     .context("cannot make dom0's initramfs")
 }

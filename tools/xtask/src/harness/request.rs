@@ -103,7 +103,7 @@ pub(crate) struct Request {
     /// Whose toolstack `xl` is in dom0
     #[arg(long, value_enum, default_value = "debian")]
     pub(crate) tools: Tools,
-    /// Whose daemons run in dom0: `oxen` is our xenstored beside Debian's xenconsoled
+    /// Whose xenstored and xenconsoled run in dom0
     #[arg(long, value_enum, default_value = "debian")]
     pub(crate) daemons: Daemons,
     /// Which hypervisor boots

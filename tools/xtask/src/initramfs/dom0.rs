@@ -3,7 +3,7 @@
 //! The paths of programs and folders are those compiled into Debian's tools. The guest's kernel and image stand in
 //! `/guest`. What belongs to one run only (script, files put in, marker) is added by `crate::harness`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -80,7 +80,7 @@ pub(crate) enum Tools {
 /// Whose daemons serve the toolstack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Daemons {
-    /// Our own, as far as there are.
+    /// Our own.
     Oxen,
     /// Debian's xen-utils.
     Debian,
@@ -102,8 +102,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) tools: Tools,
     /// Our static xl, if it has been built.
     pub(crate) oxen_xl: Option<&'a Path>,
-    /// Our static xenstored, if it is the one to run.
-    pub(crate) oxen_xenstored: Option<&'a Path>,
+    /// Our static daemons, if they are the ones to run.
+    pub(crate) oxen_daemons: &'a [PathBuf],
 }
 
 /// The image without what belongs to one run.
@@ -123,9 +123,10 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     if let Some(xl) = parts.oxen_xl {
         tree.copy("usr/local/bin/oxen-xl", xl)?;
     }
-    if let Some(xenstored) = parts.oxen_xenstored {
+    for daemon in parts.oxen_daemons {
+        let name = daemon.file_name().and_then(|name| name.to_str()).context("a daemon without a name")?;
         // It comes before Debian's in PATH.
-        tree.copy("usr/local/bin/xenstored", xenstored)?;
+        tree.copy(&format!("usr/local/bin/{name}"), daemon)?;
     }
     guest::busybox(&mut tree, userland, &applets)?;
     modules::install(&mut tree, parts.modules, "order", &MODULES)?;
