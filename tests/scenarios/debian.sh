@@ -23,7 +23,7 @@ guest() {
 }
 login() { # NAME ADDRESS
     log=$(console_log "$1")
-    wait_for 600 'oxen-guest login:' "$log" || die "$1 has no login"
+    wait_for 600 'oxen-guest login:' "$log" || die "$1 has no login: $(cat -v "$log" | tail -n 60)"
     say "$1 has booted"
     type_into "$1" root
     wait_for 120 'Password:' "$log" || die "$1 asks for no password"

@@ -56,7 +56,7 @@ name = "debian"
 type = "pvh"
 kernel = "/guest/vmlinuz"
 ramdisk = "/guest/initrd.img"
-extra = "console=hvc0 root=/dev/xvda"
+extra = "console=hvc0 root=/dev/xvda quiet"
 memory = 384
 vcpus = 1
 disk = [ "/guest/debian.img,raw,xvda,rw" ]
