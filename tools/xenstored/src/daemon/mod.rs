@@ -1,9 +1,10 @@
 //! The daemon with its devices: one thread that waits for sockets and event channels and turns.
 //!
 //! A turn reads what has come, writes what changed to the state, and only then sends answers and events: what a client was told is in
-//! the state. Order of reading: this file, `state`, `sockets`, `rings`, `machine`.
+//! the state. Order of reading: this file, `state`, `sockets`, `rings`, `machine`; `poison`.
 
 mod machine;
+mod poison;
 mod rings;
 mod sockets;
 mod state;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use public_abi::io::xs_wire::ERROR_COMM;
 use service::background::{self, Ready, Result};
 use service::messages::Messages;
 
@@ -80,6 +82,10 @@ fn serve(options: &Options) -> Result<()> {
     }
     let sockets = Sockets::listen(folder, poll.registry()).map_err(said("the socket"))?;
     let mut daemon = Daemon { engine, machine, sockets, state, poll };
+    if let Some(domain) = poison::take(folder) {
+        daemon.cut(domain);
+    }
+    poison::watch_out(folder);
     daemon.connect_domains(!options.no_domain_init)?;
     daemon.sweep();
     daemon.save();
@@ -127,6 +133,14 @@ impl Daemon {
             None => self.engine.reconnected(domain, start.place),
         }
         Ok(())
+    }
+
+    /// Listens no more to a domain that an earlier daemon panicked for, until it begins anew.
+    fn cut(&mut self, domain: u16) {
+        if let Some(id) = self.engine.connection_of(domain) {
+            self.machine.log.say(&format!("the earlier daemon panicked at a request of domain {domain}: it is cut off"));
+            self.engine.fail(id, ERROR_COMM);
+        }
     }
 
     fn turn_forever(&mut self) -> Result<()> {
