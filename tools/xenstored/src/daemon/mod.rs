@@ -138,7 +138,9 @@ impl Daemon {
     /// Listens no more to a domain that an earlier daemon panicked for, until it begins anew.
     fn cut(&mut self, domain: u16) {
         if let Some(id) = self.engine.connection_of(domain) {
-            self.machine.log.say(&format!("the earlier daemon panicked at a request of domain {domain}: it is cut off"));
+            self.machine
+                .log
+                .say(&format!("the earlier daemon panicked at a request of domain {domain}: it is cut off"));
             self.engine.fail(id, ERROR_COMM);
         }
     }

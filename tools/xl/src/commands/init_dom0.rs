@@ -37,7 +37,9 @@ pub(super) fn run() -> Outcome {
     store.write(Tx::NONE, "/local/domain/0/name", "Domain-0")?;
     // Of the boot before, where /run outlives one.
     match history::clear() {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Failure::new(format!("past domains: {error}"))),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Failure::new(format!("past domains: {error}")));
+        }
         _ => {}
     }
     let info = session.info("0")?;
