@@ -114,6 +114,9 @@ pub enum Command {
     /// Watch over a domain; `create` starts it
     #[command(hide = true, name = crate::domain::monitor::COMMAND)]
     Monitor(Monitor),
+    /// Tell the toolstack about the control domain; the host's init system runs it at boot
+    #[command(hide = true, name = "init-dom0")]
+    InitDom0,
 }
 
 /// `xl create`

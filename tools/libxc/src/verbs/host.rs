@@ -141,8 +141,16 @@ impl<T: Trap> Handle<T> {
 
     /// What is in the hypervisor's console ring, and nothing of it twice; with `clear`, it is emptied.
     pub fn console_ring(&self, clear: bool) -> Result<Vec<u8>> {
+        self.read_console(clear, 0).map(|(text, _)| text)
+    }
+
+    /// What the hypervisor's console ring has got since `index`, and the index for the next time; the first time it is 0.
+    pub fn console_ring_since(&self, index: u32) -> Result<(Vec<u8>, u32)> {
+        self.read_console(false, index)
+    }
+
+    fn read_console(&self, clear: bool, mut index: u32) -> Result<(Vec<u8>, u32)> {
         let mut text = Vec::new();
-        let mut index = 0;
         loop {
             let mut part = vec![0; 32 << 10];
             let room = u32::try_from(part.len()).unwrap_or(u32::MAX);
@@ -159,7 +167,7 @@ impl<T: Trap> Handle<T> {
             })?;
             let count = usize::try_from(answer.count).unwrap_or(0).min(part.len());
             if count == 0 {
-                return Ok(text);
+                return Ok((text, index));
             }
             text.extend_from_slice(&part[..count]);
             index = answer.index;

@@ -12,6 +12,7 @@ mod domid;
 mod domname;
 mod dump_core;
 mod info;
+mod init_dom0;
 mod list;
 mod memory;
 mod network;
@@ -80,6 +81,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Domname(options) => domname::run(options),
         Command::DebugKeys(options) => debug_keys::run(options),
         Command::Monitor(options) => monitor::run(options.domid),
+        Command::InitDom0 => init_dom0::run(),
     }
 }
 

@@ -7,7 +7,7 @@ pub mod create;
 pub mod destroy;
 pub mod devices;
 pub mod guest;
-mod history;
+pub mod history;
 pub mod monitor;
 pub mod present;
 mod preserve;
