@@ -57,7 +57,7 @@ pub enum Refusal {
 /// What is to be forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Forget {
-    /// The translation of one page, whose tables stay.
+    /// The translation of one page.
     Page(Gfn),
     /// All translations.
     All,
@@ -351,6 +351,11 @@ impl Iommu {
             }
         }
         result
+    }
+
+    /// Whether devices are translated.
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Acquire)
     }
 
     /// Entries of devices have changed.

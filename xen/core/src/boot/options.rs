@@ -47,6 +47,8 @@ pub struct Options<'a> {
     pub after_crash: AfterCrash,
     /// `maxcpus=` and `nosmp`: physical CPUs to start at most.
     pub max_cpus: usize,
+    /// `iommu=`: translate what devices do, if the machine can.
+    pub iommu: bool,
     /// Options that mean nothing here.
     pub unknown: heapless::Vec<&'a str, MAX_COMPLAINTS>,
     /// Options with a value that makes no sense.
@@ -61,6 +63,7 @@ impl Default for Options<'_> {
             level: Level::Warning,
             after_crash: AfterCrash::Restart,
             max_cpus: usize::MAX,
+            iommu: true,
             unknown: heapless::Vec::new(),
             invalid: heapless::Vec::new(),
         }
@@ -86,7 +89,6 @@ const ACCEPTED: &[&str] = &[
     "smt",
     "sched",
     "dom0_vcpus_pin",
-    "iommu",
     "watchdog",
     "xsave",
     "spec-ctrl",
@@ -120,6 +122,9 @@ impl<'a> Options<'a> {
             "reboot" if value.starts_with('n') => set(&mut self.after_crash, Some(AfterCrash::Halt)),
             "reboot" => !value.is_empty(),
             "maxcpus" => set(&mut self.max_cpus, value.parse().ok().filter(|count| *count > 0)),
+            // A list; what it says besides of kinds of IOMMUs and tables changes nothing here.
+            "iommu" => set(&mut self.iommu, Some(!value.split(',').any(|word| parse_bool(word) == Some(false)))),
+            "no-iommu" => set(&mut self.iommu, Some(false)),
             "nosmp" => set(&mut self.max_cpus, Some(1)),
             _ if ACCEPTED.contains(&name.strip_prefix("no-").unwrap_or(name)) => true,
             _ => return None,

@@ -126,7 +126,7 @@ pub enum Command {
     },
     /// Forget a device's entry.
     ForgetDevice(u16),
-    /// Forget one page of a domain, finished translations only.
+    /// Forget one page of a domain, and pointers to the tables on the way to it.
     ForgetPage {
         /// Of which domain.
         domain: u16,
@@ -154,7 +154,7 @@ impl Command {
         match self {
             Self::Wait { address, value } => [code(1) | address & 0x000f_ffff_ffff_fff8 | STORE, value],
             Self::ForgetDevice(device) => [code(2) | device as u64, 0],
-            Self::ForgetPage { domain, address } => [code(3) | (domain as u64) << 32, address & !0xfff],
+            Self::ForgetPage { domain, address } => [code(3) | (domain as u64) << 32, address & !0xfff | TABLES_TOO],
             Self::ForgetDomain(domain) => {
                 [code(3) | (domain as u64) << 32, ALL_PAGES | TABLES_TOO | MORE_THAN_A_PAGE]
             }
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(wait.encode(), [0x1000_0001_2345_6789, 9]);
         assert_eq!(Command::ForgetDevice(0x0108).encode(), [0x2000_0000_0000_0108, 0]);
         let page = Command::ForgetPage { domain: 3, address: 0x7777_7123 };
-        assert_eq!(page.encode(), [0x3000_0003_0000_0000, 0x7777_7000]);
+        assert_eq!(page.encode(), [0x3000_0003_0000_0000, 0x7777_7002]);
         assert_eq!(Command::ForgetDomain(3).encode(), [0x3000_0003_0000_0000, 0x7fff_ffff_ffff_f003]);
         assert_eq!(Command::ForgetAll.encode(), [0x8000_0000_0000_0000, 0]);
     }

@@ -104,7 +104,13 @@ impl Unit {
                 state.ram.word(place).expect("RAM").store(second, Ordering::Release);
             }
             2 => drop(self.entries.remove(&((first & 0xffff) as u16))),
-            3 if second & 1 == 0 => drop(self.leaves.remove(&(domain, second >> 12))),
+            3 if second & 1 == 0 => {
+                self.leaves.remove(&(domain, second >> 12));
+                if second & 2 != 0 {
+                    let leads_there = |level: u64, prefix: u64| second >> (12 + 9 * level) == prefix;
+                    self.tables.retain(|(of, level, prefix), _| *of != domain || !leads_there(*level, *prefix));
+                }
+            }
             3 => {
                 assert_eq!(second & !3, 0x7fff_ffff_ffff_f000, "all pages");
                 self.leaves.retain(|(of, _), _| *of != domain);
