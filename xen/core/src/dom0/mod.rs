@@ -171,8 +171,7 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     domain.p2m.set_table_limit(table_limit(prepared.vcpus, frame::total_pages()));
     map_memory(&domain, &prepared.plan)?;
     hide_devices(&domain, native)?;
-    crate::iommu::reserve(&domain, native)
-        .map_err(|errno| BuildError::Step("mapping what its devices need", errno))?;
+    crate::iommu::reserve(&domain, native).map_err(|errno| BuildError::Step("mapping what its devices need", errno))?;
     deny_ports(&domain, host);
     // Mapped 1:1 it can never have more than these frames, whatever maximum was asked for.
     let pages = domain.accounting.pages();

@@ -90,7 +90,9 @@ pub fn reserve(domain: &Domain, acpi: &Acpi) -> Result<(), Errno> {
         let Region { start, pages, devices: (first, last), .. } = *region;
         let (first, last) = (Place(first), Place(last));
         match memory::map_reserved(domain, Gfn::new(start), pages) {
-            Ok(()) => log!(Info, "IOMMU: {pages} pages from {:#x} on are kept for {first} to {last}", start << PAGE_SHIFT),
+            Ok(()) => {
+                log!(Info, "IOMMU: {pages} pages from {:#x} on are kept for {first} to {last}", start << PAGE_SHIFT)
+            }
             Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
             Err(errno) => log!(
                 Warning,
@@ -116,7 +118,11 @@ pub fn start(host: &Host) {
             log!(Warning, "IOMMU: {} cannot interrupt: what devices are refused is not reported", Place(unit.place));
         }
     }
-    log!(Info, "IOMMU: {} unit(s) of AMD's: devices reach what Dom0's map shows, granted pages included", iommu.units());
+    log!(
+        Info,
+        "IOMMU: {} unit(s) of AMD's: devices reach what Dom0's map shows, granted pages included",
+        iommu.units()
+    );
 }
 
 /// Logs what devices were refused.

@@ -6,8 +6,8 @@
 
 use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
-use super::view::{IoLost, View};
 use super::update::{ChangeError, MOST_TABLES, Replaced, Spares};
+use super::view::{IoLost, View};
 use super::{DomainP2m, HostFormat};
 use core::sync::atomic::Ordering;
 use machine::frame::{self, Pin};

@@ -155,9 +155,7 @@ impl Command {
             Self::Wait { address, value } => [code(1) | address & 0x000f_ffff_ffff_fff8 | STORE, value],
             Self::ForgetDevice(device) => [code(2) | device as u64, 0],
             Self::ForgetPage { domain, address } => [code(3) | (domain as u64) << 32, address & !0xfff | TABLES_TOO],
-            Self::ForgetDomain(domain) => {
-                [code(3) | (domain as u64) << 32, ALL_PAGES | TABLES_TOO | MORE_THAN_A_PAGE]
-            }
+            Self::ForgetDomain(domain) => [code(3) | (domain as u64) << 32, ALL_PAGES | TABLES_TOO | MORE_THAN_A_PAGE],
             Self::ForgetAll => [code(8), 0],
         }
     }
