@@ -158,7 +158,11 @@ impl Unit {
             && [register::COMMAND_HEAD, register::COMMAND_TAIL, register::EVENT_HEAD, register::EVENT_TAIL]
                 .into_iter()
                 .all(|at| unit.write(at, 0));
-        if set_up { Ok(unit) } else { Err(Refusal::Registers) }
+        if set_up {
+            return Ok(unit);
+        }
+        unit.free();
+        Err(Refusal::Registers)
     }
 
     /// Writes a register, the low half first: units take any aligned access (48882, 3.4).

@@ -1,6 +1,6 @@
 //! Which frames the control domain gets, and the memory map that it is told. Pure.
 //!
-//! Without an IOMMU its devices address memory by machine frame numbers, so it is mapped 1:1: the lowest RAM that the
+//! Without an IOMMU its devices address memory by machine frame numbers, so it is mapped 1:1 (with one, too: one case less): the lowest RAM that the
 //! hypervisor does not use itself, at its own addresses. RAM that it does not get stays in its map as unusable, so that it
 //! puts neither device registers nor other domains' pages there.
 

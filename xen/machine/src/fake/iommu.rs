@@ -44,6 +44,8 @@ pub(super) struct Unit {
     tables: HashMap<(u16, u64, u64), (Mfn, u64)>,
     is_stuck: bool,
     commands: Vec<[u64; 2]>,
+    /// Events, logged or not.
+    events: usize,
 }
 
 impl Unit {
@@ -128,6 +130,7 @@ impl Unit {
     }
 
     fn log(&mut self, state: &State, device: u16, address: u64, is_write: bool) {
+        self.events += 1;
         if self.register(register::CONTROL) & control::EVENT_LOG == 0 {
             return;
         }
@@ -269,6 +272,11 @@ impl FakeMachine {
         self.with_devices(|devices| {
             devices.iommus.iter_mut().for_each(|unit| unit.set_register(register::FEATURES, 0));
         });
+    }
+
+    /// How many accesses the first unit has refused.
+    pub fn iommu_events(&self) -> usize {
+        self.with_devices(|devices| devices.iommus[0].events)
     }
 
     /// The commands that the first unit has carried out.
