@@ -164,10 +164,7 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
         emulation: 0x221,
         identity_mapped: true,
     };
-    let mut domain = Domain::try_new(DomId::CONTROL, settings)?;
-    if let Some(iommu) = host.translation.iommu {
-        domain.p2m.attach(iommu)?;
-    }
+    let domain = empty_domain(host, settings)?;
     domain.p2m.set_table_limit(table_limit(prepared.vcpus, frame::total_pages()));
     map_memory(&domain, &prepared.plan)?;
     hide_devices(&domain, native)?;
@@ -194,13 +191,24 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     start_first_vcpu(&domain, entry);
     log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
     crate::iommu::start(host);
-    host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
+    host.domains.insert(domain).map_err(|_| BuildError::OutOfMemory)?;
     if let Some(domain) = host.domains.get(DomId::CONTROL)
         && domain.lifecycle.unpause_by_toolstack()
     {
         crate::sched::resume_domain(host, &domain);
     }
     Ok(())
+}
+
+/// The domain, without memory. A domain is large, and decompressing a kernel needs much of the boot's stack: so it is in a box
+/// before that, and what making it has taken of the stack is free again.
+#[inline(never)]
+fn empty_domain(host: &Host, settings: Settings) -> Result<Boxed<Domain>, OutOfMemory> {
+    let mut domain = Boxed::try_new(Domain::try_new(DomId::CONTROL, settings)?)?;
+    if let Some(iommu) = host.translation.iommu {
+        domain.p2m.attach(iommu)?;
+    }
+    Ok(domain)
 }
 
 fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {

@@ -54,6 +54,7 @@ impl Translation {
 ///
 /// # Errors
 /// [`OutOfMemory`].
+#[inline(never)]
 pub fn set_up(acpi: &Acpi, is_wanted: bool) -> Result<Option<&'static Iommu>, OutOfMemory> {
     let Ivrs { units, .. } = &acpi.devices.iommus;
     if units.is_empty() {

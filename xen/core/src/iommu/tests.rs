@@ -123,7 +123,8 @@ fn without_a_table_or_when_it_is_not_wanted_nothing_is_set_up() {
         acpi.devices.iommus = Ivrs::read(&table(&[unit(0x10, 2, IOMMU.0, &[])]), |_| {}).unwrap();
         assert!(set_up(&acpi, false).unwrap().is_none());
         // One that cannot be used keeps all of them off: devices behind it would pass.
-        acpi.devices.iommus = Ivrs::read(&table(&[unit(0x10, 2, IOMMU.0, &[]), unit(0x10, 3, 0x4000, &[])]), |_| {}).unwrap();
+        acpi.devices.iommus =
+            Ivrs::read(&table(&[unit(0x10, 2, IOMMU.0, &[]), unit(0x10, 3, 0x4000, &[])]), |_| {}).unwrap();
         assert!(set_up(&acpi, true).unwrap().is_none());
         assert_eq!(frame::free_pages(), before);
     });

@@ -91,7 +91,9 @@ fn blocks_of_all_sizes_and_rights() {
         let block = guest_page(9);
         tree.at(1).set_leaf(3, Target::Ram(block), 9, READ, &FORMAT).unwrap();
         let last = block.saturating_add(511);
-        crate::memory::write(&crate::frame::Pin::take(last, DomId(0)).unwrap(), 8, &9u64.to_le_bytes()).then_some(()).unwrap();
+        crate::memory::write(&crate::frame::Pin::take(last, DomId(0)).unwrap(), 8, &9u64.to_le_bytes())
+            .then_some(())
+            .unwrap();
         assert_eq!(read(machine, (3 << 21) + (511 << 12) + 8), Ok(9));
         assert_eq!(machine.dma_write(DEVICE, 3 << 21, &[1]), Err(Refused), "it may be read only");
         // Device memory is no RAM here, but the translation is there: the fake machine has nothing at that address.
