@@ -364,7 +364,10 @@ impl Iommu {
 
     /// Entries of devices have changed.
     fn forget_devices(&self) -> Result<(), Stuck> {
-        if !self.is_on.load(Ordering::Acquire) {
+        if self.is_stuck.load(Ordering::Acquire) {
+            return Err(Stuck);
+        }
+        if !self.is_on() {
             return Ok(());
         }
         self.units.iter().try_for_each(Unit::enable).inspect_err(|_| self.is_stuck.store(true, Ordering::Release))
@@ -378,7 +381,7 @@ impl Iommu {
         if self.is_stuck.load(Ordering::Acquire) {
             return Err(Stuck);
         }
-        if !self.is_on.load(Ordering::Acquire) {
+        if !self.is_on() {
             return Ok(());
         }
         let command = match what {

@@ -220,6 +220,16 @@ mod tests {
         assert_eq!(Options::parse("reboot=k").after_crash, AfterCrash::Restart);
         assert_eq!(Options::parse("noreboot=no").after_crash, AfterCrash::Restart);
         assert!(options.unknown.is_empty() && options.invalid.is_empty(), "{options:?}");
+        for (text, iommu) in [
+            ("", true),
+            ("iommu", true),
+            ("iommu=verbose,no-intremap", true),
+            ("iommu=off", false),
+            ("iommu=debug,no", false),
+            ("no-iommu", false),
+        ] {
+            assert_eq!(Options::parse(text).iommu, iommu, "{text}");
+        }
     }
 
     #[test]

@@ -344,7 +344,9 @@ pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
 }
 
 pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
-    with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    super::allocation::exempt(|| {
+        with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    });
     with_current_devices(|devices| devices.memory_write(maddr, size, value));
     super::iommu::register_write(maddr, size, value);
     true
