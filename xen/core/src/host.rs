@@ -200,6 +200,8 @@ pub struct Host {
     pub interrupts: crate::interrupt::Interrupts,
     /// The machine's PCI functions.
     pub pci: crate::pci::Pci,
+    /// What translates for the machine's devices.
+    pub translation: crate::iommu::Translation,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
     /// Who gets what is typed, and what of the log was read.
@@ -257,6 +259,7 @@ pub(crate) mod testing {
         let apic_ids = (0..cpus).map(|cpu| cpu * 2).collect::<Vec<_>>();
         Host {
             pci: crate::pci::Pci::new(Vec::new(), Vec::new()),
+            translation: crate::iommu::Translation::new(None),
             interrupts: Interrupts::try_new(&Acpi::default(), None, apic_ids.into_iter()).unwrap(),
             domains: DomainTable::try_new().unwrap(),
             cpus: (0..cpus).map(cpu).collect::<Vec<_>>(),

@@ -50,6 +50,8 @@ pub struct Options<'a> {
     pub max_cpus: usize,
     /// `sched_ratelimit_us=`: microseconds that a vCPU may run before one that wakes interrupts it; 0: none.
     pub rate_limit: u32,
+    /// `iommu=`: translate what devices do, if the machine can.
+    pub iommu: bool,
     /// Options that mean nothing here.
     pub unknown: heapless::Vec<&'a str, MAX_COMPLAINTS>,
     /// Options with a value that makes no sense.
@@ -65,6 +67,7 @@ impl Default for Options<'_> {
             after_crash: AfterCrash::Restart,
             max_cpus: usize::MAX,
             rate_limit: DEFAULT_RATE_LIMIT,
+            iommu: true,
             unknown: heapless::Vec::new(),
             invalid: heapless::Vec::new(),
         }
@@ -90,7 +93,6 @@ const ACCEPTED: &[&str] = &[
     "smt",
     "sched",
     "dom0_vcpus_pin",
-    "iommu",
     "watchdog",
     "xsave",
     "spec-ctrl",
@@ -125,6 +127,9 @@ impl<'a> Options<'a> {
             "reboot" => !value.is_empty(),
             "maxcpus" => set(&mut self.max_cpus, value.parse().ok().filter(|count| *count > 0)),
             "sched_ratelimit_us" => set(&mut self.rate_limit, value.parse().ok().filter(|limit| is_rate_limit(*limit))),
+            // A list; what it says besides of kinds of IOMMUs and tables changes nothing here.
+            "iommu" => set(&mut self.iommu, Some(!value.split(',').any(|word| parse_bool(word) == Some(false)))),
+            "no-iommu" => set(&mut self.iommu, Some(false)),
             "nosmp" => set(&mut self.max_cpus, Some(1)),
             _ if ACCEPTED.contains(&name.strip_prefix("no-").unwrap_or(name)) => true,
             _ => return None,
@@ -220,6 +225,16 @@ mod tests {
         assert_eq!(Options::parse("reboot=k").after_crash, AfterCrash::Restart);
         assert_eq!(Options::parse("noreboot=no").after_crash, AfterCrash::Restart);
         assert!(options.unknown.is_empty() && options.invalid.is_empty(), "{options:?}");
+        for (text, iommu) in [
+            ("", true),
+            ("iommu", true),
+            ("iommu=verbose,no-intremap", true),
+            ("iommu=off", false),
+            ("iommu=debug,no", false),
+            ("no-iommu", false),
+        ] {
+            assert_eq!(Options::parse(text).iommu, iommu, "{text}");
+        }
     }
 
     #[test]
