@@ -155,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     /// None comes.
-    pub fn next(&mut self) -> Result<Message, Silence> {
+    pub fn receive(&mut self) -> Result<Message, Silence> {
         let mut header = [0; HEADER];
         for byte in &mut header {
             *byte = self.pull()?;
@@ -196,7 +196,7 @@ impl Store {
     /// None comes.
     pub fn answer(&mut self) -> Result<Message, Silence> {
         loop {
-            let message = self.next()?;
+            let message = self.receive()?;
             if message.header.kind != XsMessage::WatchEvent.number() && message.header.req_id == self.last {
                 return Ok(message);
             }

@@ -219,7 +219,7 @@ mod guest {
             if round % 2 == 0 {
                 // A header that could be one.
                 bytes[..4].copy_from_slice(&((random() % 24) as u32).to_le_bytes());
-                bytes[8..16].copy_from_slice(&(random() % 40 << 32).to_le_bytes());
+                bytes[8..16].copy_from_slice(&((random() % 40) << 32).to_le_bytes());
             }
             // After a bad message the daemon takes no more, but there is room for this.
             store.push(&bytes, 31)?;
@@ -247,7 +247,7 @@ mod guest {
         }
         test.check("answers", sent > 40, sent);
         for _ in 0..sent {
-            let answer = store.next()?;
+            let answer = store.receive()?;
             test.holds("a list or an error", answer.error().is_none_or(|error| error == "E2BIG"));
         }
         test.holds("no more than was asked for", !store.has_more());

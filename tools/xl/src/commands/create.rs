@@ -161,7 +161,7 @@ fn start(options: &Create, mut ward: Ward, images: &Images) -> Outcome {
 /// Where the console is relayed.
 enum Attached {
     /// By this process.
-    Here(Console),
+    Here(Box<Console>),
     /// By a process of its own, since this one watches over the domain.
     Child,
 }
@@ -170,7 +170,7 @@ enum Attached {
 fn run_it(options: &Create, session: &Session, ward: &Ward) -> Outcome<Option<Attached>> {
     let console = match (options.console, options.foreground) {
         (false, _) => None,
-        (true, false) => Some(Attached::Here(Console::open(ward.domid)?)),
+        (true, false) => Some(Attached::Here(Box::new(Console::open(ward.domid)?))),
         (true, true) => {
             let child = Command::new("/proc/self/exe").args(["console", &ward.domid.to_string()]).spawn();
             child.map_err(|error| Failure::new(format!("starting the console client: {error}")))?;

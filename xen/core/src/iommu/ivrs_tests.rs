@@ -113,7 +113,7 @@ fn what_makes_no_sense_is_left_out_with_a_reason() {
     let bad = [
         unit(0x10, 3, 0, &[]),
         unit(0x10, 3, 0xfed8_1000, &[]),
-        unit(0x10, 3, u64::MAX & !0x3fff, &[]),
+        unit(0x10, 3, !0x3fff, &[]),
         other_segment,
         vec![0x10, 0, 8, 0, 0, 0, 0, 0],
         vec![0x20, 0, 8, 0, 0, 0, 0, 0],
