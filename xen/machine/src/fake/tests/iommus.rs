@@ -5,7 +5,7 @@ use crate::boxed::OutOfMemory;
 use crate::codec::amd_iommu::{EventKind, Settings};
 use crate::fake::{FakeMachine, Refused};
 use crate::frame::{self, Fill, Kind};
-use crate::iommu::{Forget, Iommu, Refusal, Stuck, UnitFlags};
+use crate::iommu::{Forget, Iommu, Maker, Refusal, Stuck, UnitFlags};
 use crate::table::{Format, Table, TableRef, Target};
 use crate::units::{DomId, Gfn, Maddr, Mfn};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +48,7 @@ fn with_iommu(work: impl FnOnce(&FakeMachine, &Iommu, &Tree)) {
     let machine = FakeMachine::builder().pages(8192).build();
     machine.add_iommu(BASE, PLACE);
     machine.on_cpu(0, || {
-        let mut iommu = Iommu::try_new(Vec::from([(0x20, 0x2f, Settings(0xff))])).unwrap();
+        let mut iommu = Iommu::try_new(Maker::Amd, Vec::from([(0x20, 0x2f, Settings(0xff))])).unwrap();
         iommu.add(Maddr::new(BASE), UnitFlags(1)).unwrap();
         let tree = Tree::new();
         work(&machine, &iommu, &tree);
@@ -191,7 +191,7 @@ fn what_cannot_be_is_refused_and_nothing_is_lost() {
     let machine = FakeMachine::builder().pages(2048).build();
     machine.on_cpu(0, || {
         let before = frame::free_pages();
-        let mut iommu = Iommu::try_new(Vec::new()).unwrap();
+        let mut iommu = Iommu::try_new(Maker::Amd, Vec::new()).unwrap();
         for registers in [0, 0x1000, BASE + 0x1000] {
             assert_eq!(iommu.add(Maddr::new(registers), UnitFlags::default()), Err(Refusal::Registers));
         }
@@ -201,6 +201,6 @@ fn what_cannot_be_is_refused_and_nothing_is_lost() {
         assert_eq!(frame::free_pages(), before);
     });
     FakeMachine::builder().pages(64).build().on_cpu(0, || {
-        assert_eq!(Iommu::try_new(Vec::new()).map(drop), Err(OutOfMemory));
+        assert_eq!(Iommu::try_new(Maker::Amd, Vec::new()).map(drop), Err(OutOfMemory));
     });
 }
