@@ -49,8 +49,7 @@ impl Format {
     };
     /// Second-level tables of Intel's IOMMU (VT-d revision 4.1, 9.8): bits 61:52 are ignored. Units may walk them past the caches
     /// (extended capability C).
-    pub const INTEL_IO: Self =
-        Self { is_written_back: true, ..Self::marked(0b11, 0x000f_ffff_ffff_f000, 1 << 58) };
+    pub const INTEL_IO: Self = Self { is_written_back: true, ..Self::marked(0b11, 0x000f_ffff_ffff_f000, 1 << 58) };
 
     const fn marked(present: u64, address: u64, mark: u64) -> Self {
         Self { present, address, table: mark, table_of_level: [mark, 0], is_written_back: false }

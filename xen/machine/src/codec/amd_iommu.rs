@@ -111,7 +111,6 @@ pub const fn translated_entry(root: u64, domain: u16, settings: Settings) -> [u6
     [first, domain as u64 | settings.second(), settings.third(), 0]
 }
 
-
 /// What a unit is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {

@@ -68,13 +68,8 @@ impl Unit {
             return Err(Refusal::OutOfMemory);
         };
         let on = control::ENABLE | control::COMMANDS | control::EVENT_LOG | control::EVENT_INTERRUPT;
-        let unit = Self {
-            registers,
-            control: on | control::COHERENT | flags.control(),
-            commands,
-            events,
-            log: Lock::new(()),
-        };
+        let unit =
+            Self { registers, control: on | control::COHERENT | flags.control(), commands, events, log: Lock::new(()) };
         let table_pages = ENTRIES * ENTRY_BYTES / PAGE_SIZE_U64;
         // Firmware may have left it on. While it is off devices pass, as they did when the machine started.
         let set_up = unit.write(register::CONTROL, 0)

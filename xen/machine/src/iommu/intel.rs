@@ -173,7 +173,8 @@ fn needs(capability: Capability, extended: Extended) -> Result<(), Refusal> {
 /// As the event of whichever maker.
 fn event(Fault { device, address, is_write, reason }: Fault) -> Event {
     // No entry for the bus, none for the device, or no right in the tables (table 34).
-    let kind = if matches!(reason, 1 | 2 | 5 | 6) { EventKind::PageFault { is_write } } else { EventKind::Other(reason) };
+    let kind =
+        if matches!(reason, 1 | 2 | 5 | 6) { EventKind::PageFault { is_write } } else { EventKind::Other(reason) };
     Event { kind, device, address }
 }
 

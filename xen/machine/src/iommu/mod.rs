@@ -12,8 +12,8 @@ mod amd;
 mod intel;
 mod queue;
 
-pub use amd::UnitFlags;
 pub use crate::codec::amd_iommu::{Event, EventKind, Settings};
+pub use amd::UnitFlags;
 
 use crate::boxed::OutOfMemory;
 use crate::table::IoRoot;

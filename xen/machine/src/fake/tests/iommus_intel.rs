@@ -209,7 +209,11 @@ fn what_cannot_be_is_refused_and_nothing_is_lost() {
         let before = frame::free_pages();
         let mut iommu = Iommu::try_new(Maker::Intel, Vec::new()).unwrap();
         for registers in [0, 0x100, BASE + 0x800, 0x4000, BASE + 0x1_0000] {
-            assert_eq!(iommu.add(Maddr::new(registers), UnitFlags::default()), Err(Refusal::Registers), "{registers:#x}");
+            assert_eq!(
+                iommu.add(Maddr::new(registers), UnitFlags::default()),
+                Err(Refusal::Registers),
+                "{registers:#x}"
+            );
         }
         let lacking = |clear: u64, set: u64, extended: u64| {
             machine.set_intel_capabilities(|usual, _| (usual & !clear | set, extended));
