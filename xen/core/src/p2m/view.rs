@@ -42,6 +42,7 @@ macro_rules! each_format {
         }
     };
 }
+#[cfg(any(debug_assertions, not(target_os = "none")))]
 pub(super) use each_format;
 
 impl IoTree {
