@@ -54,7 +54,7 @@ pub fn write_back(mfn: Mfn) {
 
 /// Writes the line of 64 bytes back that a word of a page is in.
 pub fn write_back_word(mfn: Mfn, word: usize) {
-    let line = mfn.address().number() + (word as u64 * 8 & !63);
+    let line = mfn.address().number() + ((word as u64 * 8) & !63);
     super::iommu_intel::write_back(Maddr::new(line), 64);
 }
 
