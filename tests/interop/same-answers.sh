@@ -4,6 +4,8 @@
 # tiny: hello
 # run: --tools oxen
 # run: --hypervisor xen --tools oxen
+# checks debian-xl: create list vcpu-list sched-credit2 domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
+# checks oxen-xl: create list vcpu-list sched-credit2 domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
 . /oxen/lib.sh
 
 # Runs a command with both; leaves what they print in /tmp/debian.out and so on.
@@ -52,6 +54,8 @@ for maker in debian oxen; do
     same block-list cmd
     same network-list cmd
     same channel-list cmd
+    same_code trigger cmd power
+    same_code button-press cmd sleep
     same -N vcpu-pin cmd 0 0 all
     same -N vcpu-pin cmd all - 0
     # What one changes the other shows.

@@ -2,6 +2,7 @@
 # An IOMMU of AMD's: guests' disks are disks of the machine, which read and write the guests' own pages. What a guest writes past its
 # page cache is on the disk for dom0, past dom0's page cache, and the other way round. A disk that goes past the IOMMU is copied.
 # run: --tools oxen --qemu-args "-device amd-iommu,pt=off -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past"
+# checks: create block-attach destroy info
 . /oxen/lib.sh
 
 MIB=24
