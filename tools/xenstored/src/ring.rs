@@ -41,13 +41,15 @@ pub(crate) struct Place {
 pub(crate) struct Ring<P> {
     page: P,
     place: Place,
+    /// The domain was told that it is not listened to.
+    has_failed: bool,
 }
 
 impl<P: Foreign> Ring<P> {
     /// A ring that goes on where its page says. A page that makes no sense begins anew.
     pub(crate) fn adopt(page: P) -> Ring<P> {
         let place = Place { taken: page.load(REQUEST_TAKEN), given: page.load(ANSWER_GIVEN) };
-        let mut ring = Ring { page, place };
+        let mut ring = Ring { page, place, has_failed: false };
         if ring.pending().is_err() || ring.room().is_err() {
             return Ring::fresh(ring.page);
         }
@@ -57,7 +59,7 @@ impl<P: Foreign> Ring<P> {
 
     /// A ring that begins anew.
     pub(crate) fn fresh(page: P) -> Ring<P> {
-        let mut ring = Ring { page, place: Place { taken: 0, given: 0 } };
+        let mut ring = Ring { page, place: Place { taken: 0, given: 0 }, has_failed: false };
         ring.clear();
         ring
     }
@@ -73,7 +75,7 @@ impl<P: Foreign> Ring<P> {
         if done > waiting {
             return Err(page);
         }
-        let mut ring = Ring { page, place: Place { taken: place.taken, given } };
+        let mut ring = Ring { page, place: Place { taken: place.taken, given }, has_failed: false };
         ring.publish();
         ring.welcome();
         Ok((ring, done))
@@ -94,15 +96,21 @@ impl<P: Foreign> Ring<P> {
     }
 
     fn welcome(&mut self) {
+        self.has_failed = false;
         self.page.store(FEATURES, SERVER_FEATURE_ERROR | SERVER_FEATURE_RECONNECTION);
         self.page.store(ERROR, ERROR_NONE);
         fence(Ordering::SeqCst);
         self.page.store(CONNECTION, CONNECTED);
     }
 
-    /// Tells the domain why it is not listened to any more (`ERROR_*`).
-    pub(crate) fn fail(&mut self, error: u32) {
-        self.page.store(ERROR, error);
+    /// Tells the domain, once until it begins anew, why it is not listened to any more (`ERROR_*`). Whether that is news.
+    pub(crate) fn fail(&mut self, error: u32) -> bool {
+        let is_news = !self.has_failed;
+        if is_news {
+            self.has_failed = true;
+            self.page.store(ERROR, error);
+        }
+        is_news
     }
 
     /// Whether the domain asks to begin anew.
@@ -292,6 +300,13 @@ pub(crate) mod tests {
         assert_eq!((ring.page.load(FEATURES), ring.page.load(ERROR)), (3, 0));
         ring.page.store(CONNECTION, RECONNECT);
         assert!(ring.wants_reconnection());
+        // Each beginning may fail once, whatever was before it.
+        for error in [3, 2] {
+            assert!(ring.fail(error) && !ring.fail(7), "the first reason is the one that is told");
+            assert_eq!(ring.page.load(ERROR), error);
+            ring.clear();
+            assert_eq!((ring.page.load(ERROR), ring.page.load(CONNECTION)), (0, CONNECTED));
+        }
         let mut page = Page::new();
         page.store(REQUEST_TAKEN, 7000);
         page.store(REQUEST_GIVEN, 7003);

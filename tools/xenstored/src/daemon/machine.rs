@@ -33,8 +33,6 @@ pub(super) struct Line {
     pub(super) is_ready: bool,
     /// Requests were taken, which the domain does not know yet.
     pub(super) has_taken: bool,
-    /// The domain was told that it broke the protocol.
-    pub(super) has_failed: bool,
 }
 
 /// How a ring came into use.
@@ -181,7 +179,7 @@ impl Machine {
             None => (Ring::fresh(page), Some(0)),
         };
         let place = ring.place();
-        self.lines.insert(domain, Line { ring, port: local, is_ready: true, has_taken: false, has_failed: false });
+        self.lines.insert(domain, Line { ring, port: local, is_ready: true, has_taken: false });
         self.notify(domain);
         Ok(Start { place, given, port })
     }
@@ -228,7 +226,7 @@ impl Host for Machine {
         let line = self.lines.get_mut(&domain).ok_or(Errno::ENOENT)?;
         line.port = bound;
         line.ring.clear();
-        (line.is_ready, line.has_failed) = (true, false);
+        line.is_ready = true;
         Ok(line.ring.place())
     }
 

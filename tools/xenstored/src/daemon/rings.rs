@@ -89,10 +89,8 @@ fn write_one(engine: &mut Engine, machine: &mut Machine, domain: u16, id: Connec
             }
         }
     }
-    if let Some(error) = engine.failure(id).filter(|_| !line.has_failed) {
-        line.has_failed = true;
-        line.ring.fail(error);
-        has_news = true;
+    if let Some(error) = engine.failure(id) {
+        has_news |= line.ring.fail(error);
     }
     line.is_ready |= was_full && engine.wants_input(id);
     has_news
