@@ -156,12 +156,13 @@ fn cell<'a>(runs: impl Iterator<Item = &'a Planned>, results: &Results) -> Strin
         }
     }
     let names: Vec<&str> = failed.iter().map(String::as_str).collect();
-    match (ok, failed.is_empty(), is_any) {
-        (_, false, _) => format!("**fails** in {}", names.join(", ")),
-        (0, _, true) => "not run".to_owned(),
-        (0, _, false) => "–".to_owned(),
-        (1, ..) => "works, 1 run".to_owned(),
-        (ok, ..) => format!("works, {ok} runs"),
+    let works = if ok == 1 { "works, 1 run".to_owned() } else { format!("works, {ok} runs") };
+    let fails = format!("**fails** in {}", names.join(", "));
+    match (ok, names.is_empty()) {
+        (0, true) => (if is_any { "not run" } else { "–" }).to_owned(),
+        (0, false) => fails,
+        (_, true) => works,
+        (_, false) => format!("{works}; {fails}"),
     }
 }
 
@@ -345,12 +346,12 @@ mod tests {
         assert_eq!(cell_of(&results, "list", 1), "–");
         assert_eq!(cell_of(&results, "create", 2), "–", "that run has Debian's xl");
         results.add_log("FAILED   layer 3: a [--tools debian] (1.0 s): why\n", "2026-11-29", "git:1", one);
-        assert_eq!(cell_of(&results, "list", 0), "**fails** in a");
+        assert_eq!(cell_of(&results, "list", 0), "works, 1 run; **fails** in a");
         results.add_log("ok       layer 3: a [--tools debian] (1.0 s)\n", "2026-11-30", "git:2", |_| Some("2".into()));
         assert_eq!(cell_of(&results, "list", 0), "works, 1 run", "another script's end does not count");
         results.add_log("FAILED   layer 3: a [--tools debian] (1.0 s): why\n", "2026-11-29", "git:1", one);
         assert!(unchecked(&runs).contains("our xl on Debian's Xen: `create`"), "{}", unchecked(&runs));
-        assert!(daemons(&runs, &results).contains("| Debian's | Oxen | **fails** in a | works, 1 run |"));
+        assert!(daemons(&runs, &results).contains("| Debian's | Oxen | works, 1 run; **fails** in a | works, 1 run |"));
     }
 
     #[test]
