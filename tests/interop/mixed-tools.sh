@@ -4,6 +4,8 @@
 # tiny: hello
 # run: --tools oxen
 # run: --hypervisor xen --tools oxen
+# checks debian-xl: create list pause unpause console shutdown destroy
+# checks oxen-xl: create list pause unpause console shutdown destroy
 . /oxen/lib.sh
 
 both() { # MAKER OTHER

@@ -4,6 +4,8 @@
 # tiny: hello
 # run: --tools oxen
 # run: --hypervisor xen --tools oxen
+# checks debian-xl: create list vcpu-list sched-credit2 domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
+# checks oxen-xl: create list vcpu-list sched-credit2 domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
 . /oxen/lib.sh
 
 # Runs a command with both; leaves what they print in /tmp/debian.out and so on.

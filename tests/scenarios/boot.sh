@@ -2,6 +2,7 @@
 # dom0 sees the CPUs it was given, and the toolstack describes the machine and its one domain.
 # shared: 120
 # interop: --hypervisor xen --tools oxen
+# checks: info list
 . /oxen/lib.sh
 
 xl info || die "xl info ended with status $?"

@@ -3,6 +3,7 @@
 # shared: 900
 # tiny: hello
 # interop: --hypervisor xen --tools oxen
+# checks: create destroy debug-keys dmesg
 . /oxen/lib.sh
 
 # The hypervisor's own count in KiB (debug key m); xl info counts in MiB, in which a small leak would not show.

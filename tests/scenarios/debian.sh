@@ -6,6 +6,7 @@
 # nightly: --disk virtio --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 1500
 # nightly: --disk nvme --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 3600 --dom0-args oxen.more
 # nightly: --disk ahci --smp 1 --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 3600 --dom0-args oxen.more
+# checks: create list shutdown
 . /oxen/lib.sh
 
 MIB=100

@@ -3,6 +3,7 @@
 # shared: 600
 # run: --tools oxen
 # interop: --hypervisor xen --tools oxen
+# checks: create list reboot destroy block-attach block-list block-detach network-attach network-list network-detach
 . /oxen/lib.sh
 
 log=$(console_log dev)

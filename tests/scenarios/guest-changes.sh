@@ -2,6 +2,7 @@
 # A Linux guest while it runs: vCPUs come and go, memory goes and comes back, its name changes, a sysrq reaches its kernel.
 # shared: 500
 # interop: --hypervisor xen --tools oxen
+# checks: create list vcpu-set mem-set mem-max rename uptime vm-list sysrq reboot destroy
 . /oxen/lib.sh
 log=$(console_log grow)
 # answer PATTERN TEXT: types TEXT on the guest's console and waits for a line that matches PATTERN.

@@ -4,6 +4,7 @@
 # A guest on a bridge with the machine's network card fetches from the outside, and gets back what it sends there.
 # run: --tools oxen --put /usr/share/seabios/bios-256k.bin=/put/content --qemu-args "-device amd-iommu,pt=off -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past -netdev user,id=net,restrict=on,tftp=/usr/share/seabios,guestfwd=tcp:10.0.2.100:7-cmd:cat -device e1000e,netdev=net"
 # run: --tools oxen --put /usr/share/seabios/bios-256k.bin=/put/content --qemu-args "-device intel-iommu -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past -netdev user,id=net,restrict=on,tftp=/usr/share/seabios,guestfwd=tcp:10.0.2.100:7-cmd:cat -device e1000e,netdev=net"
+# checks: create block-attach destroy info
 . /oxen/lib.sh
 
 MIB=24

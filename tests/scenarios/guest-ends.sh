@@ -7,6 +7,8 @@
 # tiny: triple_fault
 # tiny: watchdog
 # interop: --hypervisor xen --tools oxen
+# checks: create list destroy
+# checks xl=oxen: on_crash=coredump-…
 . /oxen/lib.sh
 
 # Linux with two vCPUs restarts and then powers off.

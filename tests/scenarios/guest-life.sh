@@ -3,6 +3,7 @@
 # by the toolstack, orderly shutdown.
 # shared: 500
 # interop: --hypervisor xen --tools oxen
+# checks: create domid domname list pause unpause console reboot shutdown
 . /oxen/lib.sh
 log=$(console_log guest)
 

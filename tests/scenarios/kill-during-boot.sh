@@ -2,6 +2,7 @@
 # A guest is destroyed at different moments of its boot; dom0 and the next guest do not notice.
 # shared: 400
 # interop: --hypervisor xen --tools oxen
+# checks: create list destroy
 . /oxen/lib.sh
 log=$(console_log guest)
 

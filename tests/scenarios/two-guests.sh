@@ -2,6 +2,7 @@
 # Two guests run beside each other, one of them busy; both stay reachable and dom0 is not starved. One shutdown ends both.
 # shared: 500
 # interop: --hypervisor xen --tools oxen
+# checks: create list shutdown
 . /oxen/lib.sh
 
 config one tick

@@ -3,6 +3,7 @@
 # watches are as before, and xl's monitor, an attached console and new devices know nothing of it.
 # run: --daemons oxen --tools oxen --domu-elf
 # interop: --hypervisor xen --daemons oxen --tools oxen --domu-elf
+# checks: create domid console block-attach block-detach reboot destroy
 . /oxen/lib.sh
 
 by_kernel() { XENSTORED_PATH=/dev/xen/xenbus "$@"; }

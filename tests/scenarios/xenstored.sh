@@ -4,6 +4,7 @@
 # run: --daemons oxen --tools debian --domu-elf
 # interop: --hypervisor xen --daemons oxen --tools debian --domu-elf
 # tiny: hostile_rings
+# checks: create list console shutdown destroy
 . /oxen/lib.sh
 
 daemon() { cat "/run/xen/$1.pid"; }

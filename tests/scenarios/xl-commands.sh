@@ -4,6 +4,8 @@
 # tiny: hello
 # tiny: spin
 # interop: --hypervisor xen --tools oxen
+# checks: create domid domname list vcpu-list rename vcpu-pin vm-list claims block-list network-list channel-list mem-set sched-credit2 destroy pause unpause dmesg debug-keys info help
+# checks xl=oxen: top
 . /oxen/lib.sh
 
 tiny_config cmd hello

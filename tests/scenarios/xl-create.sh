@@ -3,6 +3,7 @@
 # shared: 300
 # tiny: hello
 # interop: --hypervisor xen --tools oxen
+# checks: create destroy
 . /oxen/lib.sh
 
 tiny_config opt hello

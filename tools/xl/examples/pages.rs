@@ -1,7 +1,7 @@
 //! Writes xl's manual pages and shell completions, made from the declarations that its arguments are parsed with.
 //!
 //! `cargo xtask docs` runs it; the only argument is the directory: `man/xl.1` and a page for each command, `completions/` for bash,
-//! fish and zsh.
+//! fish and zsh. The tables of docs/xl-for-xen-users.md are made anew, too.
 
 use std::io::Error;
 use std::path::Path;
@@ -9,6 +9,8 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/xl-for-xen-users.md");
 
 fn main() -> Result<(), Error> {
     let Some(directory) = std::env::args_os().nth(1) else {
@@ -28,7 +30,8 @@ fn main() -> Result<(), Error> {
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         generate_to(shell, &mut command, "xl", &completions)?;
     }
-    Ok(())
+    let text = std::fs::read_to_string(DOCUMENT)?;
+    std::fs::write(DOCUMENT, xl::document::refresh(&text).map_err(Error::other)?)
 }
 
 fn write_page(directory: &Path, name: &str, command: clap::Command) -> Result<(), Error> {

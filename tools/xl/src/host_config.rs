@@ -264,6 +264,19 @@ impl HostConfig {
     }
 }
 
+/// All keys, each with what becomes of it, for people.
+pub fn keys() -> impl Iterator<Item = (&'static str, String)> {
+    KEYS.iter().map(|key| {
+        let fate = match key.usage {
+            Use::Text(_) => "a string".to_owned(),
+            Use::Number(most, _) => format!("a number, 0 to {most}"),
+            Use::Old(new) => format!("the old name of `{new}`, with a warning"),
+            Use::NoEffect(why) => format!("warning: has no effect: {why}"),
+        };
+        (key.name, fate)
+    })
+}
+
 fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }

@@ -2,13 +2,14 @@
 //!
 //! In the order of the data: [`cli`] declares the commands, [`commands`] has one file for each, and what several of them
 //! need is in [`session`] (hypervisor and xenstore), [`domain`] (creating, destroying, watching over a domain), [`console`],
-//! [`userdata`], [`config`] (xl.cfg) and [`json`].
+//! [`userdata`], [`config`] (xl.cfg) and [`json`]. [`document`] tells people what the declarations say.
 
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod console;
 pub mod device_json;
+pub mod document;
 pub mod domain;
 pub mod failure;
 pub mod host_config;

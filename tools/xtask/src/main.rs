@@ -3,7 +3,8 @@
 //! Run as `cargo xtask COMMAND`. The order of the data: a command (`commands`) makes sure that programs and packages are
 //! there (`provision`), builds our own (`artifacts`), makes an image (`initramfs`, `disk`), boots it (`qemu`), follows its
 //! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row,
-//! and `bench` reads numbers from them.
+//! `bench` reads numbers from them, and
+//! `documents` makes what is in docs/ from all of it.
 
 mod artifacts;
 mod bench;
@@ -12,6 +13,7 @@ mod changeset;
 mod commands;
 mod console;
 mod disk;
+mod documents;
 mod exit;
 mod harness;
 mod initramfs;
@@ -43,6 +45,8 @@ enum Command {
     Build,
     /// Make our xl's manual pages and shell completions
     Docs,
+    /// Draw docs/architecture.svg from its description
+    Drawing,
     /// Make Debian 12 disks for the control domain and for guests
     Image,
     /// Boot a Linux control domain and run a script or a shell in it
@@ -51,6 +55,8 @@ enum Command {
     Guest(commands::guest::GuestArgs),
     /// Make target/oxen/oxen.iso: hypervisor, dom0 kernel and initramfs behind GRUB
     Iso(Box<commands::iso::IsoArgs>),
+    /// Make the tables of docs/interop.md from the scenarios and from results of tests
+    Interop(commands::interop::InteropArgs),
     /// Boot everything once: hypervisor, dom0, a guest and its console, power-off
     Demo(commands::demo::DemoArgs),
     /// Measure Oxen and Debian's Xen side by side, in instructions and in pages
@@ -66,10 +72,12 @@ fn main() -> ExitCode {
     let result = Paths::find().and_then(|paths| match &cli.command {
         Command::Build => commands::build::run(&paths),
         Command::Docs => commands::docs::run(&paths),
+        Command::Drawing => commands::drawing::run(&paths),
         Command::Image => commands::image::run(&paths),
         Command::Dom0(request) => Ok(commands::dom0::run(&paths, request)),
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),
+        Command::Interop(args) => commands::interop::run(&paths, args),
         Command::Demo(args) => commands::demo::run(&paths, args),
         Command::Bench(args) => commands::bench::run(&paths, args),
         Command::Lint => commands::lint::run(&paths),

@@ -1,7 +1,7 @@
 //! House rules of CONTRIBUTING.md that compilers do not check, as functions of a source file's text.
 //!
 //! [`check`] reads all Rust files that git knows; [`rules`] holds one function per rule; [`modules`] finds files that no
-//! `mod` line names, which nobody would ever compile.
+//! `mod` line names, which nobody would ever compile. The drawing must be what its source says, too.
 
 mod modules;
 mod rules;
@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::documents::drawing;
 
 /// Something that a rule forbids, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,13 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     }
     for file in modules::orphans(&files) {
         findings.push(Finding { file, line: 0, what: "no `mod` line and no Cargo target names this file".into() });
+    }
+    if !drawing::is_current(root)? {
+        findings.push(Finding {
+            file: drawing::PICTURE.into(),
+            line: 0,
+            what: "behind its source: run cargo xtask drawing".into(),
+        });
     }
     Ok(findings)
 }

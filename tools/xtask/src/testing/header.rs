@@ -4,12 +4,26 @@
 //! the defaults; each `# nightly: …` is one more run of `cargo xtask test --nightly`, and each `# interop: …` one more run in layer 4. `# expect: CODE` names the exit code of a success (default
 //! 0), `# only: oxen` or `# only: xen` the hypervisor it is for. `# shared: SECONDS` says that it may run in one machine with
 //! others that have the same options, one after the other, and how long it may take. `# tiny: NAME` puts the program of a
-//! tiny guest at /tests/NAME in dom0. `# fetches: DOM0=FILE` fetches a file of dom0 (as `--get` does), which must then equal
+//! tiny guest at /tests/NAME in dom0. `# checks: COMMAND…` names the commands of xl whose effect it checks (crate::documents::interop
+//! makes tables of them); `# checks xl=oxen: …` those that it checks only where `xl` is ours, `# checks debian-xl: …` and `# checks
+//! oxen-xl: …` those of a toolstack that it calls by that name, whichever `xl` is. `# fetches: DOM0=FILE` fetches a file of dom0 (as `--get` does), which must then equal
 //! the one beside the script.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::harness::request::PathPair;
+use crate::initramfs::dom0::Tools;
+
+/// Whose commands a scenario checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Those of the run's `xl`.
+    Xl,
+    /// The same, in runs with this toolstack only.
+    XlOf(Tools),
+    /// Those of this toolstack, in every run.
+    Always(Tools),
+}
 
 /// What the head says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +44,8 @@ pub(crate) struct Header {
     pub(crate) shared: Option<u32>,
     /// The only hypervisor it is for.
     pub(crate) only: Option<String>,
+    /// The commands of xl that it checks.
+    pub(crate) checks: Vec<(By, Vec<String>)>,
 }
 
 /// Reads the comment lines at the beginning of a file.
@@ -60,12 +76,26 @@ pub(crate) fn parse(source: &str) -> Result<Header> {
             header.expect = code.trim().parse().with_context(|| format!("`{comment}`: expected an exit code"))?;
         } else if let Some(name) = comment.strip_prefix("only:") {
             header.only = Some(name.trim().to_owned());
+        } else if let Some((whose, commands)) = comment.strip_prefix("checks").and_then(|rest| rest.split_once(':')) {
+            let commands = commands.split_whitespace().map(str::to_owned).collect();
+            header.checks.push((by(whose.trim()).with_context(|| format!("`{comment}`"))?, commands));
         }
     }
     if header.runs.is_empty() && header.nightly.is_empty() {
         header.runs.push(String::new());
     }
     Ok(header)
+}
+
+fn by(text: &str) -> Result<By> {
+    Ok(match text {
+        "" => By::Xl,
+        "xl=oxen" => By::XlOf(Tools::Oxen),
+        "xl=debian" => By::XlOf(Tools::Debian),
+        "oxen-xl" => By::Always(Tools::Oxen),
+        "debian-xl" => By::Always(Tools::Debian),
+        other => bail!("`{other}' is unknown; there are xl=oxen, xl=debian, oxen-xl and debian-xl"),
+    })
 }
 
 /// The name of one run: that of the test, and its options unless it has but one run.
@@ -91,6 +121,16 @@ mod tests {
         let nightly = parse("# run: --smp 1\n# nightly: --smp 2\n").unwrap();
         assert_eq!((nightly.runs, nightly.nightly), (vec!["--smp 1".to_owned()], vec!["--smp 2".to_owned()]));
         assert_eq!(parse("# nightly: --smp 2\n").unwrap().runs, Vec::<String>::new(), "nightly alone");
+    }
+
+    #[test]
+    fn whose_commands_are_checked() {
+        let text = "# checks: create list\n# checks xl=oxen: top\n# checks debian-xl: block-list\n";
+        let checks = parse(text).unwrap().checks;
+        assert_eq!(checks[0], (By::Xl, vec!["create".to_owned(), "list".to_owned()]));
+        assert_eq!(checks[1], (By::XlOf(Tools::Oxen), vec!["top".to_owned()]));
+        assert_eq!(checks[2].0, By::Always(Tools::Debian));
+        assert!(parse("# checks xl: create\n").is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use super::header::{self, Header};
 use super::shared::{Case, Work};
 use super::{End, Report, shared, tiny};
+use crate::documents::results::fingerprint;
 use crate::harness::dom0::{self, View};
 use crate::harness::request::{Hypervisor, PathPair, Request};
 use crate::initramfs::dom0::Tools;
@@ -61,6 +62,44 @@ impl Run {
     fn test(&self) -> String {
         self.script.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
+}
+
+/// A run as it would be done, for tables of what is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// Its names in reports. With `--nightly` there may be another: options stand behind the names of scripts with several runs.
+    pub(crate) names: Vec<String>,
+    /// The script.
+    pub(crate) script: PathBuf,
+    /// What tells the script from another one.
+    pub(crate) fingerprint: String,
+    /// The script's head.
+    pub(crate) header: Header,
+    /// What it runs with.
+    pub(crate) request: Request,
+}
+
+/// All runs of layers 3 and 4, the nightly ones included.
+///
+/// # Errors
+/// A folder or a script's head cannot be read.
+pub(crate) fn planned(paths: &Paths) -> Result<Vec<Planned>> {
+    let daily = Overrides::default();
+    let nightly = Overrides { nightly: true, ..daily };
+    let mut planned = Vec::new();
+    for layer in [3, 4] {
+        let usual = runs(paths, layer, daily)?;
+        for run in runs(paths, layer, nightly)? {
+            let same = |other: &&Run| other.script == run.script && other.options == run.options;
+            let names =
+                usual.iter().filter(same).chain([&run]).map(|run| format!("layer {layer}: {}", run.name)).collect();
+            let request = request(&run.script, &run.options, daily)?;
+            let source = std::fs::read_to_string(&run.script)?;
+            let fingerprint = fingerprint(&source);
+            planned.push(Planned { names, script: run.script, fingerprint, header: run.header, request });
+        }
+    }
+    Ok(planned)
 }
 
 /// Runs layer 3 or 4: the runs whose names contain the filter. `between` is called when everything that a control domain is
