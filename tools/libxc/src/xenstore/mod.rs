@@ -19,6 +19,7 @@ use public_abi::io::xs_wire::{PAYLOAD_MAX, XsMessage};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
+use crate::fault::{self, Fault, Kind};
 use wire::{Message, Reader};
 
 /// Where xenstored listens.
@@ -72,6 +73,14 @@ impl Connection {
         match self {
             Connection::Socket(socket) => (&*socket).read(bytes),
             Connection::Device(file) => (&*file).read(bytes),
+        }
+    }
+
+    /// Cuts it, as the daemon's end would; the kernel's own connection cannot be cut.
+    fn cut(&self) -> std::io::Result<()> {
+        match self {
+            Connection::Socket(socket) => socket.shutdown(std::net::Shutdown::Both),
+            Connection::Device(_) => Ok(()),
         }
     }
 
@@ -270,6 +279,20 @@ impl Client {
             let path = parts.first().map(|path| String::from_utf8_lossy(path).replace('\0', " ")).unwrap_or_default();
             format!("{} {}", kind.name(), path.trim_end())
         };
+        let refused = match fault::check(Kind::Store, describe) {
+            Ok(()) => None,
+            Err(Fault::Error(errno)) => Some(errno),
+            Err(Fault::Cut) => {
+                self.connection.cut().map_err(|error| Error::system("cutting xenstored off", error))?;
+                None
+            }
+        };
+        // A transaction whose end is refused has ended all the same, and nothing of it stays.
+        let parts = match refused {
+            None => parts,
+            Some(_) if kind == XsMessage::TransactionEnd => &[b"F\0".as_slice()],
+            Some(errno) => return Err(Error::Xenstore { request: describe(), errno }),
+        };
         let bytes = wire::encode(kind, number, tx.0, parts)
             .ok_or_else(|| Error::Xenstore { request: describe(), errno: Errno::E2BIG })?;
         self.connection.write_all(&bytes).map_err(|error| Error::system("writing to xenstored", error))?;
@@ -285,7 +308,10 @@ impl Client {
             } else if answer != kind {
                 return Err(Error::Protocol(format!("xenstored answered {} with {}", kind.name(), answer.name())));
             } else {
-                return Ok(message.payload);
+                return match refused {
+                    None => Ok(message.payload),
+                    Some(errno) => Err(Error::Xenstore { request: describe(), errno }),
+                };
             }
         }
     }

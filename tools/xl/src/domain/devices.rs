@@ -7,7 +7,6 @@ use libxc::device::host::Host;
 use libxc::device::list::{Entry, entries, next_number};
 use libxc::device::nodes::{self, Share};
 use libxc::device::{Device, Devices, Kind, PATIENCE};
-use libxc::linux::LinuxHost;
 use libxc::trap::Trap;
 use public_abi::sysctl::PhysCap;
 use public_abi::version::Feature;
@@ -36,13 +35,13 @@ pub fn facts<T: Trap>(session: &Session<T>, bounces: bool) -> Outcome<Facts> {
 }
 
 /// What devices are added and removed with on this machine.
-pub fn on_this_machine<'a, T: Trap>(session: &'a Session<T>, host: &'a LinuxHost) -> Outcome<Devices<'a, LinuxHost>> {
+pub fn on_this_machine<'a, T: Trap, H: Host>(session: &'a Session<T>, host: &'a H) -> Outcome<Devices<'a, H>> {
     let facts = facts(session, host.bounces()?)?;
     Ok(Devices { store: &session.store, host, facts, patience: PATIENCE })
 }
 
 /// The same for removing devices, for which nothing needs to be known of DMA.
-pub fn to_remove<'a, T: Trap>(session: &'a Session<T>, host: &'a LinuxHost) -> Devices<'a, LinuxHost> {
+pub fn to_remove<'a, T: Trap, H: Host>(session: &'a Session<T>, host: &'a H) -> Devices<'a, H> {
     Devices { store: &session.store, host, facts: Facts::default(), patience: PATIENCE }
 }
 
