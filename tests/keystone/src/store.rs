@@ -116,10 +116,8 @@ impl Store {
             } else {
                 let answer = answer(tree, &mut open, kind, header.tx_id, &payload);
                 backends::react(&mut tree.nodes, *backends);
-                if *consoles && kind == XsMessage::Introduce && answer.is_ok() {
-                    let domain = String::from_utf8_lossy(payload.split(|byte| *byte == 0).next().unwrap_or_default());
-                    let path = format!("/local/domain/{domain}/console/tty");
-                    tree.nodes.insert(path, format!("/dev/pts/{domain}").into_bytes());
+                if *consoles && matches!(kind, XsMessage::Introduce | XsMessage::TransactionEnd) {
+                    make_terminals(tree);
                 }
                 answer
             };
@@ -137,6 +135,16 @@ impl Store {
             if socket.write_all(&bytes).is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// What xenconsoled does for the domains that were introduced.
+fn make_terminals(tree: &mut Tree) {
+    for domain in &tree.introduced {
+        let tty = tree.nodes.get_mut(&format!("/local/domain/{domain}/console/tty"));
+        if let Some(tty) = tty.filter(|tty| tty.is_empty()) {
+            *tty = format!("/dev/pts/{domain}").into_bytes();
         }
     }
 }

@@ -235,7 +235,9 @@ mod tests {
         assert_eq!(read("hypercall:17"), Ok((Some(Kind::Hypercall), 17, "Error(ENOMEM)".into())));
         assert_eq!(read("store:0:EAGAIN"), Ok((Some(Kind::Store), 0, "Error(EAGAIN)".into())));
         assert_eq!(read("store:3:cut"), Ok((Some(Kind::Store), 3, "Cut".into())));
-        assert!(read("any:5:kill").is_ok_and(|(kind, number, how)| (kind, number) == (None, 5) && how.starts_with("End")));
+        assert!(
+            read("any:5:kill").is_ok_and(|(kind, number, how)| (kind, number) == (None, 5) && how.starts_with("End"))
+        );
         for bad in ["", "hypercall", "hypercall:x", "nonsense:1", "store:1:ENOSUCH", "host:1:cut", "host:1:EIO:2"] {
             assert!(read(bad).is_err_and(|error| error.to_string().contains(bad)), "{bad}");
         }

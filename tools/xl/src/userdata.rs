@@ -149,8 +149,9 @@ impl UserData {
 
     /// Goes through the files of the domain, but for the lock.
     fn each(&self, act: impl Fn(&Path) -> std::io::Result<()>) -> Outcome {
-        let failed = |error: std::io::Error| Failure::new(format!("in {}: {error}", self.directory.display()));
-        fault::check_host(|| format!("looking for files in {}", self.directory.display())).map_err(failed)?;
+        let doing = || format!("looking for files in {}", self.directory.display());
+        let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", doing()));
+        fault::check_host(doing).map_err(failed)?;
         let middle = format!(".{}.{}.", self.domid, self.uuid);
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();

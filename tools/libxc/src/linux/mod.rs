@@ -103,8 +103,7 @@ impl Trap for Privcmd {
 
 /// Whether the switch of [`fault`] lets a mapping be.
 fn may_map(doing: impl Fn() -> String) -> Result<()> {
-    fault::check_map(&doing)
-        .map_err(|errno| Error::system(doing(), std::io::Error::from_raw_os_error(errno.number())))
+    fault::check_map(&doing).map_err(|errno| Error::system(doing(), std::io::Error::from_raw_os_error(errno.number())))
 }
 
 /// Memory for hypercall arguments.

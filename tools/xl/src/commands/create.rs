@@ -172,7 +172,8 @@ fn run_it(options: &Create, session: &Session, ward: &Ward) -> Outcome<Option<At
         (false, _) => None,
         (true, false) => Some(Attached::Here(Console::open(&session.store, ward.domid)?)),
         (true, true) => {
-            let child = Command::new("/proc/self/exe").env_remove(VARIABLE).args(["console", &ward.domid.to_string()]).spawn();
+            let child =
+                Command::new("/proc/self/exe").env_remove(VARIABLE).args(["console", &ward.domid.to_string()]).spawn();
             child.map_err(|error| Failure::new(format!("starting the console client: {error}")))?;
             Some(Attached::Child)
         }

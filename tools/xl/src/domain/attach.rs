@@ -26,12 +26,7 @@ use crate::userdata::CONFIGURATION;
 ///
 /// # Errors
 /// What failed; nothing of the device is left, unless the message says so.
-pub fn block<T: Trap, H: Host>(
-    session: &Session<T>,
-    machine: &Machine<H>,
-    info: &DomainInfo,
-    disk: &Disk,
-) -> Outcome {
+pub fn block<T: Trap, H: Host>(session: &Session<T>, machine: &Machine<H>, info: &DomainInfo, disk: &Disk) -> Outcome {
     let on_machine = devices::on_this_machine(session, &machine.host)?;
     let device = devices::attach_disk(session, &on_machine, info.domid, disk)?;
     let stored = change_stored(machine, info, "disks", |list| list.push(device_json::disk(disk)));
@@ -42,12 +37,7 @@ pub fn block<T: Trap, H: Host>(
 ///
 /// # Errors
 /// As [`block`].
-pub fn network<T: Trap, H: Host>(
-    session: &Session<T>,
-    machine: &Machine<H>,
-    info: &DomainInfo,
-    vif: &Vif,
-) -> Outcome {
+pub fn network<T: Trap, H: Host>(session: &Session<T>, machine: &Machine<H>, info: &DomainInfo, vif: &Vif) -> Outcome {
     let on_machine = devices::on_this_machine(session, &machine.host)?;
     let (device, vif) = devices::attach_vif(session, &on_machine, info.domid, &info.uuid, vif)?;
     let number = usize::try_from(device.number).unwrap_or(usize::MAX);
@@ -64,9 +54,8 @@ fn take_back<T: Trap, H: Host>(
 ) -> Failure {
     let remove = || -> Outcome {
         let entry = find(session, device.domain, device.kind.name(), |entry| entry.number == device.number)?;
-        entry.map_or(Ok(()), |entry| {
-            devices::detach(&devices::to_remove(session, &machine.host), &entry, Force::AtOnce)
-        })
+        entry
+            .map_or(Ok(()), |entry| devices::detach(&devices::to_remove(session, &machine.host), &entry, Force::AtOnce))
     };
     let failure = failure.while_doing("storing the configuration");
     match remove() {

@@ -29,7 +29,8 @@ pub fn create<T: Trap, H: Host>(
     let config = &devices::complete(config, &uuid);
     let kernel = images.kernel()?;
     let prepared = prepare(session, machine, config, uuid, &kernel, images.ramdisk.len() as u64);
-    let (plan, nodes) = prepared.map_err(|failure| failure.while_doing(format!("planning domain \"{}\"", config.name)))?;
+    let (plan, nodes) =
+        prepared.map_err(|failure| failure.while_doing(format!("planning domain \"{}\"", config.name)))?;
     let payloads = Payloads { kernel: &kernel, ramdisk: &images.ramdisk };
     let built = build(&plan, &payloads, &session.handle, &session.store)
         .map_err(|error| Failure::new(format!("building domain \"{}\": {error}", config.name)))?;

@@ -210,7 +210,7 @@ pub fn detach<H: Host>(devices: &Devices<'_, H>, entry: &Entry, force: Force) ->
 }
 
 /// Removes all devices of a domain that goes. A backend that does not close in time is left to itself with a warning, and so
-/// is what cannot be given back: the domain goes in any case.
+/// is what cannot be given back at the second try either: the domain goes in any case.
 pub fn remove_all<H: Host>(devices: &Devices<'_, H>, domid: u16) -> Outcome {
     for entry in entries(devices.store, domid, None)? {
         if entry.kind == "console" {
@@ -218,7 +218,11 @@ pub fn remove_all<H: Host>(devices: &Devices<'_, H>, domid: u16) -> Outcome {
             devices.store.transaction(|tx| devices.store.remove_with_empty_parents(tx, &entry.backend_path))?;
             continue;
         }
-        if let Err(failure) = detach(devices, &entry, Force::AtOnce) {
+        let removed = detach(devices, &entry, Force::AtOnce).or_else(|first| {
+            note(format_args!("xl: warning: {first}; trying again"));
+            detach(devices, &entry, Force::AtOnce)
+        });
+        if let Err(failure) = removed {
             note(format_args!("xl: warning: {failure}"));
             nodes::remove(devices.store, &[&entry.backend_path])?;
         }
