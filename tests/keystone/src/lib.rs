@@ -20,6 +20,7 @@ pub mod processor;
 pub mod random;
 pub mod snapshot;
 pub mod store;
+pub mod tally;
 pub mod templates;
 pub mod toolstack;
 pub mod trap;
