@@ -23,6 +23,7 @@ use xl::domain::guest::Images;
 use xl::domain::machine::Machine;
 use xl::domain::{attach, change, create, destroy};
 use xl::failure::{Failure, Outcome};
+use xl::host_config::HostConfig;
 use xl::session::Session;
 
 /// The guest that commands create: with a disk and an interface.
@@ -98,7 +99,10 @@ impl<'a> Bench<'a> {
             fs::create_dir_all(&path).expect("a directory can be made");
             path
         };
-        let machine = Machine { host: FakeHost::default(), data: directory("data"), run: directory("run") };
+        let (data, run) = (directory("data"), directory("run"));
+        let lock_file = run.join("lock").display().to_string();
+        let settings = Some(HostConfig { lock_file, ..HostConfig::default() });
+        let machine = Machine { host: FakeHost::default(), data, run, settings };
         let images = directory("images");
         fs::write(images.join("kernel"), kernel::elf()).expect("can be written");
         fs::write(images.join("ramdisk"), toolstack.ramdisk()).expect("can be written");

@@ -1,4 +1,7 @@
-//! The unsafe of this crate: mappings and ioctls of the Xen devices, of loop devices and of network interfaces, each wrapped so that its caller needs none.
+//! Longer than 500 lines because unsafe stands in one module of a tool.
+//!
+//! The unsafe of this crate: mappings and ioctls of the Xen devices, of loop devices and of network interfaces, each wrapped so
+//! that its caller needs none.
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
 //! made: bytes are copied between it and ordinary memory. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.

@@ -1,19 +1,25 @@
 //! Creating a domain: checks, plan, build, user data, devices, console. What `xl create` and the monitor's restart share.
 
+use std::os::unix::fs::OpenOptionsExt;
+
 use image::Kernel;
 use libxc::build::{Payloads, build};
 use libxc::device::host::Host;
+use libxc::fault;
 use libxc::plan::BuildPlan;
 use libxc::plan::pvh::plan;
 use libxc::trap::Trap;
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::destroy::destroy;
 use super::devices;
 use super::guest::{self, Images};
 use super::machine::Machine;
+use super::room;
 use crate::config::domain::DomainConfig;
 use crate::console;
 use crate::failure::{Failure, Outcome};
+use crate::host_config::HostConfig;
 use crate::json;
 use crate::session::Session;
 use crate::userdata::CONFIGURATION;
@@ -27,8 +33,10 @@ pub fn create<T: Trap, H: Host>(
     images: &Images,
 ) -> Outcome<u16> {
     let config = &devices::complete(config, &uuid);
+    let settings = machine.settings();
+    let _lock = lock(&settings.lock_file)?;
     let kernel = images.kernel()?;
-    let prepared = prepare(session, machine, config, uuid, &kernel, images.ramdisk.len() as u64);
+    let prepared = prepare(session, machine, &settings, (config, uuid), &kernel, images.ramdisk.len() as u64);
     let (plan, nodes) =
         prepared.map_err(|failure| failure.while_doing(format!("planning domain \"{}\"", config.name)))?;
     let payloads = Payloads { kernel: &kernel, ramdisk: &images.ramdisk };
@@ -49,8 +57,8 @@ pub fn create<T: Trap, H: Host>(
 fn prepare<T: Trap, H: Host>(
     session: &Session<T>,
     machine: &Machine<H>,
-    config: &DomainConfig,
-    uuid: [u8; 16],
+    settings: &HostConfig,
+    (config, uuid): (&DomainConfig, [u8; 16]),
     kernel: &Kernel<'_>,
     ramdisk_bytes: u64,
 ) -> Outcome<(BuildPlan, Vec<Option<u32>>)> {
@@ -63,25 +71,21 @@ fn prepare<T: Trap, H: Host>(
     let nodes = guest::nodes_of_cpus(session)?;
     let pool = guest::cpu_pool(session, config)?;
     let spec = guest::specification(config, uuid, &nodes, pool)?;
-    check_memory(session, spec.max_memory_kib + spec.paging_pool())?;
+    room::make(session, settings, spec.max_memory_kib + spec.paging_pool())?;
     let host = guest::host_facts(session)?;
     let plan = plan(&spec, kernel, ramdisk_bytes, &host).map_err(|error| Failure::new(error.to_string()))?;
     Ok((plan, nodes))
 }
 
-/// Says at once and in numbers what a build would only find out half-way.
-fn check_memory<T: Trap>(session: &Session<T>, needed_kib: u64) -> Outcome {
-    let info = session.handle.phys_info()?;
-    let free_kib = (info.free_pages + info.scrub_pages).saturating_sub(info.outstanding_pages) * 4;
-    if free_kib >= needed_kib {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "memory: the domain needs {} MiB (its page tables included), but the hypervisor has {} MiB free; \
-         dom0_mem= on the hypervisor's command line leaves more to guests",
-        needed_kib.div_ceil(1024),
-        free_kib / 1024
-    )))
+/// Waits until no other domain is being created on this host, by this toolstack or by Xen's; it ends with the file's life.
+fn lock(path: &str) -> Outcome<std::fs::File> {
+    let doing = || format!("the lock file {path} (lockfile= in xl.conf)");
+    let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", doing()));
+    fault::check_host(doing).map_err(failed)?;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+    fcntl_lock(&file, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+    Ok(file)
 }
 
 fn finish<T: Trap, H: Host>(

@@ -20,7 +20,7 @@ const NAME: &str = "domid-history";
 const RECENT: i64 = 60;
 
 /// Notes in a directory that a domain's id has just gone out of use.
-pub(super) fn note(directory: &Path, domid: u16) -> Outcome {
+pub(crate) fn note(directory: &Path, domid: u16) -> Outcome {
     let path = directory.join(NAME).display().to_string();
     let doing = || format!("noting domain {domid} in {path}");
     let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", doing()));
@@ -37,6 +37,14 @@ pub(super) fn note(directory: &Path, domid: u16) -> Outcome {
     let new = format!("{path}.new");
     fs::write(&new, with_entry(&old, clock_gettime(ClockId::Monotonic).tv_sec, domid)).map_err(failed)?;
     fs::rename(&new, &path).map_err(failed)
+}
+
+/// Forgets all ids.
+///
+/// # Errors
+/// The kernel's; that there is no list is one.
+pub(crate) fn clear(directory: &Path) -> std::io::Result<()> {
+    fs::remove_file(directory.join(NAME))
 }
 
 /// The list with an entry added and old ones dropped.

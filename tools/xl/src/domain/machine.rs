@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use libxc::device::host::Host;
 use libxc::linux::LinuxHost;
 
+use crate::host_config::HostConfig;
 use crate::userdata::{DIRECTORY, UserData};
 
 /// Where libxl keeps what need not live longer than the machine.
@@ -20,23 +21,30 @@ pub struct Machine<H: Host = LinuxHost> {
     pub data: PathBuf,
     /// Where the list of ids that were in use is.
     pub run: PathBuf,
+    /// What holds for all domains; `None`: what xl.conf says when it is needed.
+    pub settings: Option<HostConfig>,
 }
 
 impl Machine {
     /// This one.
     pub fn this() -> Machine {
-        Machine { host: LinuxHost, data: DIRECTORY.into(), run: RUN.into() }
+        Machine { host: LinuxHost, data: DIRECTORY.into(), run: RUN.into(), settings: None }
     }
 }
 
 impl<H: Host> Machine<H> {
     /// The user data of a domain.
-    pub(super) fn user_data(&self, domid: u16, uuid: &[u8; 16]) -> UserData {
+    pub(crate) fn user_data(&self, domid: u16, uuid: &[u8; 16]) -> UserData {
         UserData::below(&self.data, domid, uuid)
     }
 
+    /// What holds for all domains.
+    pub(super) fn settings(&self) -> HostConfig {
+        self.settings.clone().unwrap_or_else(HostConfig::load)
+    }
+
     /// The directory of the list of ids.
-    pub(super) fn run(&self) -> &Path {
+    pub(crate) fn run(&self) -> &Path {
         &self.run
     }
 }
