@@ -137,6 +137,12 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// Another process.
+    pub fn process(&self) -> Process {
+        let handle = Handle::new(FakeTrap::new(&self.toolstack.control)).expect("a handle");
+        Process { handle, store: self.toolstack.store.client() }
+    }
+
     /// Runs a command that must succeed.
     pub fn succeed<R>(&self, command: impl FnOnce(&Self, &Process) -> Outcome<R>) -> R {
         match self.run(command) {

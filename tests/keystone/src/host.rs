@@ -22,6 +22,8 @@ pub struct FakeHost {
     pub hardware: Cell<bool>,
     /// Whether block devices are mounted.
     pub mounted: Cell<bool>,
+    /// What somebody else does while the next block device is given back.
+    pub meanwhile: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl FakeHost {
@@ -80,6 +82,9 @@ impl Host for FakeHost {
     }
 
     fn detach(&self, path: &str, target: &str) -> Result<()> {
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
+        }
         self.note(format!("detach {path}"))?;
         let mut made = self.made.borrow_mut();
         if made.get(path).is_some_and(|of| of == target) {

@@ -169,6 +169,8 @@ impl Fault {
     fn may_pass(self) -> bool {
         match self {
             Fault::Allocation => true,
+            // A transaction that is told EIO is tried again.
+            Fault::Asked(Kind::Store, How::Error(Errno::EIO)) => true,
             Fault::Asked(_, How::Error(errno)) => matches!(errno, Errno::ENOENT | Errno::ESRCH | Errno::EAGAIN),
             Fault::Asked(..) => false,
         }
@@ -307,6 +309,26 @@ fn block_devices_come_and_go_whole() {
 #[test]
 fn interfaces_come_and_go_whole_and_so_does_memory() {
     fail_everywhere("network", &[NETWORK_ATTACH, NETWORK_DETACH, MEM_SET], 180);
+}
+
+#[test]
+fn a_domain_that_another_process_destroys_meanwhile_is_destroyed() {
+    with_toolstack(|toolstack| {
+        let bench = Bench::new(toolstack, "race");
+        destroyed(&bench, created(&bench));
+        let empty = bench.state();
+        let domid = created(&bench);
+        let other = bench.process();
+        let destroy = move || other.handle.domain_destroy(domid).expect("is destroyed");
+        bench.machine.host.meanwhile.replace(Some(Box::new(destroy)));
+        destroyed(&bench, domid);
+        assert!(bench.machine.host.meanwhile.borrow().is_none(), "nobody has raced");
+        assert_same(&empty, &bench.state(), "destroyed twice");
+        let Ended::Alone(Err(failure)) = bench.run(|bench, process| bench.destroy(process, domid)) else {
+            panic!("there is nothing to destroy")
+        };
+        assert!(failure.to_string().contains("there is no domain"), "{failure}");
+    });
 }
 
 /// Kills a command at each point. How often it was killed.

@@ -134,7 +134,10 @@ impl UserData {
     /// Removes all files of the domain.
     pub fn remove_all(&self) -> Outcome {
         let _lock = self.lock()?;
-        self.each(|path| fs::remove_file(path))
+        // One that somebody else has just removed is gone.
+        self.each(|path| {
+            fs::remove_file(path).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        })
     }
 
     /// Gives all files of the domain to another UUID.

@@ -31,6 +31,9 @@ use wire::{Message, Reader};
 
 /// How often a transaction is tried against others before it is given up.
 const ATTEMPTS: u32 = 100;
+/// How often a transaction is tried that the daemon could not look into: C xenstored copies nodes when they are first looked at, and
+/// answers EIO when parent and child are of different times because somebody else has removed one of them meanwhile.
+const TORN_ATTEMPTS: u32 = 5;
 /// How often one request is made when the daemon ends each time before it answers.
 const TRIES: u32 = 5;
 
@@ -221,12 +224,18 @@ impl Client {
 
     /// Does `work` in a transaction, again from the start when others were in its way. Nothing of it stays if it fails.
     pub fn transaction<R>(&self, mut work: impl FnMut(Tx) -> Result<R>) -> Result<R> {
+        let mut torn = 0;
         for _ in 0..ATTEMPTS {
             let tx = self.begin()?;
             let done = match work(tx) {
                 Ok(done) => done,
                 // Whatever it was: the daemon has gone, and the transaction with it.
                 Err(_) if self.is_stale(tx) => continue,
+                Err(Error::Xenstore { errno: Errno::EIO, .. }) if torn + 1 < TORN_ATTEMPTS => {
+                    torn += 1;
+                    self.end(tx, false)?;
+                    continue;
+                }
                 Err(error) => {
                     // The reason for giving up is worth more than whether that worked, too.
                     return self.end(tx, false).and(Err(error));
