@@ -195,7 +195,8 @@ impl Subject {
             MULTICALL => self.is_control,
             // The control domain's own registers are this program.
             DOMCTL if self.is_control && u16::from_le_bytes([arena[8], arena[9]]) == 0 => {
-                matches!(word(0), 12 | 13 | 28 | 34)
+                // Nor does it take its own page tables away (set_paging_mempool_size): who may map nothing builds nothing.
+                matches!(word(0), 12 | 13 | 28 | 34 | 86)
             }
             // Its own kernel and its shared page stay where they are: only others' frames are moved, and none is mapped.
             MEMORY_OP if self.is_control => {
