@@ -6,13 +6,14 @@
 
 use crate::kernel;
 use crate::processor::{Operation, Outcome, Processor, enter_long_mode};
+use crate::tally::Tally;
 use crate::templates;
 use machine::codec::registers::rflags;
 use machine::codec::vmcb::exit;
 use machine::exit::Exit;
 use machine::fake::Guest;
 use public_abi::hypercall::TABLE;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -194,7 +195,8 @@ impl Subject {
             MULTICALL => self.is_control,
             // The control domain's own registers are this program.
             DOMCTL if self.is_control && u16::from_le_bytes([arena[8], arena[9]]) == 0 => {
-                matches!(word(0), 12 | 13 | 28 | 34)
+                // Nor does it take its own page tables away (set_paging_mempool_size): who may map nothing builds nothing.
+                matches!(word(0), 12 | 13 | 28 | 34 | 86)
             }
             // Its own kernel and its shared page stay where they are: only others' frames are moved, and none is mapped.
             MEMORY_OP if self.is_control => {
@@ -242,12 +244,44 @@ const COMMANDS: [(u64, u64); 9] =
 pub struct Progress {
     /// Operations that are still to be done.
     pub left: AtomicU64,
-    /// Hypercalls by number and command: how many were answered, how many of these succeeded.
-    pub calls: Mutex<BTreeMap<(u64, u32), (u64, u64)>>,
+    /// The answers to hypercalls.
+    pub calls: Mutex<Tally>,
     /// Whether the caller has given up: its code is not there any more, or its registers are beyond repair.
     pub is_stuck: AtomicBool,
     /// The last operation, for the message of a failure.
-    pub last: Mutex<String>,
+    pub last: Mutex<Last>,
+}
+
+/// An operation, as it becomes text when somebody wants to read it.
+#[derive(Clone, Debug, Default)]
+pub enum Last {
+    /// There was none.
+    #[default]
+    Nothing,
+    /// A hypercall: number, arguments, the beginning of what they point at.
+    Hypercall(u64, [u64; 6], [u8; 96]),
+    /// Something else.
+    Other(String),
+}
+
+impl Last {
+    /// A hypercall.
+    pub fn hypercall(number: u64, arguments: &[u64; 6], arena: &[u8]) -> Self {
+        Self::Hypercall(number, *arguments, arena.first_chunk().copied().unwrap_or([0; 96]))
+    }
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Hypercall(number, arguments, arena) => {
+                write!(f, "hypercall {number} {arguments:x?}, arena")?;
+                arena.as_chunks::<8>().0.iter().try_for_each(|word| write!(f, " {:x}", u64::from_le_bytes(*word)))
+            }
+            Self::Other(text) => f.write_str(text),
+        }
+    }
 }
 
 /// Entries without end of an operation after which a caller gives up.
@@ -265,36 +299,32 @@ impl Subject {
     }
 }
 
-/// A hypercall as text, with the beginning of what it points at.
-pub fn describe_hypercall(number: u64, arguments: &[u64; 6], arena: &[u8]) -> String {
-    let words: Vec<String> =
-        arena.as_chunks::<8>().0.iter().take(12).map(|word| format!("{:x}", u64::from_le_bytes(*word))).collect();
-    format!("hypercall {number} {arguments:x?}, arena {}", words.join(" "))
-}
-
 /// What the next operation is, with what it leaves in the arena.
-fn next_operation(subject: &Subject, random: &mut Random) -> (Operation, Option<Vec<u8>>, String) {
+fn next_operation(subject: &Subject, random: &mut Random) -> (Operation, Option<Vec<u8>>, Last) {
     if !subject.is_control && random.once_in(4) {
         let operation = other_operation(subject, random);
         let text = describe(&operation);
-        return (operation, None, text);
+        return (operation, None, Last::Other(text));
     }
     let (number, arguments, arena) = subject.harmless_hypercall(random);
-    let text = describe_hypercall(number, &arguments, &arena);
-    (Operation::Hypercall(number, arguments), Some(arena), text)
+    let last = Last::hypercall(number, &arguments, &arena);
+    (Operation::Hypercall(number, arguments), Some(arena), last)
+}
+
+/// What a hypercall asks for.
+pub fn command(number: u64, arguments: &[u64; 6], arena: &[u8]) -> u32 {
+    match number {
+        PLATFORM_OP | SYSCTL | DOMCTL => arena.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes)),
+        // The upper bits are a cursor.
+        MEMORY_OP => (arguments[0] & 63) as u32,
+        _ => arguments[0] as u32,
+    }
 }
 
 /// The number of a hypercall and of what it asks for.
 fn name(operation: &Operation, arena: Option<&[u8]>) -> Option<(u64, u32)> {
     let Operation::Hypercall(number, arguments) = operation else { return None };
-    let first_word = arena.and_then(|arena| arena.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
-    let command = match *number {
-        PLATFORM_OP | SYSCTL | DOMCTL => first_word?,
-        // The upper bits are a cursor.
-        MEMORY_OP => (arguments[0] & 63) as u32,
-        _ => arguments[0] as u32,
-    };
-    Some((*number, command))
+    Some((*number, command(*number, arguments, arena.unwrap_or_default())))
 }
 
 fn describe(operation: &Operation) -> String {
@@ -393,8 +423,8 @@ pub fn hammer(
                 // Whatever the last one has done to the paging mode.
                 enter_long_mode(guest);
                 guest.vmcb.guest.rflags |= rflags::IF;
-                let (operation, contents, text) = next_operation(&subject, &mut random);
-                *progress.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
+                let (operation, contents, last) = next_operation(&subject, &mut random);
+                *progress.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
                 call = name(&operation, contents.as_deref());
                 arena = contents;
                 processor.begin(operation);
@@ -407,11 +437,9 @@ pub fn hammer(
             }
             match processor.go_on(guest) {
                 Ok(Outcome::Word(rax)) => {
-                    if let Some(call) = call.take() {
+                    if let Some((number, command)) = call.take() {
                         let mut calls = progress.calls.lock().unwrap_or_else(PoisonError::into_inner);
-                        let (answered, succeeded) = calls.entry(call).or_insert((0, 0));
-                        *answered += 1;
-                        *succeeded += u64::from(rax.cast_signed() >= 0);
+                        calls.count(number, command, rax.cast_signed());
                     }
                 }
                 Ok(_) => {}

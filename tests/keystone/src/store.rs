@@ -37,6 +37,7 @@ struct State {
     requests: u64,
     fail_at: Option<u64>,
     backends: Backends,
+    consoles: bool,
 }
 
 /// A xenstored.
@@ -81,6 +82,11 @@ impl Store {
         self.state().backends = backends;
     }
 
+    /// Whether there is a xenconsoled, which gives each domain that is introduced a terminal.
+    pub fn set_consoles(&self, consoles: bool) {
+        self.state().consoles = consoles;
+    }
+
     /// A connection.
     pub fn client(&self) -> Client {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -104,12 +110,15 @@ impl Store {
             let mut state = self.state();
             let number = state.requests;
             state.requests += 1;
-            let State { tree, backends, fail_at, .. } = &mut *state;
+            let State { tree, backends, fail_at, consoles, .. } = &mut *state;
             let answer = if fail_at.take_if(|at| *at == number).is_some() {
                 Err("ENOSPC")
             } else {
                 let answer = answer(tree, &mut open, kind, header.tx_id, &payload);
                 backends::react(&mut tree.nodes, *backends);
+                if *consoles && matches!(kind, XsMessage::Introduce | XsMessage::TransactionEnd) {
+                    make_terminals(tree);
+                }
                 answer
             };
             drop(state);
@@ -126,6 +135,16 @@ impl Store {
             if socket.write_all(&bytes).is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// What xenconsoled does for the domains that were introduced.
+fn make_terminals(tree: &mut Tree) {
+    for domain in &tree.introduced {
+        let tty = tree.nodes.get_mut(&format!("/local/domain/{domain}/console/tty"));
+        if let Some(tty) = tty.filter(|tty| tty.is_empty()) {
+            *tty = format!("/dev/pts/{domain}").into_bytes();
         }
     }
 }

@@ -20,6 +20,7 @@ use raw::Mapping;
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::trap::{Buf, Events, Foreign, Trap};
 
 /// Bytes of a page.
@@ -53,12 +54,14 @@ impl Trap for Privcmd {
     type Events = Evtchn;
 
     fn alloc(&self, bytes: usize) -> Result<HypercallBuf> {
+        const DOING: &str = "mapping memory for hypercalls";
         let length = bytes.max(1).next_multiple_of(PAGE);
+        may_map(|| DOING.into())?;
         let mapping = match &self.hypercall {
             Some(device) => Mapping::shared(device, length),
             None => Mapping::locked(length),
         };
-        mapping.map(HypercallBuf).map_err(|error| Error::system("mapping memory for hypercalls", error))
+        mapping.map(HypercallBuf).map_err(|error| Error::system(DOING, error))
     }
 
     fn hypercall(&self, number: u64, arguments: [u64; 5]) -> std::result::Result<u64, Errno> {
@@ -68,7 +71,9 @@ impl Trap for Privcmd {
     }
 
     fn foreign(&self, domain: u16, gfns: &[u64]) -> Result<ForeignPages> {
-        let failed = |error| Error::system(format!("mapping {} pages of domain {domain}", gfns.len()), error);
+        let doing = || format!("mapping {} pages of domain {domain}", gfns.len());
+        let failed = |error| Error::system(doing(), error);
+        may_map(doing)?;
         let mapping = Mapping::shared(&self.privcmd, gfns.len() * PAGE).map_err(failed)?;
         let mut results = vec![0; gfns.len()];
         raw::map_batch(&self.privcmd, domain, &mapping, gfns, &mut results).map_err(failed)?;
@@ -82,7 +87,9 @@ impl Trap for Privcmd {
     }
 
     fn resource(&self, domain: u16, kind: Resource, id: u32, frame: u64, frames: usize) -> Result<ForeignPages> {
-        let failed = |error| Error::system(format!("mapping resource {} of domain {domain}", kind.name()), error);
+        let doing = || format!("mapping resource {} of domain {domain}", kind.name());
+        let failed = |error| Error::system(doing(), error);
+        may_map(doing)?;
         let mapping = Mapping::shared(&self.privcmd, frames * PAGE).map_err(failed)?;
         raw::map_resource(&self.privcmd, domain, &mapping, kind.number(), id, frame).map_err(failed)?;
         Ok(ForeignPages(mapping))
@@ -92,6 +99,11 @@ impl Trap for Privcmd {
         let device = open("/dev/xen/evtchn").map_err(|source| Error::system("opening /dev/xen/evtchn", source))?;
         Ok(Evtchn { device })
     }
+}
+
+/// Whether the switch of [`fault`] lets a mapping be.
+fn may_map(doing: impl Fn() -> String) -> Result<()> {
+    fault::check_map(&doing).map_err(|errno| Error::system(doing(), std::io::Error::from_raw_os_error(errno.number())))
 }
 
 /// Memory for hypercall arguments.
