@@ -57,7 +57,9 @@ impl RunState {
         self.reasons.fetch_and(!(reasons & REASONS), SeqCst) & REASONS
     }
 
-    /// Takes reasons away whose end has just come, if it waits for one of them: whether somebody must [`RunState::claim`].
+    /// Takes reasons away whose end has just come, if it waits for one of them: whether somebody must [`RunState::claim`]. What
+    /// the waiting vCPU looks at must have been changed in the same order as the words here: by a locked instruction or a
+    /// `SeqCst` store, which the look below cannot overtake.
     #[inline]
     pub fn end(&self, reasons: u32) -> bool {
         // Most often it does not wait, and a look is cheaper than a locked instruction.

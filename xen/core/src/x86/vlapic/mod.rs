@@ -12,6 +12,8 @@ mod vectors;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wake_tests;
 
 use super::control::Refused;
 use crate::domain::Domain;
@@ -255,8 +257,10 @@ impl Vlapic {
             Trigger::Level => self.level.insert(vector),
         };
         let is_new = self.requested.insert(vector);
-        // After the request itself: whoever finds the hint false has found the request missing after clearing it.
-        self.may_be_pending.store(true, Ordering::Release);
+        // After the request itself: whoever finds the hint false has found the request missing after clearing it. And before
+        // the caller looks whether the vCPU sleeps: a vCPU that goes to sleep says so first and looks at the hint afterwards,
+        // so of the two stores one must be seen. A plain store may be overtaken by the load that follows it.
+        self.may_be_pending.store(true, Ordering::SeqCst);
         is_new
     }
 
@@ -283,13 +287,13 @@ impl Vlapic {
     /// Whether surely nothing is requested.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        !self.may_be_pending.load(Ordering::Acquire)
+        !self.may_be_pending.load(Ordering::SeqCst)
     }
 
     /// The highest requested vector, and whether its priority class is above the processor's.
     #[inline]
     pub fn pending(&self) -> Pending {
-        if !self.may_be_pending.load(Ordering::Acquire) {
+        if !self.may_be_pending.load(Ordering::SeqCst) {
             return Pending::Nothing;
         }
         self.scan()
@@ -300,7 +304,7 @@ impl Vlapic {
             self.may_be_pending.store(false, Ordering::SeqCst);
             // A request may have come between the scan and the store.
             if self.requested.highest().is_some() {
-                self.may_be_pending.store(true, Ordering::Release);
+                self.may_be_pending.store(true, Ordering::SeqCst);
             }
             return Pending::Nothing;
         };
