@@ -28,7 +28,7 @@ same() {
     diff /tmp/debian.out /tmp/oxen.out || complain "xl $*"
 }
 
-tiny_config cmd hello 'vcpus = 2' 'maxvcpus = 3' 'cpus = "0"' 'on_crash = "preserve"' 'cpu_weight = 300'
+tiny_config cmd hello 'vcpus = 2' 'maxvcpus = 3' 'cpus = "0"' 'on_crash = "preserve"' 'cpu_weight = 300' 'cap = 150'
 cat >> /tmp/cmd.cfg << 'END'
 uuid = "01234567-89ab-cdef-0123-456789abcdef"
 cmdline = "a=b c"
@@ -43,6 +43,8 @@ for maker in debian oxen; do
         same list $options cmd
     done
     same vcpu-list cmd
+    same sched-credit2 -d cmd
+    same sched-credit2
     same domid cmd
     same domname "$(debian-xl domid cmd)"
     same vm-list
@@ -58,6 +60,8 @@ for maker in debian oxen; do
         same list by-$doer
         same list -l by-$doer
         $doer-xl rename by-$doer cmd || die "$doer-xl rename back"
+        $doer-xl sched-credit2 -d cmd -w 400 -c $([ $doer = debian ] && echo 30 || echo 0) || die "$doer-xl sched-credit2"
+        same sched-credit2 --domain cmd
         $doer-xl vcpu-pin cmd 1 0 0 || die "$doer-xl vcpu-pin"
         same vcpu-list cmd
         $doer-xl vcpu-set -i cmd $([ $doer = debian ] && echo 1 || echo 3) || die "$doer-xl vcpu-set"
@@ -70,6 +74,8 @@ done
 same info
 same info -n
 for line in xen xen_caps free_memory host; do same info $line; done
+same sched-credit2 -s
+same sched-credit2 -p Pool-0
 same dmesg
 same domid Domain-0
 same domname 0
@@ -106,6 +112,13 @@ same_code mem-set 0 12x
 same_code mem-max 0 12x
 same_code vcpu-set 0 x
 same_code vcpu-pin 0 x all
+same_code sched-credit2 -w 5
+same_code sched-credit2 -d 0 -w 0
+same_code sched-credit2 -d 0 -c 100000
+same_code sched-credit2 -d nosuch
+same_code sched-credit2 -d 0 -p Pool-0
+same_code sched-credit2 -p nosuch
+same_code sched-credit2 -s -r 99
 same_code -N vcpu-pin 0 0 nonsense
 same -N vcpu-pin 0 0 0
 same_code li

@@ -2,9 +2,10 @@
 # A guest that restarts, powers off or crashes by itself is treated as its configuration says.
 # shared: 700
 # tiny: hello
-# tiny: clock
 # tiny: crash
+# tiny: spin
 # tiny: triple_fault
+# tiny: watchdog
 # interop: --hypervisor xen --tools oxen
 . /oxen/lib.sh
 
@@ -50,10 +51,26 @@ ends() { # PROGRAM EVENT REASON-LETTER
 ends hello poweroff -
 ends triple_fault reboot r
 ends crash crash c
+ends watchdog watchdog w
+
+# A crashed guest's memory is in a file before its domain goes. By our xl only: on Oxen, Debian's had not come to an end with this
+# after two minutes.
+if [ "$(readlink /usr/local/bin/xl)" = /usr/local/bin/oxen-xl ]; then
+    mkdir -p /var/lib/xen/dump
+    tiny_config end crash 'on_crash = "coredump-destroy"'
+    xl create -q /tmp/end.cfg || die "create crash with on_crash=coredump-destroy"
+    wait_until 120 gone end || die "a crashed guest whose core is dumped is still there"
+    dump=/var/lib/xen/dump/end
+    [ "$(dd if=$dump bs=1 skip=1 count=3 2> /dev/null)" = ELF ] || die "no core dump: $(cat /var/log/xen/xl-end.log)"
+    [ "$(wc -c < $dump)" -gt $((60 << 20)) ] || die "the dump is too small for the guest's memory: $(ls -l $dump)"
+    # A text of the guest's program.
+    grep -a -q 'GUEST-INFO panic at' $dump || die "the dump does not hold the guest's memory"
+    rm $dump
+fi
 
 # Who powers off can be restarted, too. The successor is destroyed while it runs, not at its end or its beginning, where its
 # monitor is at work on it; the monitor sees it and ends.
-tiny_config end clock 'vcpus = 2' 'on_poweroff = "restart"'
+tiny_config end spin 'cmdline = "seconds=5"' 'on_poweroff = "restart"'
 xl create -q /tmp/end.cfg || die "create with on_poweroff=restart"
 first=$(xl domid end)
 runs_again() {

@@ -1,9 +1,15 @@
 #!/bin/sh
-# Our xenstored under Debian's xl and xenstore clients: the whole life of a guest, watches, permissions, CONTROL.
+# Our daemons under Debian's xl and xenstore clients: the whole life of a guest, watches, permissions, CONTROL, consoles; and beside it
+# a guest that breaks every rule of its rings.
 # run: --daemons oxen --tools debian --domu-elf
+# interop: --hypervisor xen --daemons oxen --tools debian --domu-elf
+# tiny: hostile_rings
 . /oxen/lib.sh
 
-[ "$(readlink "/proc/$(cat /run/xen/xenstored.pid)/exe")" = /usr/local/bin/xenstored ] || die "another xenstored runs"
+daemon() { cat "/run/xen/$1.pid"; }
+for name in xenstored xenconsoled; do
+    [ "$(readlink "/proc/$(daemon $name)/exe")" = "/usr/local/bin/$name" ] || die "another $name runs"
+done
 by_kernel() { XENSTORED_PATH=/dev/xen/xenbus "$@"; }
 
 # Nodes, by the socket and by the kernel's ring.
@@ -31,6 +37,7 @@ xenstore-control check || die "check"
 xenstore-control quota | grep -q '^watches *: *128' || die "quota: $(xenstore-control quota)"
 xenstore-control memreport /tmp/report && grep -q 'domain 0: ' /tmp/report || die "memreport"
 fails 1 xenstored --pid-file=/tmp/second.pid
+fails 1 xenconsoled --pid-file=/run/xen/xenconsoled.pid
 xenstore-read -s /local/domain/0/name > /dev/null || die "a second daemon disturbs the first"
 
 # A guest's life.
@@ -44,8 +51,36 @@ wait_for 60 @introduceDomain /tmp/domains > /dev/null || die "no @introduceDomai
 wait_for 250 GUEST-READY "$(console_log guest)" || die "no greeting"
 xenstore-control quota "$id" | grep -q '^watches *: *[1-9]' || die "the guest's kernel watches nothing"
 xl list guest || die "list"
+xl console guest > /tmp/attached &
+attached=$!
 type_into guest 'echo ANSWER $((6 * 7))'
 wait_for 60 'ANSWER 42' "$(console_log guest)" || die "no answer on the console"
+wait_for 60 'ANSWER 42' /tmp/attached || die "the attached console does not show the answer"
+kill $attached
+
+# A guest that breaks every rule; dom0 and the other guest notice nothing.
+daemons="$(daemon xenstored) $(daemon xenconsoled)"
+xenstore-write /secret/below yes /open yes
+xenstore-chmod /secret n0
+xenstore-chmod /open b0
+tiny_config hostile hostile_rings
+xl create -q /tmp/hostile.cfg || die "create of the hostile guest"
+wait_for 400 'GUEST-TEST hostile_rings' "$(console_log hostile)" > /tmp/verdict || die "no verdict: $(cat "$(console_log hostile)")"
+grep -q 'PASS' /tmp/verdict || die "$(cat "$(console_log hostile)")"
+wait_until 60 gone hostile || die "the hostile guest is still there"
+for pid in $daemons; do
+    size=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status") || die "a daemon has ended"
+    [ "$size" -lt 65536 ] || die "a daemon has $size KiB"
+done
+[ "$daemons" = "$(daemon xenstored) $(daemon xenconsoled)" ] || die "a daemon was started again"
+[ "$(cat /var/log/xen/xenstored.log /var/log/xen/xenconsoled.log 2> /dev/null | wc -c)" -lt 65536 ] || die "the daemons' logs grow"
+[ "$(xenstore-read /secret/below)$(xenstore-list /secret)" = yesbelow ] || die "a secret has changed: $(xenstore-ls /secret)"
+xenstore-ls -p / | grep -q '^secret = "".*(n0)' || die "permissions have changed"
+[ -z "$(xenstore-list /open)" ] || die "nodes of a guest that is gone: $(xenstore-list /open | wc -l)"
+xenstore-rm /secret
+xenstore-rm /open
+type_into guest 'echo ANSWER $((6 * 7 + 1))'
+wait_for 60 'ANSWER 43' "$(console_log guest)" || die "the other guest has suffered"
 xl shutdown -w guest || die "shutdown"
 wait_for 60 @releaseDomain /tmp/domains > /dev/null || die "no @releaseDomain"
 wait_until 60 gone guest || die "the guest is still there"

@@ -2,6 +2,7 @@
 # Every command on a domain that was never started, and what wrong uses of them answer.
 # shared: 200
 # tiny: hello
+# tiny: spin
 # interop: --hypervisor xen --tools oxen
 . /oxen/lib.sh
 
@@ -30,6 +31,62 @@ xl claims 2> /dev/null | awk -v id="$id" '$2 == id { exit !($NF == 0) }' || die 
 [ "$(xl block-list cmd | wc -l)" = 1 ] && [ "$(xl network-list cmd | wc -l)" = 1 ] && [ "$(xl channel-list cmd | wc -l)" = 1 ] || die "devices of a domain without any"
 xl mem-set cmd 60 || die "mem-set"
 [ "$(xenstore-read "/local/domain/$id/memory/target")" = 61440 ] || die "mem-set changes nothing"
+
+# Weight, cap and rate limit, with credit2's ranges.
+sched() { xl sched-credit2 -d cmd | awk 'NR == 2 { print $1, $2, $3, $4 }'; }
+[ "$(sched)" = "cmd $id 256 0" ] || die "sched-credit2: $(xl sched-credit2 -d cmd)"
+xl sched-credit2 -d cmd -w 512 -c 50 || die "sched-credit2 -w -c"
+[ "$(sched)" = "cmd $id 512 50" ] || die "sched-credit2 -w -c changes nothing: $(xl sched-credit2 -d cmd)"
+xl sched-credit2 --domain=cmd --cap=0 || die "sched-credit2 --cap"
+[ "$(sched)" = "cmd $id 512 0" ] || die "sched-credit2 --cap=0: $(xl sched-credit2 -d cmd)"
+xl sched-credit2 -p Pool-0 | grep -q '^cmd ' || die "sched-credit2 -p: $(xl sched-credit2 -p Pool-0)"
+[ "$(xl sched-credit2 -s)" = 'Cpupool Pool-0: ratelimit=1000us' ] || die "sched-credit2 -s: $(xl sched-credit2 -s)"
+xl sched-credit2 -s -r 500 || die "sched-credit2 -s -r"
+[ "$(xl sched-credit2 -s)" = 'Cpupool Pool-0: ratelimit=500us' ] || die "sched-credit2 -s -r changes nothing"
+xl sched-credit2 -s -r 1000 || die "sched-credit2 -s -r 1000"
+fails 1 xl sched-credit2 -d cmd -c 101
+fails 1 xl sched-credit2 -d cmd -w 0
+fails 1 xl sched-credit2 -d cmd -w 65536
+fails 1 xl sched-credit2 -w 5
+fails 1 xl sched-credit2 -d cmd -p Pool-0
+fails 1 xl sched-credit2 -p nosuch
+fails 1 xl sched-credit2 -s -r 99
+
+# A cap holds: two vCPUs that do nothing but run have a fifth of a CPU together. (What a busy host takes from QEMU counts as
+# run at first, but the budget of later periods pays for it.)
+tiny_config lazy spin 'vcpus = 2' 'cap = 20' 'cmdline = "seconds=600"'
+xl create -q /tmp/lazy.cfg || die "create with a cap"
+uptime() { awk '{ print int($1 * 10) }' /proc/uptime; }
+cpu_time() { xl list lazy | awk 'NR == 2 { print int($6 * 10) }'; }
+runs() { [ "$(cpu_time)" -ge $((ran + $1)) ]; }
+ran=0
+wait_until 60 runs 1 || die "a guest with a cap does not run"
+begin=$(uptime)
+ran=$(cpu_time)
+wait_until 120 runs 6 || die "a guest with a cap of 20 % is as good as stopped"
+used=$(($(cpu_time) - ran))
+[ $((used * 5)) -le $(($(uptime) - begin + 20)) ] || die "$used tenths of a second of CPU in $(($(uptime) - begin))"
+xl sched-credit2 -d lazy -c 0 || die "the cap stays"
+xl destroy lazy || die "destroy lazy"
+
+# What only our xl has: JSON for each list, top without another program, and warnings about xl.conf.
+if [ "$(readlink /usr/local/bin/xl)" = /usr/local/bin/oxen-xl ]; then
+    json() { oxen-xl "$@" | tr -d ' \n'; }
+    json list --json cmd | grep -q '"name":"cmd","domid":'"$id"',.*"paused":true' || die "list --json: $(json list --json cmd)"
+    json vcpu-list --json cmd | grep -q '"name":"cmd","domid":'"$id"',"vcpu":0,"cpu":[0-9]*,"online":true' || die "vcpu-list --json: $(json vcpu-list --json cmd)"
+    json sched-credit2 --json -d cmd | grep -q '"weight":512,"cap":0' || die "sched-credit2 --json"
+    for list in block-list network-list channel-list; do [ "$(json $list --json cmd)" = '[]' ] || die "$list --json"; done
+    json info --json | grep -q '"xen_major":"4","xen_minor":"17"' || die "info --json: $(json info --json)"
+    for list in vm-list uptime claims; do json $list --json | grep -q '"domid":0' || die "$list --json: $(json $list --json)"; done
+    oxen-xl top -b -i 2 -d 1 > /tmp/top || die "top -b"
+    [ "$(grep -c 'NAME  STATE' /tmp/top)" = 2 ] || die "top -b -i 2: $(cat /tmp/top)"
+    awk '$1 == "cmd" && $2 == "----p-" && $9 == 1 { n++ } END { exit n != 2 }' /tmp/top || die "top: $(cat /tmp/top)"
+    cp /etc/xen/xl.conf /tmp/xl.conf
+    printf 'claim_mod = 1\n' >> /etc/xen/xl.conf
+    line=$(wc -l < /etc/xen/xl.conf)
+    oxen-xl create -n /tmp/cmd.cfg 2>&1 > /dev/null | grep -q "^/etc/xen/xl.conf:$line:1: warning: claim_mod: .*claim_mode" || die "no warning about xl.conf"
+    cp /tmp/xl.conf /etc/xen/xl.conf
+fi
 
 # Pauses count.
 xl pause cmd || die "pause"

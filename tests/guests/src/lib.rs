@@ -33,6 +33,8 @@ pub mod smp;
 #[cfg(target_os = "none")]
 pub mod start;
 #[cfg(target_os = "none")]
+pub mod store;
+#[cfg(target_os = "none")]
 pub mod wild;
 
 #[cfg(target_os = "none")]

@@ -1,6 +1,7 @@
 //! The machine that devices are served by, for tests: it notes what it is asked for, keeps what it has made, and lets the
 //! n-th request fail.
 
+use libxc::device::dma::{Card, Dma};
 use libxc::device::host::{Host, Made, Mounted, Number, What};
 use libxc::error::{Error, Result};
 use std::cell::{Cell, RefCell};
@@ -64,9 +65,10 @@ impl Host for FakeHost {
     fn inspect(&self, path: &str) -> Result<What> {
         self.count()?;
         match path {
-            _ if path.starts_with("/dev/") => {
-                Ok(What::Block { number: Number { major: 259, minor: 17 }, does_dma: self.hardware.get() })
-            }
+            _ if path.starts_with("/dev/") => Ok(What::Block {
+                number: Number { major: 259, minor: 17 },
+                dma: if self.hardware.get() { Dma::Ordinary } else { Dma::None },
+            }),
             _ if path.starts_with("/img/") => Ok(What::File),
             "/" => Ok(What::Other),
             _ => Err(Error::system(path, io::Error::from_raw_os_error(2))),
@@ -102,9 +104,9 @@ impl Host for FakeHost {
         Ok(name.starts_with("br"))
     }
 
-    fn card_behind(&self, _: &str) -> Result<Option<String>> {
+    fn card_behind(&self, _: &str) -> Result<Option<Card>> {
         self.count()?;
-        Ok(self.hardware.get().then(|| "eth0".into()))
+        Ok(self.hardware.get().then(|| Card { name: "eth0".into(), dma: Dma::Ordinary }))
     }
 
     fn wait_for_interface(&self, _: &str, _: Duration) -> Result<()> {

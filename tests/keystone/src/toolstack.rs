@@ -14,6 +14,7 @@ use libxc::plan::BuildPlan;
 use libxc::plan::pvh::plan;
 use std::rc::Rc;
 use xl::domain::guest;
+use xl::host_config::HostConfig;
 use xl::session::Session;
 
 /// The toolstack of a host.
@@ -77,11 +78,13 @@ impl Toolstack {
     /// All findings in the configuration, or what the host did not answer.
     pub fn plan(&self, config: &str) -> Result<(BuildPlan, &[u8]), Failure> {
         let before = |error: xl::failure::Failure| Failure::Before(error.to_string());
-        let (config, report) = xl::config::read("guest.cfg", config.as_bytes(), &[]);
+        let (mut config, report) = xl::config::read("guest.cfg", config.as_bytes(), &[]);
         if report.has_errors() {
             let findings: Vec<String> = report.findings().iter().map(ToString::to_string).collect();
             return Err(Failure::Before(findings.join("\n")));
         }
+        // A host without xl.conf: domains claim their memory.
+        HostConfig::default().complete(&mut config);
         let nodes = guest::nodes_of_cpus(&self.session).map_err(before)?;
         let pool = guest::cpu_pool(&self.session, &config).map_err(before)?;
         let uuid = config.uuid.unwrap_or([0x11; 16]);

@@ -132,7 +132,7 @@ impl World {
         let mut queue = self.queue(cpu);
         let first = queue.first_time().map_or(queue.clock(), |first| first.max(queue.clock()));
         let virtual_time = first + sched::ticks(sched::SLICE_MICROSECONDS);
-        queue.add(Waiting { virtual_time, domain: NOBODY, vcpu: 0 });
+        queue.add(Waiting { virtual_time, service: u64::MAX, domain: NOBODY, vcpu: 0 });
     }
 
     fn queue(&self, cpu: u16) -> Guard<'_, CpuQueue, { rank::RUN_QUEUE }> {

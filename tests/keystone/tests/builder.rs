@@ -9,6 +9,7 @@ use keystone::world::Plan;
 use machine::frame::{self, Fill, Kind};
 use machine::{DomId, Mfn};
 use public_abi::Errno;
+use std::sync::atomic::Ordering;
 
 /// Takes every second page of the free memory, so that no two free ones are neighbours. Gives what was taken.
 fn take_every_second_page() -> Vec<Mfn> {
@@ -50,7 +51,7 @@ fn refused(toolstack: &Toolstack, config: &str) -> String {
 fn a_domain_that_is_too_large_says_how_much_is_missing() {
     with_toolstack(|toolstack| {
         let text = refused(toolstack, &CONFIG.replace("memory = 4", "memory = 60"));
-        assert!(text.contains("RAM") && text.contains("out of memory") && text.contains("pages are missing"), "{text}");
+        assert!(text.contains("RAM") && text.contains("out of memory") && text.contains("cannot be claimed"), "{text}");
     });
 }
 
@@ -104,14 +105,16 @@ fn a_small_domain_costs_few_pages() {
 }
 
 #[test]
-fn affinity_and_weight_reach_the_schedule() {
+fn affinity_weight_and_cap_reach_the_schedule() {
     let plan = Plan { cpus: 3, ..Plan::default() };
     with_toolstack_on(&plan, |toolstack| {
-        let config = format!("{CONFIG}\ncpus = [\"1\", \"0,2\"]\ncpu_weight = 1000\n");
+        let config = format!("{CONFIG}\ncpus = [\"1\", \"0,2\"]\ncpu_weight = 1000\ncap = 150\n");
         let built = toolstack.create(&config).unwrap_or_else(|failure| panic!("{failure}"));
         let domain = toolstack.control.world().domain(built.domid);
         let units: Vec<_> = domain.vcpus().iter().map(|vcpu| (vcpu.sched.affinity(), vcpu.sched.weight())).collect();
         assert_eq!(units, [(0b010, 1000), (0b101, 1000)]);
+        assert_eq!(domain.budget.cap(), 150);
+        assert_eq!(domain.accounting.claimed.load(Ordering::Relaxed), 0, "the claim ended with the build");
         drop(domain);
         toolstack.destroy(built.domid).expect("is destroyed");
         let text = refused(toolstack, &format!("{CONFIG}\ncpus = \"7\"\n"));

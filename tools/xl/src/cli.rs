@@ -3,7 +3,11 @@
 //!
 //! Names, options and their meaning are those of xl(1). After this, [`crate::commands`] does what was asked for.
 
+mod host;
+
 use clap::{Args, Parser, Subcommand};
+
+pub use host::{Dmesg, Info, Keys, Output, SchedCredit2, Top};
 
 /// Xen management tool, based on Oxen's libxc
 #[derive(Debug, Parser)]
@@ -72,11 +76,15 @@ pub enum Command {
     /// Rename a domain
     Rename(Rename),
     /// List guest domains, with their UUIDs
-    VmList,
+    VmList(Output),
     /// Print uptime for all/some domains
     Uptime(Uptime),
     /// List outstanding claims information about all domains
-    Claims,
+    Claims(Output),
+    /// Get/set credit2 scheduler parameters
+    SchedCredit2(SchedCredit2),
+    /// Monitor a host and the domains in real time
+    Top(Top),
     /// Core dump a domain
     DumpCore(DumpCore),
     /// Send a trigger to a domain
@@ -106,6 +114,9 @@ pub enum Command {
     /// Watch over a domain; `create` starts it
     #[command(hide = true, name = crate::domain::monitor::COMMAND)]
     Monitor(Monitor),
+    /// Tell the toolstack about the control domain; the host's init system runs it at boot
+    #[command(hide = true, name = "init-dom0")]
+    InitDom0,
 }
 
 /// `xl create`
@@ -163,6 +174,9 @@ pub struct List {
     /// Prints out NUMA node affinity
     #[arg(short, long)]
     pub numa: bool,
+    /// How it is printed
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `xl console`
@@ -176,24 +190,6 @@ pub struct Console {
     /// Console number: 0 is the only one
     #[arg(short = 'n', value_name = "NUM", value_parser = clap::value_parser!(u32).range(0..=0))]
     pub number: Option<u32>,
-}
-
-/// `xl info`
-#[derive(Args, Debug)]
-pub struct Info {
-    /// List host NUMA topology information
-    #[arg(short, long)]
-    pub numa: bool,
-    /// Print only the values of the lines whose names begin with this
-    pub name: Option<String>,
-}
-
-/// `xl dmesg`
-#[derive(Args, Debug)]
-pub struct Dmesg {
-    /// Clear dmesg buffer after printing
-    #[arg(short, long)]
-    pub clear: bool,
 }
 
 /// A command on one domain without options.
@@ -233,6 +229,9 @@ pub struct Destroy {
 /// `xl vcpu-list`
 #[derive(Args, Debug)]
 pub struct VcpuList {
+    /// How it is printed
+    #[command(flatten)]
+    pub output: Output,
     /// The domains, by name or id; all without one
     pub domains: Vec<String>,
 }
@@ -249,13 +248,6 @@ pub struct Name {
 pub struct Id {
     /// The domain's id
     pub id: String,
-}
-
-/// `xl debug-keys`
-#[derive(Args, Debug)]
-pub struct Keys {
-    /// The keys, as typed at the hypervisor's serial console
-    pub keys: String,
 }
 
 /// The monitor, which `xl create` starts; the configuration comes on its standard input.
@@ -319,6 +311,9 @@ pub struct Rename {
 /// `xl uptime`
 #[derive(Args, Debug)]
 pub struct Uptime {
+    /// How it is printed
+    #[command(flatten)]
+    pub output: Output,
     /// Short, with the time of day
     #[arg(short)]
     pub short: bool,
@@ -367,6 +362,9 @@ pub struct Sysrq {
 /// A list for one or more domains.
 #[derive(Args, Debug)]
 pub struct Domains {
+    /// How it is printed
+    #[command(flatten)]
+    pub output: Output,
     /// The domains, by name or id
     #[arg(required = true)]
     pub domains: Vec<String>,

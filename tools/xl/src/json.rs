@@ -337,7 +337,7 @@ fn build_info(config: &DomainConfig, context: &Context<'_>) -> Value {
     info.given("max_maptrack_frames", config.max_maptrack_frames);
     info.given("max_grant_version", config.max_grant_version);
     info.set("sched_params", sched_params(config));
-    info.flag("claim_mode", Some(false));
+    info.flag("claim_mode", Some(config.claim));
     info.given("event_channels", config.max_event_channels.filter(|&channels| channels != 0));
     info.given("kernel", config.kernel.clone());
     info.given("cmdline", config.command_line());

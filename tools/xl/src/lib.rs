@@ -11,6 +11,7 @@ pub mod console;
 pub mod device_json;
 pub mod domain;
 pub mod failure;
+pub mod host_config;
 pub mod json;
 pub mod output;
 pub mod session;

@@ -6,7 +6,10 @@
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write, stderr, stdout};
 
+use serde_json::Value;
+
 use crate::failure::{Failure, Outcome};
+use crate::json::to_text;
 
 /// Prints bytes to standard output.
 pub fn print(bytes: impl AsRef<[u8]>) -> Outcome {
@@ -25,6 +28,11 @@ pub fn print_to(output: &mut impl Write, bytes: impl AsRef<[u8]>) -> Outcome {
 /// Prints a line to standard output.
 pub fn line(text: Arguments<'_>) -> Outcome {
     print(format!("{text}\n"))
+}
+
+/// Prints a value as JSON, as `xl list -l` does.
+pub fn print_json(value: &Value) -> Outcome {
+    line(format_args!("{}", to_text(value).trim_end()))
 }
 
 /// Writes a line to the monitor's log, which is its standard output. If that fails there is nowhere to say so.

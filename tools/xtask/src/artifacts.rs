@@ -1,6 +1,6 @@
 //! Builds our own programs with cargo and puts them where people look for them.
 //!
-//! The hypervisor lands at `target/oxen/oxen`, our static `xl` and `xenstored` beside it. Called by `cargo xtask build` and by
+//! The hypervisor lands at `target/oxen/oxen`, our static `xl`, `xenstored` and `xenconsoled` beside it. Called by `cargo xtask build` and by
 //! every command that boots Oxen, so that nobody tests an old image.
 
 use std::io::{BufRead, BufReader, Read};
@@ -29,12 +29,13 @@ const HYPERVISOR: Program =
 const XL: Program =
     Program { package: "xl", profile: "release", target: "x86_64-unknown-linux-musl", what: "building xl" };
 
-const XENSTORED: Program = Program {
-    package: "xenstored",
-    profile: "release",
-    target: "x86_64-unknown-linux-musl",
-    what: "building xenstored",
-};
+/// Our daemons; each package gives the program of its name.
+const DAEMONS: [Program; 2] =
+    [daemon("xenstored", "building xenstored"), daemon("xenconsoled", "building xenconsoled")];
+
+const fn daemon(package: &'static str, what: &'static str) -> Program {
+    Program { package, profile: "release", target: "x86_64-unknown-linux-musl", what }
+}
 
 const GUESTS: Program =
     Program { package: "guests", profile: "bare", target: "x86_64-unknown-none", what: "building the test guests" };
@@ -82,18 +83,21 @@ fn build_xl(paths: &Paths) -> Result<PathBuf> {
     publish(paths, program, "xl")
 }
 
-/// Builds our xenstored as a static program. One run of this tool builds it once.
-pub(crate) fn xenstored(paths: &Paths) -> Result<PathBuf> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(program) = BUILT.get() {
-        return Ok(program.clone());
+/// Builds our daemons as static programs. One run of this tool builds them once.
+pub(crate) fn daemons(paths: &Paths) -> Result<Vec<PathBuf>> {
+    static BUILT: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    if let Some(programs) = BUILT.get() {
+        return Ok(programs.clone());
     }
-    let built = cargo_build(paths, &XENSTORED)?;
-    let Some(program) = built.iter().find(|path| path.ends_with("xenstored")) else {
-        bail!("the package xenstored gives no program named xenstored");
-    };
-    let program = publish(paths, program, "xenstored")?;
-    Ok(BUILT.get_or_init(|| program).clone())
+    let mut programs = Vec::new();
+    for daemon in &DAEMONS {
+        let built = cargo_build(paths, daemon)?;
+        let Some(program) = built.iter().find(|path| path.ends_with(daemon.package)) else {
+            bail!("the package {0} gives no program named {0}", daemon.package);
+        };
+        programs.push(publish(paths, program, daemon.package)?);
+    }
+    Ok(BUILT.get_or_init(|| programs).clone())
 }
 
 /// Builds QEMU's plugin that counts instructions.

@@ -1,7 +1,7 @@
 //! The developer's tool of Oxen: builds images, boots them in QEMU, tests and measures.
 //!
 //! Run as `cargo xtask COMMAND`. The order of the data: a command (`commands`) makes sure that programs and packages are
-//! there (`provision`), builds our own (`artifacts`), makes an image (`initramfs`), boots it (`qemu`), follows its
+//! there (`provision`), builds our own (`artifacts`), makes an image (`initramfs`, `disk`), boots it (`qemu`), follows its
 //! console (`console`, `harness`) and turns the end into an exit code (`exit`). `testing` does so for many machines in a row,
 //! and `bench` reads numbers from them.
 
@@ -11,6 +11,7 @@ mod bochs;
 mod changeset;
 mod commands;
 mod console;
+mod disk;
 mod exit;
 mod harness;
 mod initramfs;
@@ -42,6 +43,8 @@ enum Command {
     Build,
     /// Make our xl's manual pages and shell completions
     Docs,
+    /// Make Debian 12 disks for the control domain and for guests
+    Image,
     /// Boot a Linux control domain and run a script or a shell in it
     Dom0(Box<harness::request::Request>),
     /// Boot a bare-metal PVH guest as the control domain on Oxen
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     let result = Paths::find().and_then(|paths| match &cli.command {
         Command::Build => commands::build::run(&paths),
         Command::Docs => commands::docs::run(&paths),
+        Command::Image => commands::image::run(&paths),
         Command::Dom0(request) => Ok(commands::dom0::run(&paths, request)),
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),

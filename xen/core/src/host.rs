@@ -4,7 +4,7 @@ use crate::domain::Domain;
 use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::lock::{Lock, Shared, rank};
 use machine::{CpuId, DomId, frame};
@@ -190,6 +190,8 @@ pub struct Host {
     pub cpus: Vec<Cpu>,
     /// Processors that run no vCPU now, one bit each.
     pub idle: AtomicU64,
+    /// Microseconds that a vCPU may run before one that wakes interrupts it; 0: none.
+    pub rate_limit: AtomicU32,
     /// System time and the wall clock.
     pub clock: crate::time::Clock,
     /// Which domain hears of each global virtual interrupt.
@@ -198,6 +200,8 @@ pub struct Host {
     pub interrupts: crate::interrupt::Interrupts,
     /// The machine's PCI functions.
     pub pci: crate::pci::Pci,
+    /// What translates for the machine's devices.
+    pub translation: crate::iommu::Translation,
     /// What the command line and the firmware said.
     pub platform: crate::boot::Platform,
     /// Who gets what is typed, and what of the log was read.
@@ -234,7 +238,7 @@ pub(crate) mod testing {
     use crate::time::Clock;
     use crate::timer::CpuTimers;
     use alloc::vec::Vec;
-    use core::sync::atomic::{AtomicBool, AtomicU64};
+    use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
     use machine::lock::Lock;
 
     /// A host without domains, with so many CPUs, each with room for the queues and timers of `vcpus` vCPUs. To be called on
@@ -255,10 +259,12 @@ pub(crate) mod testing {
         let apic_ids = (0..cpus).map(|cpu| cpu * 2).collect::<Vec<_>>();
         Host {
             pci: crate::pci::Pci::new(Vec::new(), Vec::new()),
+            translation: crate::iommu::Translation::new(None),
             interrupts: Interrupts::try_new(&Acpi::default(), None, apic_ids.into_iter()).unwrap(),
             domains: DomainTable::try_new().unwrap(),
             cpus: (0..cpus).map(cpu).collect::<Vec<_>>(),
             idle: AtomicU64::new(0),
+            rate_limit: AtomicU32::new(crate::sched::DEFAULT_RATE_LIMIT),
             clock,
             virq_handlers: VirqHandlers::new(),
             platform: Platform {

@@ -22,6 +22,7 @@ pub mod guest_mem;
 pub mod host;
 pub mod hypercall;
 pub mod interrupt;
+pub mod iommu;
 pub mod memory;
 pub mod outcome;
 pub mod p2m;

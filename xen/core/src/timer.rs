@@ -25,10 +25,12 @@ pub enum TimerKind {
     Periodic = 3,
     /// The domain's watchdogs (on vCPU 0).
     Watchdog = 4,
+    /// The next period of the domain's cap.
+    Budget = 5,
 }
 
 /// How many kinds there are.
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -46,13 +48,14 @@ impl VcpuTimers {
     }
 
     fn place(&self, kind: TimerKind) -> &AtomicU64 {
-        let [singleshot, lapic, poll, periodic, watchdog] = &self.deadlines;
+        let [singleshot, lapic, poll, periodic, watchdog, budget] = &self.deadlines;
         match kind {
             TimerKind::Singleshot => singleshot,
             TimerKind::Lapic => lapic,
             TimerKind::Poll => poll,
             TimerKind::Periodic => periodic,
             TimerKind::Watchdog => watchdog,
+            TimerKind::Budget => budget,
         }
     }
 
@@ -118,6 +121,12 @@ impl CpuTimers {
     /// Gives room back.
     pub fn release(&mut self, count: usize) {
         self.reserved = self.reserved.saturating_sub(count.saturating_mul(KINDS));
+    }
+
+    /// When the running vCPU's slice ends.
+    #[cfg(test)]
+    pub fn slice_end(&self) -> u64 {
+        self.slice_end
     }
 
     /// Deadlines on the list, and those that there is room for.

@@ -22,6 +22,7 @@ pub mod cpu;
 pub mod exit;
 pub mod frame;
 pub mod heap;
+pub mod iommu;
 pub mod lock;
 pub mod memory;
 pub mod platform;

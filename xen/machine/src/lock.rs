@@ -39,6 +39,8 @@ pub mod rank {
     pub const TIMER: u8 = 15;
     /// The registers of I/O interrupt controllers, of which two accesses belong together.
     pub const IO_APIC: u8 = 16;
+    /// The commands and events of an IOMMU's unit.
+    pub const IOMMU: u8 = 17;
     /// The heap of small objects.
     pub const HEAP: u8 = 18;
     /// The hypervisor's own page tables; whoever changes them may need a page.

@@ -22,18 +22,28 @@ pub struct Format {
     present: u64,
     /// The bits that hold an address.
     address: u64,
-    /// The mark of an entry that points to a table.
+    /// The bits of which at least one is set in an entry that points to a table, and nowhere else.
     table: u64,
+    /// Which of them, for a table of level 0 and, added to that, for each level above it.
+    table_of_level: [u64; 2],
 }
 
 impl Format {
     /// AMD's nested page tables (APM volume 2, 5.3.3): bits 58:52 are software's.
-    pub const NPT: Self = Self { present: 1, address: 0x000f_ffff_ffff_f000, table: 1 << 58 };
+    pub const NPT: Self = Self::marked(1, 0x000f_ffff_ffff_f000, 1 << 58);
     /// Intel's extended page tables (SDM volume 3C, tables 29-1 to 29-6): bits 63:52 of an entry that points to a table are
     /// ignored.
-    pub const EPT: Self = Self { present: 0b111, address: 0x000f_ffff_ffff_f000, table: 1 << 58 };
+    pub const EPT: Self = Self::marked(0b111, 0x000f_ffff_ffff_f000, 1 << 58);
     /// Arm's stage 2 (Arm ARM DDI 0487, D8.3.1): bits 58:51 of a table descriptor are ignored.
-    pub const STAGE_2: Self = Self { present: 1, address: 0x0000_ffff_ffff_f000, table: 1 << 52 };
+    pub const STAGE_2: Self = Self::marked(1, 0x0000_ffff_ffff_f000, 1 << 52);
+    /// Tables of AMD's IOMMU (48882, 2.2.3): an entry says in bits 11:9 of which level the table is that it points to, counted
+    /// from 1, or 0 if it is a page, as large as its place in the tree makes it.
+    pub const AMD_IO: Self =
+        Self { present: 1, address: 0x000f_ffff_ffff_f000, table: 7 << 9, table_of_level: [1 << 9, 1 << 9] };
+
+    const fn marked(present: u64, address: u64, mark: u64) -> Self {
+        Self { present, address, table: mark, table_of_level: [mark, 0] }
+    }
 
     /// Whether hardware follows an entry with these bits.
     #[inline]
@@ -45,6 +55,12 @@ impl Format {
     #[inline]
     pub const fn is_table(&self, bits: u64) -> bool {
         bits & self.table != 0
+    }
+
+    /// What an entry that points to a table of a level (0 to 3) has of the bits that say so.
+    fn table_bits(&self, level: u32) -> u64 {
+        let [first, step] = self.table_of_level;
+        first + u64::from(level.min(3)) * step
     }
 
     /// The bits that this module alone decides.
@@ -72,6 +88,17 @@ pub struct Table(Mfn);
 pub struct Root(Mfn);
 
 impl Root {
+    /// Where hardware finds it.
+    pub fn mfn(self) -> Mfn {
+        self.0
+    }
+}
+
+/// As [`Root`], for a tree of [`Format::AMD_IO`], at which an IOMMU begins to walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoRoot(Mfn);
+
+impl IoRoot {
     /// Where hardware finds it.
     pub fn mfn(self) -> Mfn {
         self.0
@@ -116,6 +143,11 @@ impl Table {
     /// Gives the page back. Its children, if any, must have been taken out before.
     pub fn free(self) {
         frame::free(self.0, 0);
+    }
+
+    /// The table as the top of a tree through which devices go. As for [`Table::as_root`].
+    pub fn as_io_root(&self) -> IoRoot {
+        IoRoot(self.0)
     }
 
     /// Access to the entries.
@@ -213,10 +245,11 @@ impl<'a> TableRef<'a> {
         })
     }
 
-    /// Stores a pointer to `child`, which the tree owns from now on. Gives the old bits.
-    pub fn set_table(self, index: usize, child: Table, attributes: u64, format: &Format) -> u64 {
-        let bits = attributes & !format.address | child.0.address().number() & format.address | format.table;
-        self.put(index, bits)
+    /// Stores a pointer to `child`, which the tree owns from now on; its entries are of `level`, counted from 0. Gives the old
+    /// bits.
+    pub fn set_table(self, index: usize, child: Table, level: u32, attributes: u64, format: &Format) -> u64 {
+        let address = child.0.address().number() & format.address;
+        self.put(index, attributes & !format.own() | address | format.table_bits(level))
     }
 
     /// Takes a child table out of the tree, leaving `bits` (without present bits) in its place. `None` if there is none.

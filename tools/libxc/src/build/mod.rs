@@ -153,6 +153,7 @@ impl<T: Trap> Builder<'_, T> {
                 cpuid::adjust(&mut leaves, *invariant_tsc);
                 handle.set_cpuid(domain, &leaves)
             }
+            Step::Claim(pages) => handle.claim_pages(domain, *pages),
             Step::Populate { range, large, .. } => handle.populate(domain, *range, *large),
             Step::MemoryMap(map) => handle.set_memory_map(domain, map),
             Step::Clear { range, .. } => handle.guest_memory(domain).clear(range.start(), range.len(), range.end()),

@@ -5,6 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::dma::{Card, Dma};
 use crate::error::Result;
 
 /// What is at a path.
@@ -14,8 +15,8 @@ pub enum What {
     Block {
         /// Its numbers.
         number: Number,
-        /// Whether hardware of the machine is behind it.
-        does_dma: bool,
+        /// What hardware of the machine is behind it.
+        dma: Dma,
     },
     /// An ordinary file.
     File,
@@ -76,7 +77,7 @@ pub trait Host {
     fn is_bridge(&self, name: &str) -> Result<bool>;
 
     /// A card of the machine that is, or is a port of, an interface.
-    fn card_behind(&self, interface: &str) -> Result<Option<String>>;
+    fn card_behind(&self, interface: &str) -> Result<Option<Card>>;
 
     /// Waits until there is an interface, which a backend makes just after it has said that it waits.
     fn wait_for_interface(&self, interface: &str, patience: Duration) -> Result<()>;

@@ -58,7 +58,7 @@ pub fn decide<H: Host>(devices: &Devices<'_, H>, vif: &Vif, device: &Device) -> 
         Some(interface) => devices.host.card_behind(interface)?,
         None => None,
     };
-    match devices.facts.network(card.as_deref()) {
+    match devices.facts.network(card.as_ref()) {
         Way::Direct | Way::Copied(_) => Ok(serving),
         Way::Refused(reason) => refuse(reason),
     }

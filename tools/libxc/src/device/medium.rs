@@ -67,7 +67,7 @@ pub fn decide<H: Host>(devices: &Devices<'_, H>, disk: &Disk, device: &Device) -
         (What::File, Some(format)) => (Serving::Image(format), None),
         (What::Block { number, .. }, Some(format)) => (Serving::Image(format), Some(number)),
         (What::File, None) => (Serving::Loop, None),
-        (What::Block { number, does_dma }, None) => match devices.facts.block(does_dma) {
+        (What::Block { number, dma }, None) => match devices.facts.block(dma) {
             Way::Direct => (Serving::Device(number), Some(number)),
             Way::Copied(_) => (Serving::Loop, Some(number)),
             Way::Refused(reason) => return refuse(reason),

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::raw;
+use crate::device::dma::{Card, Dma};
 use crate::device::host::{Host, Made, Mounted, Number, What};
 use crate::error::{Error, Result};
 
@@ -76,30 +77,48 @@ fn number_of(path: &str) -> Result<Number> {
     fs::metadata(path).map(|found| unpack(found.rdev())).map_err(failed(path))
 }
 
-/// Whether hardware is behind a block device: not if it is a device of the kernel's own that passes nothing on.
-fn does_dma(directory: &Path, depth: u32) -> Result<bool> {
+/// What hardware is behind a block device: none if it is a device of the kernel's own that passes nothing on. Of several, the
+/// one that is most in the way.
+fn dma(directory: &Path, depth: u32) -> Result<Dma> {
     let place = fs::canonicalize(directory).map_err(failed(format!("{}", directory.display())))?;
-    if !place.to_string_lossy().contains("/devices/virtual/") || depth == 0 {
-        return Ok(true);
+    if !place.to_string_lossy().contains("/devices/virtual/") {
+        return Ok(way_to_memory(&place));
     }
-    if fs::read_to_string(place.join("loop/dio")).is_ok_and(|text| text.trim() == "1") {
-        return Ok(true);
+    // What cannot be looked through, and files that are read and written past the page cache, may stand on anything.
+    if depth == 0 || fs::read_to_string(place.join("loop/dio")).is_ok_and(|text| text.trim() == "1") {
+        return Ok(Dma::PastIommu);
     }
+    let mut found = Dma::None;
     for name in names(&place.join("slaves").to_string_lossy())? {
-        if does_dma(&place.join("slaves").join(name), depth - 1)? {
-            return Ok(true);
-        }
+        found = found.max(dma(&place.join("slaves").join(name), depth - 1)?);
     }
-    Ok(false)
+    Ok(found)
+}
+
+/// How hardware reaches memory: `place` is its directory in sysfs, or one below it.
+fn way_to_memory(place: &Path) -> Dma {
+    /// VIRTIO_F_ACCESS_PLATFORM (virtio specification 1.2, 6): without it a device gets the domain's frame numbers and reaches
+    /// memory past any IOMMU. sysfs has a digit for each bit, bit 0 first.
+    const ACCESS_PLATFORM: usize = 33;
+    let is_virtio = |place: &&Path| {
+        let number = place.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("virtio"));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let Some(virtio) = place.ancestors().find(is_virtio) else { return Dma::Ordinary };
+    let features = fs::read_to_string(virtio.join("features")).unwrap_or_default();
+    if features.as_bytes().get(ACCESS_PLATFORM) == Some(&b'1') { Dma::Ordinary } else { Dma::PastIommu }
 }
 
 /// A card that an interface is or sends through.
-fn card(interface: &str, depth: u32) -> Result<Option<String>> {
+fn card(interface: &str, depth: u32) -> Result<Option<Card>> {
     let place = format!("/sys/class/net/{interface}");
     let bus = fs::read_link(format!("{place}/device/subsystem"));
     let is_backend = |bus: &Path| bus.file_name().is_some_and(|name| name.to_string_lossy().starts_with("xen-backend"));
     match bus {
-        Ok(bus) if !is_backend(&bus) => return Ok(Some(interface.into())),
+        Ok(bus) if !is_backend(&bus) => {
+            let real = fs::canonicalize(&place).map_err(failed(place.clone()))?;
+            return Ok(Some(Card { name: interface.into(), dma: way_to_memory(&real) }));
+        }
         _ if depth == 0 => return Ok(None),
         _ => {}
     }
@@ -130,7 +149,7 @@ impl Host for LinuxHost {
         }
         let number = unpack(found.rdev());
         let directory = format!("/sys/dev/block/{}:{}", number.major, number.minor);
-        Ok(What::Block { number, does_dma: does_dma(Path::new(&directory), DEPTH)? })
+        Ok(What::Block { number, dma: dma(Path::new(&directory), DEPTH)? })
     }
 
     fn mounted(&self, number: Number) -> Result<Mounted> {
@@ -244,7 +263,7 @@ impl Host for LinuxHost {
         Ok(!name.contains('/') && Path::new(&format!("/sys/class/net/{name}/bridge")).exists())
     }
 
-    fn card_behind(&self, interface: &str) -> Result<Option<String>> {
+    fn card_behind(&self, interface: &str) -> Result<Option<Card>> {
         card(interface, DEPTH)
     }
 

@@ -185,11 +185,32 @@ impl Evtchn {
 
     /// The next port with an event, taken; `None` if there is none now.
     pub fn next_pending(&self) -> Result<Option<u32>> {
-        match self.wait() {
-            Ok(port) => Ok(Some(port)),
-            Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+        let port = self.next_masked()?;
+        if let Some(port) = port {
+            self.unmask(port)?;
         }
+        Ok(port)
+    }
+
+    /// The same, and no event of that port is delivered before [`Evtchn::unmask`].
+    pub fn next_masked(&self) -> Result<Option<u32>> {
+        match self.read() {
+            Ok(port) => Ok(Some(port)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(Error::system("waiting for an event", error)),
+        }
+    }
+
+    /// Lets a port's events be delivered again, also one that has come meanwhile.
+    pub fn unmask(&self, port: u32) -> Result<()> {
+        let written = (&self.device).write_all(&port.to_ne_bytes());
+        written.map_err(|error| Error::system(format!("unmasking port {port}"), error))
+    }
+
+    fn read(&self) -> std::io::Result<u32> {
+        let mut port = [0; 4];
+        (&self.device).read_exact(&mut port)?;
+        Ok(u32::from_ne_bytes(port))
     }
 }
 
@@ -219,11 +240,8 @@ impl Events for Evtchn {
     }
 
     fn wait(&self) -> Result<u32> {
-        let failed = |source| Error::system("waiting for an event", source);
-        let mut port = [0; 4];
-        (&self.device).read_exact(&mut port).map_err(failed)?;
-        // Writing a port unmasks it: its next event is delivered again.
-        (&self.device).write_all(&port).map_err(failed)?;
-        Ok(u32::from_ne_bytes(port))
+        let port = self.read().map_err(|source| Error::system("waiting for an event", source))?;
+        self.unmask(port)?;
+        Ok(port)
     }
 }

@@ -124,6 +124,8 @@ pub enum Step {
         /// Whether it may see an invariant TSC.
         invariant_tsc: bool,
     },
+    /// Have so many pages set aside for it, those included that it has; 0 gives the rest back.
+    Claim(u64),
     /// Put memory under a range of its address space.
     Populate {
         /// What it is for.

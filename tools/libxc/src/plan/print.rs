@@ -61,6 +61,8 @@ impl fmt::Display for Step {
             Step::CpuPolicy { invariant_tsc } => {
                 write!(f, "set the CPUID policy, {} invariant TSC", if *invariant_tsc { "with" } else { "without" })
             }
+            Step::Claim(0) => f.write_str("claim no more pages"),
+            Step::Claim(pages) => write!(f, "claim {pages} pages"),
             Step::Populate { what, range, large } => {
                 write!(
                     f,

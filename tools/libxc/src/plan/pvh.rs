@@ -47,7 +47,7 @@ pub fn plan(spec: &GuestSpec, kernel: &Kernel<'_>, ramdisk: u64, host: &HostFact
     let low_mib = ram.first().map_or(0, |low| low.end() >> 20);
     let placement = place(spec, kernel, ramdisk, ram).map_err(|error| PlanError::Placement { error, low_mib })?;
     let mut steps = create(spec, host);
-    populate(&placement, &mut steps);
+    populate(spec, &placement, &mut steps);
     load(kernel, &placement, &mut steps);
     connect(spec, &placement, host, &mut steps);
     Ok(BuildPlan { name: spec.name.clone(), uuid: spec.uuid, steps })
@@ -146,10 +146,16 @@ fn create(spec: &GuestSpec, host: &HostFacts) -> Vec<Step> {
 }
 
 /// Memory under the guest's address space, and the map of it.
-fn populate(placement: &Placement, steps: &mut Vec<Step>) {
+fn populate(spec: &GuestSpec, placement: &Placement, steps: &mut Vec<Step>) {
+    if spec.claim {
+        steps.push(Step::Claim(placement.ram.iter().map(|range| layout::pages(*range)).sum()));
+    }
     for &range in &placement.ram {
         let what = if range.start() < HIGH_BASE { "RAM" } else { "RAM above 4 GiB" };
         steps.push(Step::Populate { what, range, large: true });
+    }
+    if spec.claim {
+        steps.push(Step::Claim(0));
     }
     let special = layout::special_pages();
     steps.push(Step::Populate { what: "special pages", range: special, large: false });

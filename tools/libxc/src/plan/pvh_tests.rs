@@ -158,6 +158,19 @@ fn affinities_and_scheduling_appear_only_when_asked_for() {
 }
 
 #[test]
+fn a_claim_is_the_ram_and_ends_when_that_is_there() {
+    let mut claiming = spec(256);
+    claiming.claim = true;
+    let steps = made(&claiming, 0);
+    let at = |wanted: &Step| steps.iter().position(|step| step == wanted).expect("is there");
+    let first = steps.iter().position(|step| matches!(step, Step::Populate { .. })).expect("is there");
+    let special = steps.iter().position(|step| matches!(step, Step::Populate { what: "special pages", .. }));
+    assert!(at(&Step::Claim(65536)) < first && first < at(&Step::Claim(0)));
+    assert!(Some(at(&Step::Claim(0))) < special);
+    assert!(!made(&spec(256), 0).iter().any(|step| matches!(step, Step::Claim(_))));
+}
+
+#[test]
 fn an_old_kernel_finds_an_rsdp_below_one_mebibyte() {
     let mut old = kernel();
     old.notes.supported_features = None;

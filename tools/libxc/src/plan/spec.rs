@@ -53,6 +53,8 @@ pub struct GuestSpec {
     pub never_migrates: bool,
     /// Whether it serves devices to other domains.
     pub driver_domain: bool,
+    /// Whether its memory is set aside before it is populated, so that a lack shows at once.
+    pub claim: bool,
 }
 
 impl GuestSpec {
@@ -82,6 +84,7 @@ impl GuestSpec {
             out_of_sync: true,
             never_migrates: false,
             driver_domain: false,
+            claim: false,
         }
     }
 

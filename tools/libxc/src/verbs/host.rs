@@ -1,9 +1,9 @@
 //! The host: its resources, its schedulers, its console, and what the hypervisor says about itself.
 
-use public_abi::sched_params::SchedulerId;
+use public_abi::sched_params::{SchedulerId, SysctlSchedCredit2, SysctlSchedulerOp};
 use public_abi::sysctl::{
     CPUPOOL_PAR_ANY, CpuTopo, CpuTopoInfo, CpupoolOp, CpupoolOperation, DebugKeys, MemInfo, NumaInfo, PhysInfo,
-    ReadConsole, SchedId, SysctlOp,
+    ReadConsole, SchedId, SysctlOp, SysctlScheduler,
 };
 use public_abi::version::{
     BuildIdHeader, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN,
@@ -117,10 +117,40 @@ impl<T: Trap> Handle<T> {
         Ok(pools)
     }
 
+    /// The rate limit of a CPU pool with credit2, in microseconds; 0: none.
+    pub fn rate_limit(&self, pool: u32) -> Result<u32> {
+        self.credit2(pool, SysctlSchedulerOp::GetInfo, 0)
+    }
+
+    /// Sets the rate limit of a CPU pool with credit2.
+    pub fn set_rate_limit(&self, pool: u32, microseconds: u32) -> Result<()> {
+        self.credit2(pool, SysctlSchedulerOp::PutInfo, microseconds).map(|_| ())
+    }
+
+    fn credit2(&self, pool: u32, operation: SysctlSchedulerOp, ratelimit_us: u32) -> Result<u32> {
+        let mut request = SysctlScheduler {
+            cpupool_id: pool,
+            sched_id: SchedulerId::Credit2.number(),
+            cmd: operation.number(),
+            ..SysctlScheduler::default()
+        };
+        request.set(&SysctlSchedCredit2 { ratelimit_us });
+        let answer = self.sysctl(SysctlOp::SchedulerOp, Array::None, |_| request)?;
+        Ok(answer.get::<SysctlSchedCredit2>().ratelimit_us)
+    }
+
     /// What is in the hypervisor's console ring, and nothing of it twice; with `clear`, it is emptied.
     pub fn console_ring(&self, clear: bool) -> Result<Vec<u8>> {
+        self.read_console(clear, 0).map(|(text, _)| text)
+    }
+
+    /// What the hypervisor's console ring has got since `index`, and the index for the next time; the first time it is 0.
+    pub fn console_ring_since(&self, index: u32) -> Result<(Vec<u8>, u32)> {
+        self.read_console(false, index)
+    }
+
+    fn read_console(&self, clear: bool, mut index: u32) -> Result<(Vec<u8>, u32)> {
         let mut text = Vec::new();
-        let mut index = 0;
         loop {
             let mut part = vec![0; 32 << 10];
             let room = u32::try_from(part.len()).unwrap_or(u32::MAX);
@@ -137,7 +167,7 @@ impl<T: Trap> Handle<T> {
             })?;
             let count = usize::try_from(answer.count).unwrap_or(0).min(part.len());
             if count == 0 {
-                return Ok(text);
+                return Ok((text, index));
             }
             text.extend_from_slice(&part[..count]);
             index = answer.index;

@@ -1,7 +1,7 @@
 //! Memory of a domain: populating it, its map, and copying into it.
 
 use public_abi::memory::{E820Entry, ForeignMemoryMap, MemoryMap, MemoryOp, MemoryReservation, PodTarget};
-use public_abi::{GuestPtr, Request};
+use public_abi::{Errno, GuestPtr, Request};
 use zerocopy::IntoBytes;
 
 use image::GpaRange;
@@ -58,6 +58,19 @@ impl<T: Trap> Handle<T> {
             }
         }
         Ok(())
+    }
+
+    /// Has `pages` set aside for a domain, those included that it has; 0 gives up what it has not got yet.
+    pub fn claim_pages(&self, domain: u16, pages: u64) -> Result<()> {
+        let mut request = MemoryReservation { nr_extents: pages, domid: domain, ..MemoryReservation::default() };
+        let operation = MemoryOp::ClaimPages;
+        let call = |arg| Request::MemoryOp { cmd: operation.number().into(), arg };
+        match self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call) {
+            Err(Error::Hypercall { errno: Errno::ENOMEM, .. }) => {
+                Err(Error::Protocol(format!("the hypervisor is out of memory: {pages} pages of RAM cannot be claimed")))
+            }
+            other => other.map(|_| ()),
+        }
     }
 
     /// Populates `count` extents from `gfn` on; gives how many there was memory for.

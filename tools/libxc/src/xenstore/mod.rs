@@ -3,15 +3,20 @@
 //! The daemon is reached by its socket, or, where it runs elsewhere, by /dev/xen/xenbus; the protocol is the same
 //! (docs/misc/xenstore.txt). A client is synchronous: a request waits for its answer, and watch events that come meanwhile
 //! are kept for [`Client::next_event`].
+//!
+//! When the daemon is restarted, the client connects again (`link`) and sets its watches anew, each of which fires once as
+//! watches do: who looks again at every event misses nothing. A request without an answer is made again, as all of them may be; a
+//! transaction begins again from its start. (If the daemon ended between doing and saying it, something is done twice.)
 
+mod link;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use public_abi::Errno;
@@ -19,22 +24,25 @@ use public_abi::io::xs_wire::{PAYLOAD_MAX, XsMessage};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
+pub use link::Connection;
+use link::Link;
 use wire::{Message, Reader};
 
-/// Where xenstored listens.
-const SOCKET: &str = "/var/run/xenstored/socket";
-/// The kernel's way to it.
-const XENBUS: &str = "/dev/xen/xenbus";
 /// How often a transaction is tried against others before it is given up.
 const ATTEMPTS: u32 = 100;
+/// How often one request is made when the daemon ends each time before it answers.
+const TRIES: u32 = 5;
 
-/// A transaction's number; 0 is no transaction.
+/// A transaction's number, 0 for no transaction, and the connection that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tx(u32);
+pub struct Tx {
+    number: u32,
+    connection: u32,
+}
 
 impl Tx {
     /// Outside of any transaction.
-    pub const NONE: Tx = Tx(0);
+    pub const NONE: Tx = Tx { number: 0, connection: 0 };
 }
 
 /// A watch that fired.
@@ -55,64 +63,71 @@ pub struct Permission {
     pub letter: char,
 }
 
-enum Connection {
-    Socket(UnixStream),
-    Device(File),
+/// Why there is no answer.
+enum Trouble {
+    /// The daemon has gone.
+    Lost(Error),
+    /// It is there.
+    Other(Error),
 }
 
-impl Connection {
-    fn write_all(&self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Connection::Socket(socket) => (&*socket).write_all(bytes),
-            Connection::Device(file) => (&*file).write_all(bytes),
-        }
-    }
-
-    fn read(&self, bytes: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Connection::Socket(socket) => (&*socket).read(bytes),
-            Connection::Device(file) => (&*file).read(bytes),
-        }
-    }
-
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Connection::Socket(socket) => socket.as_fd(),
-            Connection::Device(file) => file.as_fd(),
-        }
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Other(error)
     }
 }
+
+/// What the daemon sends next.
+type Next<T> = std::result::Result<T, Trouble>;
 
 /// A connection to xenstored.
 pub struct Client {
-    connection: Connection,
+    link: Link,
     reader: RefCell<Reader>,
     events: RefCell<VecDeque<Event>>,
     next_request: Cell<u32>,
+    /// Paths and tokens, to be set again on a new connection.
+    watches: RefCell<Vec<(String, String)>>,
+    /// Whether the last request was made more than once.
+    was_repeated: Cell<bool>,
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to this machine's xenstored.
     pub fn open() -> Result<Client> {
-        let connection = match UnixStream::connect(SOCKET) {
-            Ok(socket) => Connection::Socket(socket),
-            Err(refused) => match OpenOptions::new().read(true).write(true).open(XENBUS) {
-                Ok(file) => Connection::Device(file),
-                Err(_) => {
-                    return Err(Error::system(format!("connecting to {SOCKET} (is xenstored running?)"), refused));
-                }
-            },
-        };
-        Ok(Client::over(connection))
+        Link::open().map(Client::over)
     }
 
-    /// A client over a socket that is connected already.
+    /// Connects to a daemon that listens at `place`.
+    pub fn connect(place: &Path) -> Result<Client> {
+        Link::to(place).map(Client::over)
+    }
+
+    /// A client over a socket that is connected already; it cannot connect again.
     pub fn from_socket(socket: UnixStream) -> Client {
-        Client::over(Connection::Socket(socket))
+        Client::over(Link::over(Connection::socket(socket), None))
     }
 
-    fn over(connection: Connection) -> Client {
-        Client { connection, reader: RefCell::default(), events: RefCell::default(), next_request: Cell::new(1) }
+    fn over(link: Link) -> Client {
+        Client {
+            link,
+            reader: RefCell::default(),
+            events: RefCell::default(),
+            next_request: Cell::new(1),
+            watches: RefCell::default(),
+            was_repeated: Cell::new(false),
+        }
+    }
+
+    /// Sets for how long the daemon may be away before requests fail: five minutes, if nothing else is said. With zero nothing ever
+    /// waits for it, and each request or [`Client::next_event`] looks once whether it is back.
+    pub fn set_patience(&self, patience: Duration) {
+        self.link.set_patience(patience);
+    }
+
+    /// The connection, to wait for events beside other things; `None` while the daemon is away. Events may be here already.
+    pub fn connection(&self) -> Option<Rc<Connection>> {
+        self.link.connection()
     }
 
     /// The value of a node; `None` if there is no such node.
@@ -180,19 +195,27 @@ impl Client {
 
     /// Tells xenstored that a domain's ring is gone.
     pub fn release(&self, domain: u16) -> Result<()> {
-        self.request(XsMessage::Release, Tx::NONE, &[format!("{domain}\0").as_bytes()]).map(|_| ())
+        match self.request(XsMessage::Release, Tx::NONE, &[format!("{domain}\0").as_bytes()]) {
+            // It was done the first time.
+            Err(error) if error.is_absent() && self.was_repeated.get() => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// Watches a path and what is under it, or `@releaseDomain`. An event comes at once, and then for each change.
     pub fn watch(&self, path: &str, token: &str) -> Result<()> {
         let parts = [path.as_bytes(), b"\0", token.as_bytes(), b"\0"];
-        self.request(XsMessage::Watch, Tx::NONE, &parts).map(|_| ())
+        self.request(XsMessage::Watch, Tx::NONE, &parts)?;
+        self.watches.borrow_mut().push((path.to_owned(), token.to_owned()));
+        Ok(())
     }
 
     /// Stops watching.
     pub fn unwatch(&self, path: &str, token: &str) -> Result<()> {
         let parts = [path.as_bytes(), b"\0", token.as_bytes(), b"\0"];
-        self.request(XsMessage::Unwatch, Tx::NONE, &parts).map(|_| ())
+        self.request(XsMessage::Unwatch, Tx::NONE, &parts)?;
+        self.watches.borrow_mut().retain(|(its_path, its_token)| its_path != path || its_token != token);
+        Ok(())
     }
 
     /// Does `work` in a transaction, again from the start when others were in its way. Nothing of it stays if it fails.
@@ -201,6 +224,8 @@ impl Client {
             let tx = self.begin()?;
             let done = match work(tx) {
                 Ok(done) => done,
+                // Whatever it was: the daemon has gone, and the transaction with it.
+                Err(_) if self.is_stale(tx) => continue,
                 Err(error) => {
                     // The reason for giving up is worth more than whether that worked, too.
                     return self.end(tx, false).and(Err(error));
@@ -218,9 +243,15 @@ impl Client {
     fn begin(&self) -> Result<Tx> {
         let bytes = self.request(XsMessage::TransactionStart, Tx::NONE, &[b"\0"])?;
         let text = wire::strings(&bytes).concat();
-        text.parse()
-            .map(Tx)
-            .map_err(|_| Error::Protocol(format!("xenstored named a transaction \"{}\"", text.escape_debug())))
+        match text.parse() {
+            Ok(number) => Ok(Tx { number, connection: self.link.count() }),
+            Err(_) => Err(Error::Protocol(format!("xenstored named a transaction \"{}\"", text.escape_debug()))),
+        }
+    }
+
+    /// Whether a transaction has ended with its connection.
+    fn is_stale(&self, tx: Tx) -> bool {
+        tx != Tx::NONE && (tx.connection != self.link.count() || self.link.connection().is_none())
     }
 
     fn end(&self, tx: Tx, commit: bool) -> Result<()> {
@@ -235,26 +266,32 @@ impl Client {
             if let Some(event) = self.events.borrow_mut().pop_front() {
                 return Ok(Some(event));
             }
-            if !self.wait(deadline)? {
+            let Some(connection) = self.connected(deadline)? else {
+                return Ok(None);
+            };
+            // Watches that were set again may have fired.
+            if !self.events.borrow().is_empty() {
+                continue;
+            }
+            if !self.wait(&connection, deadline)? {
                 return Ok(None);
             }
-            let message = self.next_message()?;
-            self.keep_event(message)?;
+            match self.next_message(&connection) {
+                Ok(message) => self.keep_event(message)?,
+                Err(trouble) => self.look_for_another(trouble)?,
+            }
         }
     }
 
     /// Waits until there is something to read; `false` when the deadline has passed.
-    fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+    fn wait(&self, connection: &Connection, deadline: Option<Instant>) -> Result<bool> {
         if self.reader.borrow().has_message() {
             return Ok(true);
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = match left.map(Timespec::try_from) {
-            None => None,
-            Some(Ok(timeout)) => Some(timeout),
-            Some(Err(_)) => None,
-        };
-        let mut descriptors = [PollFd::from_borrowed_fd(self.connection.descriptor(), PollFlags::IN)];
+        // One that is too long for the kernel is no limit.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut descriptors = [PollFd::new(connection, PollFlags::IN)];
         match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(true),
@@ -262,28 +299,96 @@ impl Client {
         }
     }
 
-    /// Sends a request and waits for its answer.
+    /// The connection, made anew if the daemon has gone, with all watches; `None` if the deadline has passed first.
+    fn connected(&self, deadline: Option<Instant>) -> Result<Option<Rc<Connection>>> {
+        loop {
+            if let Some(connection) = self.link.connection() {
+                return Ok(Some(connection));
+            }
+            let Some(connection) = self.link.again(deadline)? else {
+                return Ok(None);
+            };
+            *self.reader.borrow_mut() = Reader::default();
+            match self.set_watches(&connection) {
+                Ok(()) => {
+                    self.link.is_settled();
+                    return Ok(Some(connection));
+                }
+                Err(trouble) => self.look_for_another(trouble)?,
+            }
+        }
+    }
+
+    fn set_watches(&self, connection: &Connection) -> Next<()> {
+        let watches = self.watches.borrow().clone();
+        for (path, token) in &watches {
+            let parts = [path.as_bytes(), b"\0", token.as_bytes(), b"\0"];
+            self.exchange(connection, XsMessage::Watch, Tx::NONE, &parts)?;
+        }
+        Ok(())
+    }
+
+    /// A connection that was lost is given up for another, if there can be one.
+    fn look_for_another(&self, trouble: Trouble) -> Result<()> {
+        match trouble {
+            Trouble::Lost(error) => {
+                if self.link.lose() {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            Trouble::Other(error) => Err(error),
+        }
+    }
+
+    /// Makes a request and waits for its answer, whatever it takes.
     fn request(&self, kind: XsMessage, tx: Tx, parts: &[&[u8]]) -> Result<Vec<u8>> {
+        self.was_repeated.set(false);
+        let mut tries = 0;
+        loop {
+            let ended = || Error::Xenstore { request: describe(kind, parts), errno: Errno::EAGAIN };
+            if self.is_stale(tx) {
+                return Err(ended());
+            }
+            let Some(connection) = self.connected(None)? else {
+                return Err(Error::Protocol("a wait without limit has ended".into()));
+            };
+            tries += 1;
+            match self.exchange(&connection, kind, tx, parts) {
+                Ok(payload) => return Ok(payload),
+                Err(Trouble::Lost(error)) if tries >= TRIES => {
+                    self.link.lose();
+                    return Err(error);
+                }
+                Err(trouble) => self.look_for_another(trouble)?,
+            }
+            self.was_repeated.set(true);
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    fn exchange(&self, connection: &Connection, kind: XsMessage, tx: Tx, parts: &[&[u8]]) -> Next<Vec<u8>> {
         let number = self.next_request.get();
         self.next_request.set(number.wrapping_add(1).max(1));
-        let describe = || {
-            let path = parts.first().map(|path| String::from_utf8_lossy(path).replace('\0', " ")).unwrap_or_default();
-            format!("{} {}", kind.name(), path.trim_end())
-        };
-        let bytes = wire::encode(kind, number, tx.0, parts)
-            .ok_or_else(|| Error::Xenstore { request: describe(), errno: Errno::E2BIG })?;
-        self.connection.write_all(&bytes).map_err(|error| Error::system("writing to xenstored", error))?;
+        let bytes = wire::encode(kind, number, tx.number, parts)
+            .ok_or_else(|| Error::Xenstore { request: describe(kind, parts), errno: Errno::E2BIG })?;
+        connection.write_all(&bytes).map_err(|error| Trouble::Lost(Error::system("writing to xenstored", error)))?;
         loop {
-            let message = self.next_message()?;
+            let message = self.next_message(connection)?;
             let (answer, answered) = (known(&message)?, message.header.req_id);
             if answer == XsMessage::WatchEvent {
                 self.keep_event(message)?;
             } else if answered != number {
-                return Err(Error::Protocol(format!("xenstored answered request {answered} instead of {number}")));
+                return Err(
+                    Error::Protocol(format!("xenstored answered request {answered} instead of {number}")).into()
+                );
             } else if answer == XsMessage::Error {
-                return Err(Error::Xenstore { request: describe(), errno: wire::errno(&message.payload) });
+                let errno = wire::errno(&message.payload);
+                return Err(Error::Xenstore { request: describe(kind, parts), errno }.into());
             } else if answer != kind {
-                return Err(Error::Protocol(format!("xenstored answered {} with {}", kind.name(), answer.name())));
+                let text = format!("xenstored answered {} with {}", kind.name(), answer.name());
+                return Err(Error::Protocol(text).into());
             } else {
                 return Ok(message.payload);
             }
@@ -300,7 +405,7 @@ impl Client {
     }
 
     /// Reads until a message is whole.
-    fn next_message(&self) -> Result<Message> {
+    fn next_message(&self, connection: &Connection) -> Next<Message> {
         let mut reader = self.reader.borrow_mut();
         loop {
             let too_long = |wire::TooLong(length)| {
@@ -311,16 +416,21 @@ impl Client {
                 return Ok(message);
             }
             let mut bytes = [0; 4096];
-            match self.connection.read(&mut bytes) {
-                Ok(0) => {
-                    return Err(Error::system("reading from xenstored", ErrorKind::UnexpectedEof));
-                }
+            let lost = |source: std::io::Error| Trouble::Lost(Error::system("reading from xenstored", source));
+            match connection.read(&mut bytes) {
+                Ok(0) => return Err(lost(ErrorKind::UnexpectedEof.into())),
                 Ok(count) => reader.push(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::system("reading from xenstored", error)),
+                Err(error) => return Err(lost(error)),
             }
         }
     }
+}
+
+/// A request as errors name it.
+fn describe(kind: XsMessage, parts: &[&[u8]]) -> String {
+    let path = parts.first().map(|path| String::from_utf8_lossy(path).replace('\0', " ")).unwrap_or_default();
+    format!("{} {}", kind.name(), path.trim_end())
 }
 
 /// What a message is; one that the protocol does not have is the daemon's mistake.

@@ -1,5 +1,7 @@
 //! Tests against a scripted daemon on the other end of a socket pair, and random bytes into the reader.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::thread;
 
 use proptest::prelude::*;
@@ -11,36 +13,58 @@ use super::*;
 /// What a daemon saw of a request: kind, transaction, payload.
 type Seen = (u32, u32, Vec<u8>);
 
-/// A daemon that gives these answers, one per request, and returns the requests.
+/// A daemon's side of one connection: gives these answers, one per request; also what it was asked.
 ///
 /// An answer of kind `WatchEvent` is sent in front of the next one.
+fn serve(theirs: &mut UnixStream, answers: Vec<(XsMessage, &'static [u8])>) -> Vec<Seen> {
+    let mut requests = Vec::new();
+    let mut number = None;
+    for (kind, payload) in answers {
+        if number.is_none() {
+            let mut header = [0; 16];
+            theirs.read_exact(&mut header).expect("a request");
+            let header = XsdSockmsg::read_from_bytes(&header).expect("a header");
+            let mut body = vec![0; header.len as usize];
+            theirs.read_exact(&mut body).expect("its payload");
+            requests.push((header.kind, header.tx_id, body));
+            number = Some(header.req_id);
+        }
+        let event = kind == XsMessage::WatchEvent;
+        let req_id = if event { 0 } else { number.take().unwrap_or(0) };
+        let len = u32::try_from(payload.len()).expect("is short");
+        let header = XsdSockmsg { kind: kind.number(), req_id, tx_id: 0, len };
+        // In two writes, so that a reader must put parts together.
+        theirs.write_all(header.as_bytes()).expect("is open");
+        theirs.write_all(payload).expect("is open");
+    }
+    requests
+}
+
+/// A daemon that gives these answers and returns the requests, with the socket, so that it stays open until the test is done with both.
 fn daemon(answers: Vec<(XsMessage, &'static [u8])>) -> (Client, thread::JoinHandle<(Vec<Seen>, UnixStream)>) {
     let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
-    let serve = move || {
-        let mut requests = Vec::new();
-        let mut number = None;
-        for (kind, payload) in answers {
-            if number.is_none() {
-                let mut header = [0; 16];
-                theirs.read_exact(&mut header).expect("a request");
-                let header = XsdSockmsg::read_from_bytes(&header).expect("a header");
-                let mut body = vec![0; header.len as usize];
-                theirs.read_exact(&mut body).expect("its payload");
-                requests.push((header.kind, header.tx_id, body));
-                number = Some(header.req_id);
-            }
-            let event = kind == XsMessage::WatchEvent;
-            let req_id = if event { 0 } else { number.take().unwrap_or(0) };
-            let len = u32::try_from(payload.len()).expect("is short");
-            let header = XsdSockmsg { kind: kind.number(), req_id, tx_id: 0, len };
-            // In two writes, so that a reader must put parts together.
-            theirs.write_all(header.as_bytes()).expect("is open");
-            theirs.write_all(payload).expect("is open");
-        }
-        // With the socket, so that it stays open until the test is done with both.
-        (requests, theirs)
-    };
-    (Client::over(Connection::Socket(ours)), thread::spawn(serve))
+    let both = move || (serve(&mut theirs, answers), theirs);
+    (Client::from_socket(ours), thread::spawn(both))
+}
+
+/// A daemon that is restarted: each life gives answers to one connection. The client, and all requests.
+fn lives(name: &str, lives: Vec<Vec<(XsMessage, &'static [u8])>>) -> (Client, thread::JoinHandle<Vec<Vec<Seen>>>) {
+    let place = std::env::temp_dir().join(format!("libxc-{name}-{}", std::process::id()));
+    drop(std::fs::remove_file(&place));
+    let listener = UnixListener::bind(&place).expect("a socket");
+    let client = Client::connect(&place).expect("is there");
+    let server = thread::spawn(move || {
+        let mut listener = Some(listener);
+        let seen = lives.into_iter().map(|answers| {
+            // Between its lives nobody listens.
+            let listener = listener.take().unwrap_or_else(|| UnixListener::bind(&place).expect("a socket"));
+            let (mut socket, _) = listener.accept().expect("a client");
+            std::fs::remove_file(&place).expect("is ours");
+            serve(&mut socket, answers)
+        });
+        seen.collect()
+    });
+    (client, server)
 }
 
 #[test]
@@ -107,6 +131,88 @@ fn events_between_answers_are_kept() {
     assert_eq!(client.next_event(Some(Duration::ZERO)).expect("is open"), None);
     drop(daemon.join().expect("ends"));
     assert!(client.next_event(None).is_err(), "the daemon is gone");
+}
+
+#[test]
+fn a_daemon_that_is_restarted_is_connected_to_again() {
+    let (client, daemon) = lives(
+        "again",
+        vec![
+            vec![(XsMessage::Watch, b"OK\0"), (XsMessage::Watch, b"OK\0"), (XsMessage::Unwatch, b"OK\0")],
+            // Watches first, then the request that had no answer.
+            vec![(XsMessage::WatchEvent, b"/a\0t\0"), (XsMessage::Watch, b"OK\0"), (XsMessage::Read, b"1")],
+            vec![(XsMessage::Watch, b"OK\0"), (XsMessage::WatchEvent, b"/a/b\0t\0"), (XsMessage::Write, b"OK\0")],
+        ],
+    );
+    client.watch("/a", "t").expect("is set");
+    client.watch("/b", "t").expect("is set");
+    client.unwatch("/b", "t").expect("is gone");
+    assert_eq!(client.read(Tx::NONE, "/a").expect("answers").as_deref(), Some("1"));
+    let event = client.next_event(None).expect("comes").expect("is there");
+    assert_eq!(event.path, "/a");
+    client.write(Tx::NONE, "/c", "2").expect("answers");
+    assert_eq!(client.next_event(None).expect("comes").expect("is there").path, "/a/b");
+    let requests = daemon.join().expect("ends");
+    let kinds: Vec<Vec<u32>> = requests.iter().map(|life| life.iter().map(|(kind, _, _)| *kind).collect()).collect();
+    let number = XsMessage::number;
+    assert_eq!(
+        kinds[1..],
+        [[number(XsMessage::Watch), number(XsMessage::Read)], [number(XsMessage::Watch), number(XsMessage::Write)]]
+    );
+    assert_eq!(requests[1][0].2, b"/a\0t\0");
+}
+
+#[test]
+fn a_transaction_ends_with_its_daemon_and_is_begun_again() {
+    let (client, daemon) = lives(
+        "transaction",
+        vec![
+            vec![(XsMessage::TransactionStart, b"7\0"), (XsMessage::Read, b"1")],
+            vec![
+                (XsMessage::TransactionStart, b"1\0"),
+                (XsMessage::Read, b"2"),
+                (XsMessage::Write, b"OK\0"),
+                (XsMessage::TransactionEnd, b"OK\0"),
+            ],
+        ],
+    );
+    let mut rounds = Vec::new();
+    let done = client.transaction(|tx| {
+        rounds.push(client.read(tx, "/a")?);
+        client.write(tx, "/a", "3").map_err(|error| Error::Protocol(format!("in other words: {error}")))
+    });
+    done.expect("succeeds at last");
+    assert_eq!(rounds, [Some("1".into()), Some("2".into())]);
+    let requests = daemon.join().expect("ends");
+    assert!(requests[1][1..].iter().all(|(_, tx, _)| *tx == 1), "a number of the old daemon: {requests:?}");
+}
+
+#[test]
+fn a_release_that_was_done_already_is_done() {
+    let (client, daemon) = lives("release", vec![vec![(XsMessage::Read, b"")], vec![(XsMessage::Error, b"ENOENT\0")]]);
+    client.read(Tx::NONE, "/a").expect("answers");
+    client.release(3).expect("is released");
+    daemon.join().expect("ends");
+}
+
+#[test]
+fn a_daemon_that_does_not_come_back_is_given_up() {
+    let (client, daemon) = lives("gone", vec![vec![(XsMessage::Watch, b"OK\0")]]);
+    client.watch("/a", "t").expect("is set");
+    daemon.join().expect("ends");
+    assert_eq!(client.next_event(Some(Duration::ZERO)).expect("it may come back"), None);
+    assert!(client.connection().is_none());
+    client.set_patience(Duration::ZERO);
+    let error = client.read(Tx::NONE, "/a").expect_err("nobody is there");
+    assert!(error.to_string().contains("has not come back in"), "{error}");
+    assert!(client.next_event(None).is_err());
+}
+
+#[test]
+fn a_request_that_ends_the_daemon_each_time_is_given_up() {
+    let (client, daemon) = lives("poison", (0..TRIES).map(|_| Vec::new()).collect());
+    assert!(client.read(Tx::NONE, "/a").is_err());
+    daemon.join().expect("ends");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use libxc::{Handle, Privcmd};
 use public_abi::Errno;
 use public_abi::virq::Virq;
 
-use super::log::Log;
+use service::messages::Messages;
+
 use crate::engine::{Host, Life};
 use crate::ring::{Place, Ring};
 
@@ -58,7 +59,7 @@ struct Xen {
 pub(super) struct Machine {
     xen: Option<Xen>,
     pub(super) lines: BTreeMap<u16, Line>,
-    pub(super) log: Log,
+    pub(super) log: Messages,
 }
 
 /// What event channels tell.
@@ -70,7 +71,7 @@ pub(super) struct Told {
 
 impl Machine {
     /// One without Xen.
-    pub(super) fn without_xen(log: Log) -> Machine {
+    pub(super) fn without_xen(log: Messages) -> Machine {
         Machine { xen: None, lines: BTreeMap::new(), log }
     }
 
@@ -78,7 +79,7 @@ impl Machine {
     ///
     /// # Errors
     /// libxc's.
-    pub(super) fn open(log: Log) -> libxc::Result<Machine> {
+    pub(super) fn open(log: Messages) -> libxc::Result<Machine> {
         let handle = Handle::new(Privcmd::open()?)?;
         let events = Evtchn::open_nonblocking()?;
         let ends = events.bind_virq(Virq::DomExc)?;

@@ -1,37 +1,40 @@
 //! The daemon with its devices: one thread that waits for sockets and event channels and turns.
 //!
 //! A turn reads what has come, writes what changed to the state, and only then sends answers and events: what a client was told is in
-//! the state. Order of reading: this file, `state`, `sockets`, `rings`, `machine`; `background` starts it.
+//! the state. Order of reading: this file, `state`, `sockets`, `rings`, `machine`; `poison`.
 
-mod background;
-mod log;
 mod machine;
+mod poison;
 mod rings;
 mod sockets;
 mod state;
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::process::ExitCode;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use public_abi::io::xs_wire::ERROR_COMM;
+use service::background::{self, Ready, Result};
+use service::messages::Messages;
+
 use crate::engine::{Domain, Engine};
 use crate::options::Options;
 use crate::persist::Record;
-use log::Log;
 use machine::{Machine, Start};
 use sockets::Sockets;
 use state::State;
 
 /// The event channels' token.
 const EVENT_CHANNELS: Token = Token(1);
-/// What is said of a failure to start.
-type Result<T> = std::result::Result<T, String>;
+/// Where messages go if no file is named and nobody is at the terminal.
+const LOG: &str = "/var/log/xen/xenstored.log";
 
 /// Runs as the options say; comes back when the daemon is in the background, or when it failed.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let result = if options.no_fork || options.in_background { serve(options) } else { background::start() };
+    let result = if options.no_fork || options.in_background { serve(options) } else { background::start("xenstored") };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -56,13 +59,14 @@ fn serve(options: &Options) -> Result<()> {
         move |error: io::Error| format!("{what}: {error}")
     };
     let limits = options.limits()?;
-    let log = Log::open(options.trace_file.as_deref(), options.in_background).map_err(said("the log"))?;
+    let log = Messages::open(options.trace_file.as_deref(), Path::new(LOG), options.in_background)
+        .map_err(said("the log"))?;
     let folder = options.run_dir.as_path();
     let (state, earlier) = State::open(folder).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => format!("another xenstored has {}", folder.display()),
         _ => format!("{}: {error}", folder.display()),
     })?;
-    let machine = if options.no_domain_init && !std::path::Path::new("/dev/xen/evtchn").exists() {
+    let machine = if options.no_domain_init && !Path::new("/dev/xen/evtchn").exists() {
         Machine::without_xen(log)
     } else {
         Machine::open(log).map_err(|error| error.to_string())?
@@ -78,10 +82,19 @@ fn serve(options: &Options) -> Result<()> {
     }
     let sockets = Sockets::listen(folder, poll.registry()).map_err(said("the socket"))?;
     let mut daemon = Daemon { engine, machine, sockets, state, poll };
+    if let Some(domain) = poison::take(folder) {
+        daemon.cut(domain);
+    }
+    poison::watch_out(folder);
     daemon.connect_domains(!options.no_domain_init)?;
     daemon.sweep();
     daemon.save();
-    background::ready(options)?;
+    let ready = Ready {
+        pid_file: options.pid_file.as_deref(),
+        print_pid: options.output_pid,
+        in_background: options.in_background,
+    };
+    ready.say()?;
     if options.verbose {
         daemon.machine.log.say("ready");
     }
@@ -120,6 +133,16 @@ impl Daemon {
             None => self.engine.reconnected(domain, start.place),
         }
         Ok(())
+    }
+
+    /// Listens no more to a domain that an earlier daemon panicked for, until it begins anew.
+    fn cut(&mut self, domain: u16) {
+        if let Some(id) = self.engine.connection_of(domain) {
+            self.machine
+                .log
+                .say(&format!("the earlier daemon panicked at a request of domain {domain}: it is cut off"));
+            self.engine.fail(id, ERROR_COMM);
+        }
     }
 
     fn turn_forever(&mut self) -> Result<()> {

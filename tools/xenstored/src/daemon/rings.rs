@@ -3,6 +3,7 @@
 use public_abi::io::xs_wire::ERROR_RINGIDX;
 
 use super::machine::Machine;
+use super::poison::Work;
 use crate::engine::{ConnectionId, Engine, Host};
 
 /// Takes requests from every ring that has some.
@@ -10,6 +11,7 @@ pub(super) fn read(engine: &mut Engine, machine: &mut Machine) {
     let ready: Vec<u16> = machine.lines.iter().filter(|(_, line)| line.is_ready).map(|(domain, _)| *domain).collect();
     for domain in ready {
         if let Some(id) = engine.connection_of(domain) {
+            let _work = Work::begin(domain);
             read_one(engine, machine, domain, id);
         }
     }

@@ -14,7 +14,7 @@ pub(super) fn run(options: &cli::Console) -> Outcome {
             options.domain
         )));
     }
-    let console = Console::open(&session.store, info.domid)?;
+    let console = Console::open(info.domid)?;
     drop(session);
     console.relay()
 }

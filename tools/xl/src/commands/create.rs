@@ -15,6 +15,7 @@ use crate::domain::destroy::destroy;
 use crate::domain::guest::{self, Images};
 use crate::domain::monitor::{self, Ward};
 use crate::failure::{Failure, Outcome};
+use crate::host_config::HostConfig;
 use crate::json;
 use crate::output::{note, print};
 use crate::session::Session;
@@ -91,7 +92,7 @@ fn read(options: &Create) -> Outcome<Text> {
 
 /// Reads the configuration and prints all that is wrong with it.
 pub(super) fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
-    let (config, report) = config::read_text(text);
+    let (mut config, report) = config::read_text(text);
     for finding in report.findings() {
         if finding.severity == Severity::Error || !quiet {
             note(format_args!("{finding}"));
@@ -100,6 +101,7 @@ pub(super) fn check(text: &Text, quiet: bool) -> Outcome<DomainConfig> {
     if report.has_errors() {
         Err(Failure::new(format!("{} has errors; no domain was created", text.file())))
     } else {
+        HostConfig::load().complete(&mut config);
         Ok(config)
     }
 }
@@ -159,7 +161,7 @@ fn start(options: &Create, mut ward: Ward, images: &Images) -> Outcome {
 /// Where the console is relayed.
 enum Attached {
     /// By this process.
-    Here(Console),
+    Here(Box<Console>),
     /// By a process of its own, since this one watches over the domain.
     Child,
 }
@@ -168,7 +170,7 @@ enum Attached {
 fn run_it(options: &Create, session: &Session, ward: &Ward) -> Outcome<Option<Attached>> {
     let console = match (options.console, options.foreground) {
         (false, _) => None,
-        (true, false) => Some(Attached::Here(Console::open(&session.store, ward.domid)?)),
+        (true, false) => Some(Attached::Here(Box::new(Console::open(ward.domid)?))),
         (true, true) => {
             let child = Command::new("/proc/self/exe").args(["console", &ward.domid.to_string()]).spawn();
             child.map_err(|error| Failure::new(format!("starting the console client: {error}")))?;

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use libxc::verbs::host::text;
 use public_abi::sysctl::{INVALID_CORE_ID, INVALID_MEM_SZ, PhysCap, PhysInfo};
+use serde_json::json;
 
 use crate::cli::Info;
 use crate::failure::{Failure, Outcome};
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::session::hypervisor;
 
 /// Lines of name and value, aligned.
@@ -54,6 +55,9 @@ pub(super) fn run(options: &Info) -> Outcome {
     lines.add("cc_compile_date", text(&compiled.compile_date));
     lines.add("build_id", handle.build_id()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     lines.add("xend_config_format", 4);
+    if options.output.json {
+        return print_json(&lines.0.iter().map(|(name, value)| ((*name).to_string(), json!(value))).collect());
+    }
     match &options.name {
         Some(name) if !options.numa => print(values(&lines, name)?),
         _ => {

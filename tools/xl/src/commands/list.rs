@@ -8,11 +8,12 @@ use libxc::xenstore::Tx;
 use public_abi::domctl_domain::DomainInfoFlags;
 use serde_json::{Value, json};
 
-use crate::cli::List;
+use crate::cli::{List, Output};
 use crate::domain::present::present;
 use crate::failure::Outcome;
+use crate::host_config::HostConfig;
 use crate::json;
-use crate::output::{line, note, print, ranges};
+use crate::output::{line, note, print, print_json, ranges};
 use crate::session::Session;
 use crate::userdata::{CONFIGURATION, UserData};
 
@@ -28,20 +29,45 @@ pub(super) fn run(options: &List) -> Outcome {
         Some(domain) => vec![session.info(domain)?],
         None => session.handle.domains()?,
     };
+    if options.output.json && !options.long {
+        return short_json(&session, &domains);
+    }
     if options.long { details(&session, &domains) } else { table(&session, options, &domains) }
 }
 
 /// `xl claims`: the same table, with the memory that each domain was promised and has not got yet.
-pub(super) fn claims() -> Outcome {
-    // Claims are made when xl.conf says claim_mode=1, which this xl does not read.
-    note(format_args!("claim_mode not enabled (see man xl.conf)."));
+pub(super) fn claims(output: &Output) -> Outcome {
+    if !HostConfig::load().claim_mode {
+        note(format_args!("claim_mode not enabled (see man xl.conf)."));
+    }
     let session = Session::open()?;
+    if output.json {
+        return short_json(&session, &session.handle.domains()?);
+    }
     let mut text = format!("{HEAD}  Claimed\n");
     for info in session.handle.domains()? {
         text.push_str(&row(&session.name(info.domid)?, &info));
         text.push_str(&format!(" {:5}\n", info.outstanding_pages * 4 / 1024));
     }
     print(text)
+}
+
+/// The table as JSON: what `-l` shows is the configuration, and not what the hypervisor says.
+fn short_json(session: &Session, domains: &[DomainInfo]) -> Outcome {
+    let flag = |info: &DomainInfo, flag| info.flags.contains(flag);
+    let of_domain = |info: &DomainInfo| {
+        Ok(json!({
+            "name": session.name(info.domid)?, "domid": info.domid, "uuid": format_uuid(&info.uuid),
+            "memory_kib": info.pages * 4, "max_memory_kib": info.max_pages.saturating_mul(4),
+            "claimed_kib": info.outstanding_pages * 4, "online_vcpus": info.online_vcpus, "max_vcpus": info.max_vcpus,
+            "running": flag(info, DomainInfoFlags::RUNNING), "blocked": flag(info, DomainInfoFlags::BLOCKED),
+            "paused": flag(info, DomainInfoFlags::PAUSED), "shutdown": flag(info, DomainInfoFlags::SHUTDOWN),
+            "dying": flag(info, DomainInfoFlags::DYING),
+            "shutdown_reason": info.shutdown().map(|_| info.shutdown_code),
+            "cpu_time_ns": info.cpu_time, "cpupool": info.cpu_pool,
+        }))
+    };
+    print_json(&domains.iter().map(of_domain).collect::<Outcome<Value>>()?)
 }
 
 fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {

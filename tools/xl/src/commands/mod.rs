@@ -12,13 +12,16 @@ mod domid;
 mod domname;
 mod dump_core;
 mod info;
+mod init_dom0;
 mod list;
 mod memory;
 mod network;
 mod pause;
 mod rename;
+mod sched_credit2;
 mod shutdown;
 mod sysrq;
+mod top;
 mod trigger;
 mod uptime;
 mod vcpu_list;
@@ -57,10 +60,12 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::MemMax(options) => memory::set_maximum(options),
         Command::MemSet(options) => memory::set_target(options),
         Command::Rename(options) => rename::run(options),
-        Command::VmList => vm_list::run(),
+        Command::VmList(output) => vm_list::run(output),
         Command::Uptime(options) => uptime::run(options),
         Command::DumpCore(options) => dump_core::run(options),
-        Command::Claims => list::claims(),
+        Command::Claims(output) => list::claims(output),
+        Command::SchedCredit2(options) => sched_credit2::run(options),
+        Command::Top(options) => top::run(options),
         Command::Trigger(options) => trigger::run(options),
         Command::ButtonPress(options) => trigger::button(options),
         Command::Sysrq(options) => sysrq::run(options),
@@ -76,6 +81,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Domname(options) => domname::run(options),
         Command::DebugKeys(options) => debug_keys::run(options),
         Command::Monitor(options) => monitor::run(options.domid),
+        Command::InitDom0 => init_dom0::run(),
     }
 }
 

@@ -5,12 +5,13 @@ use libxc::device::list::{Entry, entries};
 use libxc::linux::LinuxHost;
 use serde_json::Value;
 
-use super::{change_stored, or_minus_one};
+use super::{block, change_stored, or_minus_one};
 use crate::cli::{Domains, NetworkAttach, NetworkDetach};
 use crate::config::vif::{Vif, parse_mac};
 use crate::device_json;
 use crate::domain::devices;
 use crate::failure::{Failure, Outcome};
+use crate::host_config::HostConfig;
 use crate::json::to_text;
 use crate::output::{line, print};
 use crate::session::Session;
@@ -18,7 +19,8 @@ use crate::session::Session;
 pub(super) fn attach(options: &NetworkAttach, dry_run: bool) -> Outcome {
     let session = Session::open()?;
     let domid = session.find(&options.domain)?;
-    let vif = Vif::parse(&options.parts.join(",")).map_err(|error| Failure::new(format!("vif: {error}")))?;
+    let mut vif = Vif::parse(&options.parts.join(",")).map_err(|error| Failure::new(format!("vif: {error}")))?;
+    HostConfig::load().complete_vif(&mut vif);
     if dry_run {
         return print(format!("vif: {}\n", to_text(&device_json::nic((0, &vif)))));
     }
@@ -62,6 +64,20 @@ fn mac(session: &Session, entry: &Entry) -> Outcome<Option<[u8; 6]>> {
 
 pub(super) fn list(options: &Domains) -> Outcome {
     let session = Session::open()?;
+    if options.output.json {
+        let nodes = [
+            ("state", "state"),
+            ("event_channel", "event-channel"),
+            ("tx_ring_ref", "tx-ring-ref"),
+            ("rx_ring_ref", "rx-ring-ref"),
+        ];
+        return block::list_json(&session, options, "vif", |entry| {
+            let mut object = block::describe(&session, entry, &nodes)?;
+            let mac = mac(&session, entry)?.map(libxc::device::nodes::mac_text);
+            object.insert("mac".into(), mac.into());
+            Ok(object)
+        });
+    }
     line(format_args!(
         "{:<3} {:<2} {:<17} {:<6} {:<5} {:<6} {:>5}/{:<5} {:<30}",
         "Idx", "BE", "Mac Addr.", "handle", "state", "evt-ch", "tx-", "rx-ring-ref", "BE-path"

@@ -3,10 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libxc::xenstore::Tx;
+use serde_json::{Value, json};
 
 use crate::cli::Uptime;
 use crate::failure::{Failure, Outcome};
-use crate::output::line;
+use crate::output::{line, print_json};
 use crate::session::Session;
 
 pub(super) fn run(options: &Uptime) -> Outcome {
@@ -16,6 +17,14 @@ pub(super) fn run(options: &Uptime) -> Outcome {
         names => names.iter().map(|name| session.find(name)).collect::<Outcome<Vec<_>>>()?,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if options.output.json {
+        let mut all = Vec::new();
+        for domid in domains {
+            let name = session.name(domid)?;
+            all.push(json!({ "name": name, "domid": domid, "uptime_seconds": seconds(&session, domid, now)? }));
+        }
+        return print_json(&Value::Array(all));
+    }
     if !options.short {
         line(format_args!("{:<33} {:>4} Uptime", "Name", "ID"))?;
     }

@@ -1,10 +1,12 @@
 //! `xl vcpu-list`: what each vCPU does and where it may run.
 
 use libxc::verbs::domain::DomainInfo;
+use libxc::verbs::vcpu::CpuMap;
+use serde_json::{Value, json};
 
 use crate::cli::VcpuList;
 use crate::failure::Outcome;
-use crate::output::{line, ranges};
+use crate::output::{line, print_json, ranges};
 use crate::session::Session;
 
 pub(super) fn run(options: &VcpuList) -> Outcome {
@@ -14,11 +16,30 @@ pub(super) fn run(options: &VcpuList) -> Outcome {
         names => names.iter().map(|name| session.info(name)).collect::<Outcome<Vec<_>>>()?,
     };
     let cpus = u32::try_from(session.handle.cpu_count()?).unwrap_or(u32::MAX);
+    if options.output.json {
+        let all = domains.iter().map(|info| describe(&session, info, cpus)).collect::<Outcome<Vec<_>>>()?;
+        return print_json(&all.into_iter().flatten().collect());
+    }
     line(format_args!(
         "{:<32} {:>5} {:>5} {:>5} {:>5} {:>9} Affinity (Hard / Soft)",
         "Name", "ID", "VCPU", "CPU", "State", "Time(s)"
     ))?;
     domains.iter().try_for_each(|info| print_domain(&session, info, cpus))
+}
+
+fn describe(session: &Session, info: &DomainInfo, cpus: u32) -> Outcome<Vec<Value>> {
+    let name = session.name(info.domid)?;
+    let of_vcpu = |vcpu| {
+        let state = session.handle.vcpu_info(info.domid, vcpu)?;
+        let (hard, soft) = session.handle.vcpu_affinity(info.domid, vcpu, cpus)?;
+        let there = |set: CpuMap| set.members().into_iter().filter(|cpu| *cpu < cpus).collect::<Vec<_>>();
+        Ok(json!({
+            "name": name, "domid": info.domid, "vcpu": vcpu, "cpu": state.online.then_some(state.cpu),
+            "online": state.online, "running": state.running, "blocked": state.blocked,
+            "cpu_time_ns": state.cpu_time, "hard_affinity": there(hard), "soft_affinity": there(soft),
+        }))
+    };
+    (0..info.max_vcpus).map(of_vcpu).collect()
 }
 
 fn print_domain(session: &Session, info: &DomainInfo, cpus: u32) -> Outcome {

@@ -180,6 +180,8 @@ pub struct DomainConfig {
     pub pool: Option<String>,
     /// Weight and cap.
     pub scheduling: Scheduling,
+    /// Whether its memory is set aside before it is built (xl.conf's claim_mode).
+    pub claim: bool,
     /// Block devices.
     pub disks: Vec<Disk>,
     /// Network interfaces.

@@ -168,6 +168,7 @@ fn later_keys_warn_or_refuse() {
     let found = findings_of("vnc = 1\npci = [ '01:00.0' ]\nioports = []\nnestedhvm = 0\ntype = 'pv'\nserial='pty'\n");
     assert_eq!(found.len(), 4, "{found:#?}");
     assert!(found[0].starts_with("t.cfg:4:1: warning: vnc: has no effect"), "{}", found[0]);
+    assert!(found[0].ends_with("(planned with HVM guests and PCI passthrough)"), "{}", found[0]);
     assert!(
         found[1].starts_with("t.cfg:5:1: error: pci: PCI devices cannot be passed through yet (planned"),
         "{}",

@@ -1,15 +1,20 @@
 //! Creating a domain: checks, plan, build, user data, devices, console. What `xl create` and the monitor's restart share.
 
+use std::os::unix::fs::OpenOptionsExt;
+
 use libxc::build::{Payloads, build};
 use libxc::linux::LinuxHost;
 use libxc::plan::pvh::plan;
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::destroy::destroy;
 use super::devices;
 use super::guest::{self, Images};
+use super::room;
 use crate::config::domain::DomainConfig;
 use crate::console;
 use crate::failure::{Failure, Outcome};
+use crate::host_config::HostConfig;
 use crate::json;
 use crate::session::Session;
 use crate::userdata::{CONFIGURATION, UserData};
@@ -17,6 +22,8 @@ use crate::userdata::{CONFIGURATION, UserData};
 /// Creates a domain and leaves it paused, with its console ready. Its id. Nothing is left behind by a failure.
 pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outcome<u16> {
     let config = &devices::complete(config, &uuid);
+    let host_config = HostConfig::load();
+    let _lock = lock(&host_config.lock_file)?;
     if !devices::has_none(config) {
         devices::check(session, &devices::on_this_machine(session, &LinuxHost)?, config)?;
     }
@@ -26,7 +33,7 @@ pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: 
     let nodes = guest::nodes_of_cpus(session)?;
     let pool = guest::cpu_pool(session, config)?;
     let spec = guest::specification(config, uuid, &nodes, pool)?;
-    check_memory(session, spec.max_memory_kib + spec.paging_pool())?;
+    room::make(session, &host_config, spec.max_memory_kib + spec.paging_pool())?;
     let kernel = images.kernel()?;
     let host = guest::host_facts(session)?;
     let plan = plan(&spec, &kernel, images.ramdisk.len() as u64, &host)
@@ -43,19 +50,13 @@ pub fn create(session: &Session, config: &DomainConfig, uuid: [u8; 16], images: 
     }
 }
 
-/// Says at once and in numbers what a build would only find out half-way.
-fn check_memory(session: &Session, needed_kib: u64) -> Outcome {
-    let info = session.handle.phys_info()?;
-    let free_kib = (info.free_pages + info.scrub_pages).saturating_sub(info.outstanding_pages) * 4;
-    if free_kib >= needed_kib {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "memory: the domain needs {} MiB (its page tables included), but the hypervisor has {} MiB free; \
-         dom0_mem= on the hypervisor's command line leaves more to guests",
-        needed_kib.div_ceil(1024),
-        free_kib / 1024
-    )))
+/// Waits until no other domain is being created on this host, by this toolstack or by Xen's; it ends with the file's life.
+fn lock(path: &str) -> Outcome<std::fs::File> {
+    let failed = |error: std::io::Error| Failure::new(format!("the lock file {path} (lockfile= in xl.conf): {error}"));
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+    fcntl_lock(&file, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+    Ok(file)
 }
 
 fn finish(session: &Session, config: &DomainConfig, uuid: [u8; 16], domid: u16, nodes: &[Option<u32>]) -> Outcome {

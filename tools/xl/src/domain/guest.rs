@@ -142,6 +142,7 @@ pub fn specification(
     spec.out_of_sync = config.oos.unwrap_or(true);
     spec.never_migrates = config.no_migrate.unwrap_or(false);
     spec.driver_domain = config.driver_domain.unwrap_or(false);
+    spec.claim = config.claim;
     Ok(spec)
 }
 

@@ -17,7 +17,7 @@ const PATH: &str = "/run/xen/domid-history";
 const RECENT: i64 = 60;
 
 /// Notes that a domain's id has just gone out of use.
-pub(super) fn note(domid: u16) -> Outcome {
+pub(crate) fn note(domid: u16) -> Outcome {
     let failed = |error: std::io::Error| Failure::new(format!("noting domain {domid} in {PATH}: {error}"));
     let mut options = OpenOptions::new();
     let lock =
@@ -31,6 +31,14 @@ pub(super) fn note(domid: u16) -> Outcome {
     let new = format!("{PATH}.new");
     fs::write(&new, with_entry(&old, clock_gettime(ClockId::Monotonic).tv_sec, domid)).map_err(failed)?;
     fs::rename(&new, PATH).map_err(failed)
+}
+
+/// Forgets all ids.
+///
+/// # Errors
+/// The kernel's; that there is no list is one.
+pub(crate) fn clear() -> std::io::Result<()> {
+    fs::remove_file(PATH)
 }
 
 /// The list with an entry added and old ones dropped.

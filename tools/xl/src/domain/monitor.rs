@@ -21,6 +21,7 @@ use super::preserve::preserve;
 use crate::config::domain::{Action, DomainConfig};
 use crate::config::{self, text::Text};
 use crate::failure::{Failure, Outcome};
+use crate::host_config::HostConfig;
 use crate::json as description;
 use crate::output::{log, note};
 use crate::session::Session;
@@ -84,10 +85,11 @@ pub fn run(domid: u16) -> Outcome {
         serde_json::from_str(&order).map_err(|error| Failure::new(format!("the configuration: {error}")))?;
     let field = |name: &str| order.get(name).and_then(Value::as_str).unwrap_or_default();
     let text = Text::new(field("file"), field("text").as_bytes(), &[]);
-    let (config, report) = config::read_text(&text);
+    let (mut config, report) = config::read_text(&text);
     if report.has_errors() {
         return Err(Failure::new("the configuration that was handed over has errors"));
     }
+    HostConfig::load().complete(&mut config);
     let uuid = config::uuid(field("uuid")).map_err(Failure::new)?;
     watch(Ward { domid, uuid, text, config })
 }
@@ -238,8 +240,9 @@ fn reload(session: &Session, ward: &mut Ward) -> Outcome {
     let data = UserData::new(ward.domid, &ward.uuid);
     if let Some(updated) = data.read(UPDATED)? {
         let text = Text::new("<updated>", &updated, &[]);
-        let (config, report) = config::read_text(&text);
+        let (mut config, report) = config::read_text(&text);
         if !report.has_errors() {
+            HostConfig::load().complete(&mut config);
             log(format_args!("\"xl\" configuration found, using it"));
             (ward.text, ward.config) = (text, config);
             return data.remove(UPDATED);

@@ -10,7 +10,9 @@ use crate::progress;
 
 /// Builds everything there is.
 pub(crate) fn run(paths: &Paths) -> Result<ExitCode> {
-    for built in [artifacts::hypervisor(paths)?, artifacts::xl(paths)?, artifacts::xenstored(paths)?] {
+    let mut all = vec![artifacts::hypervisor(paths)?, artifacts::xl(paths)?];
+    all.extend(artifacts::daemons(paths)?);
+    for built in all {
         progress::note(&format!("made {}", built.display()));
     }
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod docs;
 pub(crate) mod dom0;
 pub(crate) mod guest;
+pub(crate) mod image;
 pub(crate) mod iso;
 pub(crate) mod lint;
 pub(crate) mod test;

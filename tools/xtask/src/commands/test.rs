@@ -26,6 +26,9 @@ pub(crate) struct TestArgs {
     /// Layers 3 and 4: use this toolstack, whatever the scenarios say
     #[arg(long, value_enum)]
     tools: Option<Tools>,
+    /// Layer 3: the runs that are too long for every day, too (`# nightly:` in a scenario's head)
+    #[arg(long)]
+    nightly: bool,
 }
 
 /// Runs the tests; a failure in one layer does not keep the next ones from running.
@@ -51,7 +54,7 @@ pub(crate) fn run(paths: &Paths, args: &TestArgs) -> ExitCode {
 /// Runs a layer, and `companion` beside it.
 fn run_layer(paths: &Paths, layer: u8, args: &TestArgs, companion: Option<u8>, report: &mut Report) -> Result<()> {
     let filter = args.filter.as_deref();
-    let overrides = Overrides { hypervisor: args.hypervisor, tools: args.tools };
+    let overrides = Overrides { hypervisor: args.hypervisor, tools: args.tools, nightly: args.nightly };
     match layer {
         1 => return host::run(paths, filter, report),
         2 => return guests::run(paths, filter, overrides.hypervisor.unwrap_or(Hypervisor::Oxen), report),

@@ -1,6 +1,6 @@
 //! The messages that dom0's init sends to the harness, one per line.
 //!
-//! The senders are `initramfs/dom0-init.sh` and `testing/shared.sh`; [`super::filter`] finds the lines. Words are separated
+//! The senders are `initramfs/dom0-report.sh` and `testing/shared.sh`; [`super::filter`] finds the lines. Words are separated
 //! by one space: `milestone NAME SECONDS`, `begin NAME`, `case NAME TEXT`, `notice TEXT`, `failed TEXT`, `status N`, `file INDEX begin`, `file INDEX line NUMBER
 //! BASE64`, `file INDEX end LINES`, `file INDEX missing`, `await`, `end`. The harness answers `await` on the console's
 //! input with `bye` or `again INDEX…`, and may send `stop` while the script runs.

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use super::dom0::Prepared;
+use super::dom0::{Prepared, Userland};
 use super::request::{Emulator, Hypervisor, Request};
 use crate::bochs::{self, Bochs};
+use crate::disk;
 use crate::iso::{self, Entry, Protocol};
 use crate::paths::Paths;
 use crate::provision::qemu::Qemu;
@@ -35,7 +36,12 @@ pub(crate) fn hypervisor_line(request: &Request) -> String {
 
 /// The command line of dom0's kernel.
 pub(crate) fn dom0_line(request: &Request) -> String {
-    let line = format!("console=hvc0 quiet loglevel=4 rdinit=/init {}", request.dom0_args);
+    let root = match request.disk {
+        // The kernel's messages are for tests that fail; systemd's are not for the console of every run.
+        Some(_) => format!("root=LABEL={} ro systemd.show_status=0", disk::DOM0_LABEL),
+        None => "rdinit=/init".to_owned(),
+    };
+    let line = format!("console=hvc0 quiet loglevel=4 {root} {}", request.dom0_args);
     line.trim_end().to_owned()
 }
 
@@ -78,9 +84,29 @@ pub(super) fn launch_of(paths: &Paths, request: &Request, prepared: &Prepared) -
         memory_mib: request.mem,
         icount: request.icount,
         boot: boot_of(paths, request, prepared)?,
-        extra: split_words(&request.qemu_args).context("--qemu-args")?,
+        extra: drives(request, &prepared.host.userland)
+            .into_iter()
+            .chain(split_words(&request.qemu_args).context("--qemu-args")?)
+            .collect(),
     }
     .launch()
+}
+
+/// The machine's disks: dom0's, and a guest's as the second one. What is written to them is forgotten.
+fn drives(request: &Request, userland: &Userland) -> Vec<String> {
+    let (Some(device), Userland::Disks(disks)) = (request.disk, userland) else { return Vec::new() };
+    let mut words = Vec::new();
+    for (index, (name, disk)) in [("dom0", &disks.dom0), ("guest", &disks.guest)].into_iter().enumerate() {
+        // A comma in a file's name is doubled.
+        let file = disk.image.display().to_string().replace(',', ",,");
+        words.extend([
+            "-drive".to_owned(),
+            format!("if=none,id={name},format=raw,snapshot=on,file={file}"),
+            "-device".to_owned(),
+            device.argument(index, name),
+        ]);
+    }
+    words
 }
 
 /// How QEMU starts: by its own loader, or by GRUB from an image made for this run.

@@ -6,18 +6,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::boot;
-use super::request::{Hypervisor, Request};
+use super::request::{Emulator, Hypervisor, Request};
 use super::run_dir::RunDir;
 use super::watch::{News, Sinks, Watch};
 use crate::artifacts;
 use crate::console::files::State;
+use crate::disk::{self, Disks};
 use crate::exit::Verdict;
 use crate::initramfs::dom0::{self, Daemons, Parts, Tools};
 use crate::initramfs::sysroot::Sysroot;
-use crate::initramfs::{cpio, tree::Tree};
+use crate::initramfs::{self, cpio, tree::Tree};
 use crate::iso;
 use crate::paths::Paths;
 use crate::progress;
@@ -71,10 +72,25 @@ impl Prepared {
 /// Gathers the files and makes dom0's initramfs, whose init marks its messages with `marker`.
 pub(crate) fn prepare(paths: &Paths, request: &Request, marker: &str, name: &str) -> Result<Prepared> {
     let host = gather(paths, request)?;
-    let mut tree = image(&host, request)?;
+    let mut tree = match &host.userland {
+        Userland::Initramfs(packages) => image(&host, packages, request)?,
+        Userland::Disks(_) => {
+            let mut tree = Tree::new();
+            initramfs::disk::add_service(&mut tree, request.tools);
+            tree
+        }
+    };
     add_run_files(&mut tree, request, marker)?;
+    let archive = match &host.userland {
+        Userland::Initramfs(_) => cpio::archive(&tree)?,
+        Userland::Disks(disks) => {
+            let own = &disks.dom0.initramfs;
+            let own = std::fs::read(own).with_context(|| format!("cannot read {}", own.display()))?;
+            initramfs::disk::initramfs(&own, &tree)?
+        }
+    };
     let run_dir = RunDir::new(paths, name)?;
-    let initramfs = run_dir.write("dom0.cpio", &cpio::archive(&tree)?)?;
+    let initramfs = run_dir.write("dom0.cpio", &archive)?;
     Ok(Prepared { host, initramfs, run_dir })
 }
 
@@ -110,11 +126,24 @@ pub(super) struct HostFiles {
     pub(super) emulator: boot::Program,
     pub(super) hypervisor: PathBuf,
     pub(super) kernel: KernelFiles,
+    pub(super) userland: Userland,
+}
+
+/// Where dom0's programs come from.
+pub(super) enum Userland {
+    /// From the initramfs, which is made of these.
+    Initramfs(Box<Packages>),
+    /// From a disk.
+    Disks(Disks),
+}
+
+/// What an initramfs is made of.
+pub(super) struct Packages {
     guest_kernel: KernelFiles,
     guest_elf: Option<PathBuf>,
     userland: Sysroot,
     oxen_xl: Option<PathBuf>,
-    oxen_xenstored: Option<PathBuf>,
+    oxen_daemons: Vec<PathBuf>,
 }
 
 /// Builds or fetches everything the run needs.
@@ -124,42 +153,50 @@ fn gather(paths: &Paths, request: &Request) -> Result<HostFiles> {
         Hypervisor::Xen => packages::xen_hypervisor(paths)?,
     };
     let emulator = boot::program(paths, request.emulator, request.hypervisor)?;
+    let (mut kernel, userland) = match request.disk {
+        Some(_) => {
+            ensure!(request.emulator == Emulator::Qemu, "--disk is for QEMU");
+            let disks = disk::ensure(paths)?;
+            let kernel = request.kernel.as_deref().map_or(Ok(disks.dom0.kernel.clone()), existing)?;
+            (KernelFiles { image: kernel, modules: None }, Userland::Disks(disks))
+        }
+        None => {
+            let kernel = match &request.kernel {
+                Some(image) => packages::kernel_files(&existing(image)?),
+                None => packages::kernel(paths)?,
+            };
+            if kernel.modules.is_none() {
+                progress::warn(&format!(
+                    "no modules beside {}: dom0 has only what this kernel holds itself",
+                    kernel.image.display()
+                ));
+            }
+            (kernel, Userland::Initramfs(Box::new(gather_packages(paths, request)?)))
+        }
+    };
+    if request.dom0_elf {
+        kernel.image = kernel_elf::unpacked(paths, &kernel.image)?;
+    }
+    Ok(HostFiles { emulator, hypervisor, kernel, userland })
+}
+
+/// Builds or fetches what an initramfs is made of.
+fn gather_packages(paths: &Paths, request: &Request) -> Result<Packages> {
     let oxen_xl = match request.tools {
         Tools::Oxen => Some(artifacts::xl(paths)?),
         Tools::Debian => artifacts::existing_xl(paths),
     };
-    let oxen_xenstored = match request.daemons {
-        Daemons::Oxen => Some(artifacts::xenstored(paths)?),
-        Daemons::Debian => None,
+    let oxen_daemons = match request.daemons {
+        Daemons::Oxen => artifacts::daemons(paths)?,
+        Daemons::Debian => Vec::new(),
     };
-    let mut kernel = match &request.kernel {
-        Some(image) => packages::kernel_files(&existing(image)?),
-        None => packages::kernel(paths)?,
-    };
-    if kernel.modules.is_none() {
-        progress::warn(&format!(
-            "no modules beside {}: dom0 has only what this kernel holds itself",
-            kernel.image.display()
-        ));
-    }
-    if request.dom0_elf {
-        kernel.image = kernel_elf::unpacked(paths, &kernel.image)?;
-    }
     let guest_kernel = match &request.domu_kernel {
         Some(image) => packages::kernel_files(&existing(image)?),
         None => packages::kernel(paths)?,
     };
     let guest_elf = request.domu_elf.then(|| kernel_elf::unpacked(paths, &guest_kernel.image)).transpose()?;
-    Ok(HostFiles {
-        emulator,
-        hypervisor,
-        kernel,
-        guest_kernel,
-        guest_elf,
-        userland: Sysroot::new(packages::xen_userland(paths)?),
-        oxen_xl,
-        oxen_xenstored,
-    })
+    let userland = Sysroot::new(packages::xen_userland(paths)?);
+    Ok(Packages { guest_kernel, guest_elf, userland, oxen_xl, oxen_daemons })
 }
 
 fn existing(path: &Path) -> Result<PathBuf> {
@@ -179,16 +216,16 @@ fn check_targets(request: &Request) -> Result<()> {
     Ok(())
 }
 
-fn image(files: &HostFiles, request: &Request) -> Result<Tree> {
+fn image(host: &HostFiles, files: &Packages, request: &Request) -> Result<Tree> {
     dom0::tree(&Parts {
         userland: &files.userland,
-        modules: files.kernel.modules.as_deref(),
+        modules: host.kernel.modules.as_deref(),
         guest_modules: files.guest_kernel.modules.as_deref(),
         guest_kernel: &files.guest_kernel.image,
         guest_elf: files.guest_elf.as_deref(),
         tools: request.tools,
         oxen_xl: files.oxen_xl.as_deref(),
-        oxen_xenstored: files.oxen_xenstored.as_deref(),
+        oxen_daemons: &files.oxen_daemons,
     })
     .context("cannot make dom0's initramfs")
 }

@@ -28,6 +28,28 @@ pub(crate) enum Emulator {
     Bochs,
 }
 
+/// A device of the machine behind which a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiskDevice {
+    /// virtio-blk.
+    Virtio,
+    /// NVMe.
+    Nvme,
+    /// A SATA disk at an AHCI controller.
+    Ahci,
+}
+
+impl DiskDevice {
+    /// The device's part of QEMU's command line for the disk numbered `index`, whose drive has the name `drive`.
+    pub(crate) fn argument(self, index: usize, drive: &str) -> String {
+        match self {
+            Self::Virtio => format!("virtio-blk-pci,drive={drive}"),
+            Self::Nvme => format!("nvme,drive={drive},serial={drive}"),
+            Self::Ahci => format!("ide-hd,bus=ide.{index},drive={drive}"),
+        }
+    }
+}
+
 /// `HOST=DOM0` or `DOM0=HOST`: two paths around the first equals sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathPair {
@@ -74,10 +96,14 @@ pub(crate) struct Request {
     /// Unpack the guest kernel beforehand: it is at /guest/vmlinux, too, and /guest/pvh.cfg is created seconds faster
     #[arg(long)]
     pub(crate) domu_elf: bool,
+    /// Boot dom0 from a Debian 12 disk (`cargo xtask image`) behind this device, to systemd and a login. A run's writes are
+    /// forgotten at its end. The daemons are the disk's own
+    #[arg(long, value_enum, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "virtio")]
+    pub(crate) disk: Option<DiskDevice>,
     /// Whose toolstack `xl` is in dom0
     #[arg(long, value_enum, default_value = "debian")]
     pub(crate) tools: Tools,
-    /// Whose daemons run in dom0: `oxen` is our xenstored beside Debian's xenconsoled
+    /// Whose xenstored and xenconsoled run in dom0
     #[arg(long, value_enum, default_value = "debian")]
     pub(crate) daemons: Daemons,
     /// Which hypervisor boots

@@ -1,5 +1,8 @@
 # Functions for scenario scripts; a script reads them with ". /oxen/lib.sh". Their variables begin with their names.
 
+# busybox has this; Debian's own programs have not.
+command -v usleep > /dev/null || usleep() { sleep "$(printf '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000)))"; }
+
 # wait_for SECONDS PATTERN FILE: waits until a line of FILE matches PATTERN and prints that line.
 wait_for() {
     wait_end=$(($(date +%s) + $1))

@@ -3,7 +3,7 @@
 //! The paths of programs and folders are those compiled into Debian's tools. The guest's kernel and image stand in
 //! `/guest`. What belongs to one run only (script, files put in, marker) is added by `crate::harness`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -13,7 +13,7 @@ use super::sysroot::Sysroot;
 use super::tree::Tree;
 
 /// Folder of Debian's version-specific Xen programs.
-const XEN_BIN: &str = "usr/lib/xen-4.17/bin";
+pub(super) const XEN_BIN: &str = "usr/lib/xen-4.17/bin";
 /// Programs of that folder; xl needs the helper for saving and migrating.
 const XEN_PROGRAMS: [&str; 12] = [
     "xl",
@@ -80,7 +80,7 @@ pub(crate) enum Tools {
 /// Whose daemons serve the toolstack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Daemons {
-    /// Our own, as far as there are.
+    /// Our own.
     Oxen,
     /// Debian's xen-utils.
     Debian,
@@ -102,8 +102,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) tools: Tools,
     /// Our static xl, if it has been built.
     pub(crate) oxen_xl: Option<&'a Path>,
-    /// Our static xenstored, if it is the one to run.
-    pub(crate) oxen_xenstored: Option<&'a Path>,
+    /// Our static daemons, if they are the ones to run.
+    pub(crate) oxen_daemons: &'a [PathBuf],
 }
 
 /// The image without what belongs to one run.
@@ -111,14 +111,7 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     let applets = guest::applets(parts.userland)?;
     let mut tree = skeleton();
     let userland = parts.userland;
-    for program in XEN_PROGRAMS {
-        userland.install(&mut tree, &format!("{XEN_BIN}/{program}"))?;
-    }
-    for client in XENSTORE_CLIENTS {
-        userland.install(&mut tree, &format!("usr/bin/{client}"))?;
-    }
-    // glibc loads this one by name when a thread is cancelled, so no file says that it is needed.
-    tree.copy(LIBGCC, &userland.resolve(LIBGCC)?)?;
+    add_xen_tools(&mut tree, userland)?;
     tree.symlink(
         "usr/local/bin/xl",
         match parts.tools {
@@ -130,9 +123,10 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     if let Some(xl) = parts.oxen_xl {
         tree.copy("usr/local/bin/oxen-xl", xl)?;
     }
-    if let Some(xenstored) = parts.oxen_xenstored {
+    for daemon in parts.oxen_daemons {
+        let name = daemon.file_name().and_then(|name| name.to_str()).context("a daemon without a name")?;
         // It comes before Debian's in PATH.
-        tree.copy("usr/local/bin/xenstored", xenstored)?;
+        tree.copy(&format!("usr/local/bin/{name}"), daemon)?;
     }
     guest::busybox(&mut tree, userland, &applets)?;
     modules::install(&mut tree, parts.modules, "order", &MODULES)?;
@@ -147,6 +141,24 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     }
     tree.file("guest/pvh.cfg", 0o644, config.into_bytes());
     Ok(tree)
+}
+
+/// Debian's Xen tools with the libraries that they need.
+pub(crate) fn add_xen_tools(tree: &mut Tree, userland: &Sysroot) -> Result<()> {
+    for program in XEN_PROGRAMS {
+        userland.install(tree, &format!("{XEN_BIN}/{program}"))?;
+    }
+    for client in XENSTORE_CLIENTS {
+        userland.install(tree, &format!("usr/bin/{client}"))?;
+    }
+    // glibc loads this one by name when a thread is cancelled, so no file says that it is needed.
+    tree.copy(LIBGCC, &userland.resolve(LIBGCC)?)
+}
+
+/// What init and scripts read: the messages to the harness, and functions for scenarios.
+pub(crate) fn add_run_library(tree: &mut Tree) {
+    tree.file("oxen/report.sh", 0o644, include_bytes!("dom0-report.sh").to_vec());
+    tree.file("oxen/lib.sh", 0o644, include_bytes!("dom0-lib.sh").to_vec());
 }
 
 /// Folders, devices and configuration files.
@@ -180,6 +192,6 @@ fn skeleton() -> Tree {
     tree.file("sbin/poweroff", 0o755, guest::POWEROFF.into());
     tree.file("sbin/reboot", 0o755, guest::REBOOT.into());
     tree.file("init", 0o755, include_bytes!("dom0-init.sh").to_vec());
-    tree.file("oxen/lib.sh", 0o644, include_bytes!("dom0-lib.sh").to_vec());
+    add_run_library(&mut tree);
     tree
 }

@@ -5,6 +5,7 @@
 //! out of unpacked Debian packages.
 
 pub(crate) mod cpio;
+pub(crate) mod disk;
 pub(crate) mod dom0;
 pub(crate) mod elf;
 pub(crate) mod guest;

@@ -89,6 +89,15 @@ impl Tree {
         Ok(())
     }
 
+    /// The same tree below a folder.
+    pub(crate) fn below(&self, folder: &str) -> Self {
+        let mut tree = Self::new();
+        for (path, node) in self.iter() {
+            tree.insert(&format!("{folder}/{path}"), node.mode, node.kind.clone());
+        }
+        tree
+    }
+
     fn insert(&mut self, path: &str, mode: u32, kind: Kind) {
         let path = relative(path);
         for (at, _) in path.match_indices('/') {

@@ -136,7 +136,7 @@ fn add_backports(step: &progress::Step) -> Result<String> {
 }
 
 /// The release's code name from os-release.
-fn codename() -> Result<String> {
+pub(crate) fn codename() -> Result<String> {
     let text = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     text.lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))

@@ -1,7 +1,7 @@
 //! apt's list of sources, in both of its syntaxes.
 //!
-//! Needed for one thing: when this release's QEMU is too old, the backports suite is added from the very archive that
-//! the machine already uses ([`backports_entry`]). Facts: the manual page sources.list(5).
+//! Needed for two things: when this release's QEMU is too old, the backports suite is added from the very archive that
+//! the machine already uses ([`backports_entry`]); and `crate::disk` makes Debian disks from that archive. Facts: the manual page sources.list(5).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +30,29 @@ pub(crate) struct Source {
     pub(crate) components: Vec<String>,
     /// Options of the one-line syntax, or further fields of deb822 (Signed-By, Trusted, …), as (key, raw value).
     pub(crate) options: Vec<(String, String)>,
+}
+
+impl Source {
+    /// The same source for other suites, written in its own syntax.
+    pub(crate) fn text_with(&self, suites: &[String]) -> String {
+        let (uris, suites, components) = (self.uris.join(" "), suites, self.components.join(" "));
+        match self.syntax {
+            Syntax::OneLine => {
+                let options: Vec<String> = self.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let options = if options.is_empty() { String::new() } else { format!("[{}] ", options.join(" ")) };
+                suites.iter().map(|suite| format!("deb {options}{uris} {suite} {components}\n")).collect()
+            }
+            Syntax::Deb822 => {
+                let suites = suites.join(" ");
+                let mut text = format!("Types: deb\nURIs: {uris}\nSuites: {suites}\nComponents: {components}\n");
+                for (key, value) in &self.options {
+                    let gap = if value.starts_with('\n') { "" } else { " " };
+                    text.push_str(&format!("{key}:{gap}{value}\n"));
+                }
+                text
+            }
+        }
+    }
 }
 
 /// Reads a `.list` file's text; comments and source-package lines are left out.
@@ -131,25 +154,7 @@ pub(crate) fn backports_entry(sources: &[Source], codename: &str) -> Result<Opti
         bail!("none of the machine's apt sources serves the suite {codename}, so {suite} cannot be derived");
     };
     let comment = "# Added by Oxen's `cargo xtask`: a newer QEMU than the release has. May be removed.\n";
-    let text = match base.syntax {
-        Syntax::OneLine => {
-            let options: Vec<String> = base.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            let options = if options.is_empty() { String::new() } else { format!("[{}] ", options.join(" ")) };
-            format!("{comment}deb {options}{} {suite} {}\n", base.uris.join(" "), base.components.join(" "))
-        }
-        Syntax::Deb822 => {
-            let mut text = format!(
-                "{comment}Types: deb\nURIs: {}\nSuites: {suite}\nComponents: {}\n",
-                base.uris.join(" "),
-                base.components.join(" ")
-            );
-            for (key, value) in &base.options {
-                let gap = if value.starts_with('\n') { "" } else { " " };
-                text.push_str(&format!("{key}:{gap}{value}\n"));
-            }
-            text
-        }
-    };
+    let text = format!("{comment}{}", base.text_with(&[suite]));
     Ok(Some(Entry {
         file_name: match base.syntax {
             Syntax::OneLine => "oxen-backports.list",

@@ -1,7 +1,7 @@
 //! Options in the head of a scenario.
 //!
 //! A scenario says in comment lines with which options it runs: each `# run: …` is one run, no such line is one run with
-//! the defaults, and each `# interop: …` one more run in layer 4. `# expect: CODE` names the exit code of a success (default
+//! the defaults; each `# nightly: …` is one more run of `cargo xtask test --nightly`, and each `# interop: …` one more run in layer 4. `# expect: CODE` names the exit code of a success (default
 //! 0), `# only: oxen` or `# only: xen` the hypervisor it is for. `# shared: SECONDS` says that it may run in one machine with
 //! others that have the same options, one after the other, and how long it may take. `# tiny: NAME` puts the program of a
 //! tiny guest at /tests/NAME in dom0. `# fetches: DOM0=FILE` fetches a file of dom0 (as `--get` does), which must then equal
@@ -16,6 +16,8 @@ use crate::harness::request::PathPair;
 pub(crate) struct Header {
     /// Options of each run.
     pub(crate) runs: Vec<String>,
+    /// Options of each further run that is too long for every day.
+    pub(crate) nightly: Vec<String>,
     /// Options of each further run in layer 4.
     pub(crate) interop: Vec<String>,
     /// Files of dom0 that are fetched, and what they must equal.
@@ -43,6 +45,8 @@ pub(crate) fn parse(source: &str) -> Result<Header> {
         let comment = comment.trim();
         if let Some(options) = comment.strip_prefix("run:") {
             header.runs.push(options.trim().to_owned());
+        } else if let Some(options) = comment.strip_prefix("nightly:") {
+            header.nightly.push(options.trim().to_owned());
         } else if let Some(options) = comment.strip_prefix("interop:") {
             header.interop.push(options.trim().to_owned());
         } else if let Some(seconds) = comment.strip_prefix("shared:") {
@@ -58,7 +62,7 @@ pub(crate) fn parse(source: &str) -> Result<Header> {
             header.only = Some(name.trim().to_owned());
         }
     }
-    if header.runs.is_empty() {
+    if header.runs.is_empty() && header.nightly.is_empty() {
         header.runs.push(String::new());
     }
     Ok(header)
@@ -84,6 +88,9 @@ mod tests {
         let shared = parse("# shared: 90\n# interop: --hypervisor xen --tools oxen\n# tiny: hello\n").unwrap();
         assert_eq!((shared.shared, shared.interop.len()), (Some(90), 1));
         assert_eq!(shared.tiny, ["hello"]);
+        let nightly = parse("# run: --smp 1\n# nightly: --smp 2\n").unwrap();
+        assert_eq!((nightly.runs, nightly.nightly), (vec!["--smp 1".to_owned()], vec!["--smp 2".to_owned()]));
+        assert_eq!(parse("# nightly: --smp 2\n").unwrap().runs, Vec::<String>::new(), "nightly alone");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Overrides {
     pub(crate) hypervisor: Option<Hypervisor>,
     /// Uses this toolstack.
     pub(crate) tools: Option<Tools>,
+    /// Runs what is too long for every day, too.
+    pub(crate) nightly: bool,
 }
 
 impl Overrides {
@@ -111,7 +113,13 @@ fn runs(paths: &Paths, layer: u8, overrides: Overrides) -> Result<Vec<Run>> {
                 std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
             let header = header::parse(&source).with_context(|| format!("{}", script.display()))?;
             let sets = match (layer, folder) {
-                (3, SCENARIOS) => with_toolstacks(&header, overrides),
+                (3, SCENARIOS) => {
+                    let mut sets = with_toolstacks(&header, &header.runs, overrides);
+                    if overrides.nightly {
+                        sets.extend(with_toolstacks(&header, &header.nightly, overrides));
+                    }
+                    sets
+                }
                 (4, SCENARIOS) => header.interop.clone(),
                 (4, INTEROP) => header.runs.clone(),
                 _ => continue,
@@ -128,10 +136,10 @@ fn runs(paths: &Paths, layer: u8, overrides: Overrides) -> Result<Vec<Run>> {
 }
 
 /// The sets of options with which a scenario runs: if it shares its machine, with each toolstack, unless it names one.
-fn with_toolstacks(header: &Header, overrides: Overrides) -> Vec<String> {
+fn with_toolstacks(header: &Header, runs: &[String], overrides: Overrides) -> Vec<String> {
     let names = |options: &str| options.contains("--tools");
     let mut sets = Vec::new();
-    for options in &header.runs {
+    for options in runs {
         if header.shared.is_none() || names(options) {
             sets.push(options.clone());
             continue;
@@ -279,7 +287,7 @@ mod tests {
 
     #[test]
     fn options_overrides_and_files_beside_the_script() {
-        let overrides = Overrides { hypervisor: Some(Hypervisor::Xen), tools: None };
+        let overrides = Overrides { hypervisor: Some(Hypervisor::Xen), ..Overrides::default() };
         let script = Path::new("/w/tests/scenarios/a.sh");
         let request = request(script, "--smp 2 --put cfg/a.cfg=/a.cfg --tools oxen", overrides).unwrap();
         assert_eq!(request.hypervisor, Hypervisor::Xen);
@@ -306,14 +314,16 @@ mod tests {
 
     #[test]
     fn shared_scenarios_run_with_both_toolstacks_unless_told() {
-        let header = |text: &str| header::parse(text).unwrap();
-        let both = with_toolstacks(&header("# shared: 60\n"), Overrides::default());
+        let sets = |text: &str, overrides: Overrides| {
+            let header = header::parse(text).unwrap();
+            with_toolstacks(&header, &header.runs, overrides)
+        };
+        let both = sets("# shared: 60\n", Overrides::default());
         assert_eq!(both, ["--tools debian", "--tools oxen"]);
-        let ours = Overrides { hypervisor: None, tools: Some(Tools::Oxen) };
-        assert_eq!(with_toolstacks(&header("# shared: 60\n# run: --smp 1\n"), ours), ["--smp 1 --tools oxen"]);
-        let named = header("# shared: 60\n# run: --tools oxen\n");
-        assert_eq!(with_toolstacks(&named, Overrides::default()), ["--tools oxen"]);
-        assert_eq!(with_toolstacks(&header("# run: --smp 1\n"), Overrides::default()), ["--smp 1"]);
+        let ours = Overrides { tools: Some(Tools::Oxen), ..Overrides::default() };
+        assert_eq!(sets("# shared: 60\n# run: --smp 1\n", ours), ["--smp 1 --tools oxen"]);
+        assert_eq!(sets("# shared: 60\n# run: --tools oxen\n", Overrides::default()), ["--tools oxen"]);
+        assert_eq!(sets("# run: --smp 1\n", Overrides::default()), ["--smp 1"]);
     }
 
     #[test]

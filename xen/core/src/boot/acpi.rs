@@ -93,7 +93,7 @@ fn bytes<const N: usize>(read: Reader<'_>, address: u64) -> Result<[u8; N], Acpi
     if read(address, &mut buffer) { Ok(buffer) } else { Err(AcpiError::Unreadable(address)) }
 }
 
-pub(super) fn u16_in(table: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_in(table: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*table.get(at..)?.first_chunk()?))
 }
 
@@ -101,7 +101,7 @@ fn u32_in(table: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*table.get(at..)?.first_chunk()?))
 }
 
-pub(super) fn u64_in(table: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn u64_in(table: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*table.get(at..)?.first_chunk()?))
 }
 

@@ -1,9 +1,12 @@
 //! Where the firmware's tables say that devices of the hypervisor's are: the local and I/O interrupt controllers, the
-//! event timer, PCI configuration space. (ACPI specification 6.5, 5.2.12; IA-PC HPET specification 1.0a, 3.2.4; PCI firmware
+//! event timer, PCI configuration space, IOMMUs. (ACPI specification 6.5, 5.2.12; IA-PC HPET specification 1.0a, 3.2.4; PCI firmware
 //! specification 3.0, 4.1.2.)
 //!
 //! Before this: `acpi` has found the tables. After it: `dom0` keeps these places from the control domain, which could
 //! otherwise touch them, as it can all device memory.
+
+use crate::iommu::ivrs::Ivrs;
+use machine::log;
 
 use super::acpi::{Acpi, AcpiError, HEADER_BYTES, Reader, push, read_table, u16_in, u64_in};
 
@@ -51,6 +54,8 @@ pub struct Devices {
     pub timers: alloc::vec::Vec<u64>,
     /// PCI configuration space.
     pub pci: alloc::vec::Vec<Buses>,
+    /// AMD's IOMMUs.
+    pub iommus: Ivrs,
 }
 
 impl Acpi {
@@ -65,11 +70,15 @@ impl Acpi {
     ) -> Result<(), AcpiError> {
         for number in 0..self.tables.len() {
             let Some(found) = self.tables.get(number).copied() else { break };
-            if !matches!(&found.signature, b"HPET" | b"MCFG") {
+            if !matches!(&found.signature, b"HPET" | b"MCFG" | b"IVRS") {
                 continue;
             }
             match read_table(read, found.address) {
                 Ok(table) if found.signature == *b"HPET" => push(&mut self.devices.timers, timer(&table))?,
+                Ok(table) if found.signature == *b"IVRS" => {
+                    let leave_out = |complaint| log!(Warning, "{complaint}: left out");
+                    self.devices.iommus = Ivrs::read(&table, leave_out).map_err(|_| AcpiError::OutOfMemory)?;
+                }
                 Ok(table) => {
                     let entries = table.get(HEADER_BYTES.saturating_add(8)..).unwrap_or_default();
                     for entry in entries.chunks_exact(16) {

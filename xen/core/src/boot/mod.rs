@@ -7,13 +7,14 @@ pub mod options;
 use crate::dom0;
 use crate::host::{Cpu, DomainTable, Host};
 use crate::interrupt::Interrupts;
+use crate::iommu::Translation;
 use crate::power::Power;
 use crate::sched::CpuQueue;
 use crate::timer::CpuTimers;
 use crate::vcpu::run::cpu_loop;
 use acpi::Acpi;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use machine::boot_info::{BootInfo, CommandLine, RootPointer};
 use machine::boxed::{Boxed, OutOfMemory};
 use machine::console::{self, Level};
@@ -86,7 +87,8 @@ pub fn bring_up(info: &mut BootInfo, changeset: &'static str) -> Result<&'static
     let started = platform::start_other_cpus(ids.into_iter(), secondary);
     log!(Info, "Brought up {} CPUs", started.len().saturating_add(1));
     let blocked = dom0::blocked(info, &platform.acpi)?;
-    let host = create_host(platform, &started, blocked)?;
+    let iommu = crate::iommu::set_up(&platform.acpi, options.iommu)?;
+    let host = create_host(platform, &options, &started, blocked, Translation::new(iommu))?;
     log!(Info, "PCI: {} functions", host.pci.scan(&host.interrupts)?);
     platform::set_host(host);
     dom0::build(host, info, &host.platform.acpi, prepared)?;
@@ -168,9 +170,6 @@ fn read_acpi(info: &BootInfo) -> (Acpi, Power) {
         let name = core::str::from_utf8(&table.signature).unwrap_or("????");
         log!(Info, "ACPI: {name} {:08x} {:#x} bytes", table.address, table.length);
     }
-    if acpi.find(b"IVRS").or(acpi.find(b"DMAR")).is_some() {
-        log!(Info, "An IOMMU is present and left off: Dom0 is mapped 1:1");
-    }
     let power = Power::read(&read, &acpi, leave_out);
     (acpi, power)
 }
@@ -203,8 +202,10 @@ fn other_cpus(acpi: &Acpi, max_cpus: usize) -> platform::ApicIds {
 
 fn create_host(
     platform: Platform,
+    options: &Options<'_>,
     others: &[u32],
     blocked: Vec<core::ops::Range<u64>>,
+    translation: Translation,
 ) -> Result<&'static Host, OutOfMemory> {
     let mut cpus = Vec::new();
     cpus.try_reserve_exact(others.len().saturating_add(1)).map_err(|_| OutOfMemory)?;
@@ -224,9 +225,11 @@ fn create_host(
     let host = Host {
         interrupts,
         pci: crate::pci::Pci::new(buses, blocked),
+        translation,
         domains: DomainTable::try_new()?,
         cpus,
         idle: AtomicU64::new(0),
+        rate_limit: AtomicU32::new(options.rate_limit),
         clock: crate::time::Clock::start(),
         virq_handlers: crate::event::VirqHandlers::new(),
         platform,

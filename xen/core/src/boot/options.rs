@@ -3,6 +3,7 @@
 //! What is not known is reported once there is a console and otherwise ignored, so that the command line of an existing Xen
 //! installation boots. Serial port settings are read by `machine` itself, before this.
 
+use crate::sched::{DEFAULT_RATE_LIMIT, is_rate_limit};
 use machine::console::Level;
 
 /// Options not understood, kept for a message; more than these are only counted.
@@ -47,6 +48,10 @@ pub struct Options<'a> {
     pub after_crash: AfterCrash,
     /// `maxcpus=` and `nosmp`: physical CPUs to start at most.
     pub max_cpus: usize,
+    /// `sched_ratelimit_us=`: microseconds that a vCPU may run before one that wakes interrupts it; 0: none.
+    pub rate_limit: u32,
+    /// `iommu=`: translate what devices do, if the machine can.
+    pub iommu: bool,
     /// Options that mean nothing here.
     pub unknown: heapless::Vec<&'a str, MAX_COMPLAINTS>,
     /// Options with a value that makes no sense.
@@ -61,6 +66,8 @@ impl Default for Options<'_> {
             level: Level::Warning,
             after_crash: AfterCrash::Restart,
             max_cpus: usize::MAX,
+            rate_limit: DEFAULT_RATE_LIMIT,
+            iommu: true,
             unknown: heapless::Vec::new(),
             invalid: heapless::Vec::new(),
         }
@@ -86,7 +93,6 @@ const ACCEPTED: &[&str] = &[
     "smt",
     "sched",
     "dom0_vcpus_pin",
-    "iommu",
     "watchdog",
     "xsave",
     "spec-ctrl",
@@ -120,6 +126,10 @@ impl<'a> Options<'a> {
             "reboot" if value.starts_with('n') => set(&mut self.after_crash, Some(AfterCrash::Halt)),
             "reboot" => !value.is_empty(),
             "maxcpus" => set(&mut self.max_cpus, value.parse().ok().filter(|count| *count > 0)),
+            "sched_ratelimit_us" => set(&mut self.rate_limit, value.parse().ok().filter(|limit| is_rate_limit(*limit))),
+            // A list; what it says besides of kinds of IOMMUs and tables changes nothing here.
+            "iommu" => set(&mut self.iommu, Some(!value.split(',').any(|word| parse_bool(word) == Some(false)))),
+            "no-iommu" => set(&mut self.iommu, Some(false)),
             "nosmp" => set(&mut self.max_cpus, Some(1)),
             _ if ACCEPTED.contains(&name.strip_prefix("no-").unwrap_or(name)) => true,
             _ => return None,
@@ -215,14 +225,26 @@ mod tests {
         assert_eq!(Options::parse("reboot=k").after_crash, AfterCrash::Restart);
         assert_eq!(Options::parse("noreboot=no").after_crash, AfterCrash::Restart);
         assert!(options.unknown.is_empty() && options.invalid.is_empty(), "{options:?}");
+        for (text, iommu) in [
+            ("", true),
+            ("iommu", true),
+            ("iommu=verbose,no-intremap", true),
+            ("iommu=off", false),
+            ("iommu=debug,no", false),
+            ("no-iommu", false),
+        ] {
+            assert_eq!(Options::parse(text).iommu, iommu, "{text}");
+        }
     }
 
     #[test]
     fn oddities_are_reported_not_obeyed() {
-        let options =
-            Options::parse("frobnicate=3 dom0_mem=lots loglvl=loud dom0_max_vcpus=0 noreboot=maybe maxcpus=0");
+        let options = Options::parse(
+            "frobnicate=3 dom0_mem=lots loglvl=loud dom0_max_vcpus=0 noreboot=maybe maxcpus=0 sched_ratelimit_us=99",
+        );
         assert_eq!(options.unknown.as_slice(), ["frobnicate=3"]);
-        assert_eq!(options.invalid.len(), 5);
+        assert_eq!((options.invalid.len(), options.rate_limit), (6, 1_000));
+        assert_eq!(Options::parse("sched_ratelimit_us=0").rate_limit, 0);
         assert_eq!(options.dom0_vcpus, (1, u32::MAX));
     }
 

@@ -1,6 +1,6 @@
 //! Which frames the control domain gets, and the memory map that it is told. Pure.
 //!
-//! Without an IOMMU its devices address memory by machine frame numbers, so it is mapped 1:1: the lowest RAM that the
+//! Without an IOMMU its devices address memory by machine frame numbers, so it is mapped 1:1 (with one, too: one case less): the lowest RAM that the
 //! hypervisor does not use itself, at its own addresses. RAM that it does not get stays in its map as unusable, so that it
 //! puts neither device registers nor other domains' pages there.
 
@@ -82,6 +82,29 @@ pub fn plan(info: &BootInfo, bytes: u64, acpi_bytes: u64) -> Result<Plan, PlanEr
     plan.acpi = top.and_then(|range| GpaRange::between(range.end().checked_sub(room)?, range.end()));
     plan.map = map(info, &plan)?;
     Ok(plan)
+}
+
+impl Plan {
+    /// Marks in the map what of a range nothing is known of as reserved, so that the domain puts nothing there (RDM-1).
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn keep_free(&mut self, (start, end): (u64, u64)) -> Result<(), PlanError> {
+        let (mut at, known) = (start, self.map.len());
+        for number in 0..=known {
+            let entry = self.map.get(number).filter(|_| number < known);
+            let (next, after) =
+                entry.map_or((end, end), |entry| (entry.start, entry.start.saturating_add(entry.length)));
+            let stop = next.min(end);
+            if at < stop {
+                let kind = RangeKind::Reserved.e820();
+                push(&mut self.map, E820Entry { start: at, length: stop.saturating_sub(at), kind })?;
+            }
+            at = at.max(after);
+        }
+        self.map.sort_unstable_by_key(|entry| entry.start);
+        if self.map.len() > MAX_ENTRIES { Err(PlanError::TooManyRanges) } else { Ok(()) }
+    }
 }
 
 fn map(info: &BootInfo, plan: &Plan) -> Result<Vec<E820Entry>, PlanError> {
@@ -166,6 +189,28 @@ mod tests {
         let all: u64 = 0x9_fc00 + 0x7fed_f000 + 0x8000_0000;
         assert_eq!(unusable + (512 << 20), all);
         assert!(plan.map.iter().any(|entry| entry.start == 0x7ffd_f000 && entry.kind == 2));
+    }
+
+    #[test]
+    fn what_devices_need_is_reserved_where_nothing_is_known_of_it() {
+        let mut plan = plan(&info(0x7c00_0000), 512 << 20, 0x3000).unwrap();
+        let before = plan.map.clone();
+        let kind_at = |plan: &Plan, at: u64| {
+            let found = plan.map.iter().find(|entry| (entry.start..entry.start + entry.length).contains(&at));
+            found.map(|entry| entry.kind)
+        };
+        // From reserved over RAM's end, which both stay, into nothing.
+        plan.keep_free((0x7fff_f000, 0x8000_2000)).unwrap();
+        plan.keep_free((0xe_f000, 0x11_0000)).unwrap();
+        plan.keep_free((0x2000_0000_0000, 0x2000_0000_1000)).unwrap();
+        plan.keep_free((0x2000_0000_0000, 0x2000_0000_1000)).unwrap();
+        assert_eq!(plan.map.len(), before.len() + 3, "{:x?}", plan.map);
+        assert!(before.iter().all(|entry| plan.map.contains(entry)), "nothing that was known has changed");
+        assert!(plan.map.windows(2).all(|pair| pair[0].start + pair[0].length <= pair[1].start), "{:x?}", plan.map);
+        for at in [0x8000_0000, 0x8000_1fff, 0xe_f000, 0x2000_0000_0000] {
+            assert_eq!(kind_at(&plan, at), Some(2), "{at:#x}");
+        }
+        assert_eq!((kind_at(&plan, 0x8000_2000), kind_at(&plan, 0xe_efff)), (None, None));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
+use machine::codec::amd_iommu::register;
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log, platform};
 use public_abi::Errno;
 
@@ -75,7 +76,7 @@ const EMULATED: [(u64, u64); 3] = [(0xf_ec00, 1), (0xf_ed00, 1), (0xf_ee00, 256)
 /// Programming Reference, "Memory Address Space": 12 GiB).
 const MESSAGE_BYTES: u64 = 12 << 30;
 
-/// What this machine has besides [`EMULATED`]: its interrupt controllers, event timers and configuration space where the
+/// What this machine has besides [`EMULATED`]: its interrupt controllers, event timers, configuration space and IOMMUs where the
 /// tables and the processor say that they are, and its processors' messages. First page and count.
 fn hidden(native: &Acpi, local_apic: Maddr, address_bits: u32) -> impl Iterator<Item = (u64, u64)> {
     let page = |address: u64| (address >> PAGE_SHIFT, 1);
@@ -85,9 +86,10 @@ fn hidden(native: &Acpi, local_apic: Maddr, address_bits: u32) -> impl Iterator<
         controllers.chain(devices.local_apic).chain([local_apic.number()]).chain(devices.timers.iter().copied());
     let windows = devices.pci.iter().filter_map(|buses| buses.window());
     let pci = windows.map(|window| (window.start >> PAGE_SHIFT, window.length >> PAGE_SHIFT));
+    let iommus = devices.iommus.units.iter().map(|unit| (unit.registers >> PAGE_SHIFT, register::BYTES >> PAGE_SHIFT));
     let top = 1u64.checked_shl(address_bits).unwrap_or(0);
     let messages = top.checked_sub(MESSAGE_BYTES).map(|start| (start >> PAGE_SHIFT, MESSAGE_BYTES >> PAGE_SHIFT));
-    single.map(page).chain(pci).chain(messages)
+    single.map(page).chain(pci).chain(iommus).chain(messages)
 }
 
 /// Tables that the control domain's memory map may have. It has no pool from a toolstack, and maps others' pages and device
@@ -119,7 +121,10 @@ pub fn reserve_memory(
     let bytes = options.dom0_memory.choose(memory::available_bytes(info));
     let (least, most) = options.dom0_vcpus;
     let vcpus = u32::try_from(cpus).unwrap_or(1).clamp(least, most).clamp(1, 64);
-    let plan = memory::plan(info, bytes, acpi::bytes_needed(acpi, vcpus)).map_err(BuildError::Plan)?;
+    let mut plan = memory::plan(info, bytes, acpi::bytes_needed(acpi, vcpus)).map_err(BuildError::Plan)?;
+    for region in &acpi.devices.iommus.regions {
+        plan.keep_free(region.bytes()).map_err(BuildError::Plan)?;
+    }
     for (first, end) in info.ranges.iter().filter(|range| range.kind == RangeKind::Ram).map(Range::pages) {
         release_rest(&plan, first, end);
     }
@@ -159,10 +164,11 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
         emulation: 0x221,
         identity_mapped: true,
     };
-    let domain = Domain::try_new(DomId::CONTROL, settings)?;
+    let domain = empty_domain(host, settings)?;
     domain.p2m.set_table_limit(table_limit(prepared.vcpus, frame::total_pages()));
     map_memory(&domain, &prepared.plan)?;
     hide_devices(&domain, native)?;
+    crate::iommu::reserve(&domain, native).map_err(|errno| BuildError::Step("mapping what its devices need", errno))?;
     deny_ports(&domain, host);
     // Mapped 1:1 it can never have more than these frames, whatever maximum was asked for.
     let pages = domain.accounting.pages();
@@ -184,13 +190,25 @@ pub fn build(host: &Host, info: &mut BootInfo, native: &Acpi, prepared: Prepared
     crate::time::begin(host, &domain);
     start_first_vcpu(&domain, entry);
     log!(Info, "Dom0 has {} MiB in {pages} pages and {} vCPUs", pages >> (20 - PAGE_SHIFT), prepared.vcpus);
-    host.domains.insert(Boxed::try_new(domain)?).map_err(|_| BuildError::OutOfMemory)?;
+    crate::iommu::start(host);
+    host.domains.insert(domain).map_err(|_| BuildError::OutOfMemory)?;
     if let Some(domain) = host.domains.get(DomId::CONTROL)
         && domain.lifecycle.unpause_by_toolstack()
     {
         crate::sched::resume_domain(host, &domain);
     }
     Ok(())
+}
+
+/// The domain, without memory. A domain is large, and decompressing a kernel needs much of the boot's stack: so it is in a box
+/// before that, and what making it has taken of the stack is free again.
+#[inline(never)]
+fn empty_domain(host: &Host, settings: Settings) -> Result<Boxed<Domain>, OutOfMemory> {
+    let mut domain = Boxed::try_new(Domain::try_new(DomId::CONTROL, settings)?)?;
+    if let Some(iommu) = host.translation.iommu {
+        domain.p2m.attach(iommu)?;
+    }
+    Ok(domain)
 }
 
 fn map_memory(domain: &Domain, plan: &memory::Plan) -> Result<(), BuildError> {

@@ -112,7 +112,7 @@ fn check_flags(config: &CreateDomain) -> Result<(), Refusal> {
     }
     // What this host does not have, in the order in which Xen looks.
     let absent = [
-        (CreateDomainFlags::IOMMU, "asks for an IOMMU, and none is in use"),
+        (CreateDomainFlags::IOMMU, "asks for an IOMMU, which guests do not get"),
         (CreateDomainFlags::VPMU, "asks for a virtual PMU, which does not exist"),
         (CreateDomainFlags::S3_INTEGRITY, "asks for tboot integrity, which does not exist"),
         (CreateDomainFlags::NESTED_VIRT, "asks for nested virtualisation, which is not available"),
@@ -126,7 +126,7 @@ fn check_flags(config: &CreateDomain) -> Result<(), Refusal> {
         }
     }
     if config.iommu_opts != 0 {
-        return refuse(Errno::EINVAL, "iommu_opts", config.iommu_opts, "is set without an IOMMU");
+        return refuse(Errno::EINVAL, "iommu_opts", config.iommu_opts, "is set, and guests get no IOMMU");
     }
     if config.vmtrace_size != 0 {
         return refuse(

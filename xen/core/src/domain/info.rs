@@ -78,7 +78,7 @@ pub fn vcpu(host: &Host, vcpu: &Vcpu) -> GetVcpuInfo {
     }
 }
 
-/// Whether a vCPU waits for an event. Xen counts SCHEDOP_poll as blocking, too.
+/// Whether a vCPU waits for an event; waiting for the next period of a cap is no such thing. Xen counts SCHEDOP_poll as blocking, too.
 fn is_blocked(vcpu: &Vcpu) -> bool {
     vcpu.wait().intersects(Wait::BLOCKED | Wait::POLLING)
 }

@@ -14,6 +14,7 @@ use crate::event::DomainEvents;
 use crate::grant::DomainGrants;
 use crate::memory::Accounting;
 use crate::p2m::DomainP2m;
+use crate::sched::budget::Budget;
 use crate::vcpu::Vcpu;
 use crate::x86::DomainX86;
 use alloc::vec::Vec;
@@ -99,6 +100,8 @@ pub struct Domain {
     pub events: DomainEvents,
     /// What it grants, and what it has mapped of others' grants.
     pub grants: DomainGrants,
+    /// How much its vCPUs may run.
+    pub budget: Budget,
     /// Values for the toolstack.
     pub control: Lock<Control, { rank::DOMAIN }>,
     /// What only x86 has: CPUID policy, I/O interrupt controller, time.
@@ -121,6 +124,7 @@ impl Domain {
             p2m: DomainP2m::try_new(id, &settings)?,
             events: DomainEvents::try_new(id, &settings)?,
             grants: DomainGrants::try_new(id, &settings)?,
+            budget: Budget::new(),
             control: Lock::new(Control {
                 handle: [0; 16],
                 hvm_params: [0; HVM_PARAMS],

@@ -125,7 +125,7 @@ pub(super) fn vnuma(caller: &Caller<'_>, argument: GuestPtr<VnumaTopologyInfo>) 
     Err(Errno::EOPNOTSUPP.into())
 }
 
-/// XENMEM_reserved_device_memory_map: no reserved regions are known, as without an IOMMU.
+/// XENMEM_reserved_device_memory_map: guests get no devices, so no region matters to anybody who may ask, as without an IOMMU.
 pub(super) fn reserved_device_memory(caller: &Caller<'_>, argument: GuestPtr<ReservedDeviceMemoryMap>) -> Reply {
     let request = caller.memory.read(argument)?;
     if request.flags & !RDM_ALL != 0 {

@@ -71,6 +71,13 @@ impl Interrupts {
         Some((vector, Message::to(vectors.destination(vector)?, vector)))
     }
 
+    /// The message with which an IOMMU says that it has logged something. It is never given back.
+    pub fn bind_iommu(&self) -> Option<Message> {
+        let mut vectors = self.vectors.lock();
+        let vector = vectors.allocate(Owner::Iommu)?;
+        Some(Message::to(vectors.destination(vector)?, vector))
+    }
+
     /// What a device with this vector is to send; for one whose registers were lost.
     pub fn message_of(&self, vector: Vector) -> Option<Message> {
         Some(Message::to(self.vectors.lock().destination(vector)?, vector))
@@ -105,6 +112,10 @@ pub fn pass_on(host: &Host, me: CpuId) {
                 if let Some(domain) = host.domains.get(DomId::CONTROL) {
                     message.send(host, &domain);
                 }
+            }
+            Some(Owner::Iommu) => {
+                cpu::end_interrupt();
+                crate::iommu::report(host);
             }
             None => {
                 cpu::end_interrupt();

@@ -20,6 +20,8 @@ pub enum Owner {
     Pin(u8),
     /// To the control domain's local APICs.
     Message(Message),
+    /// The hypervisor's own: an IOMMU has logged something.
+    Iommu,
 }
 
 /// A vector of a CPU.

@@ -128,6 +128,41 @@ pub fn map_device(domain: &Domain, gfn: Gfn, is_hidden: impl FnOnce(Gfn) -> bool
     Ok(())
 }
 
+/// Maps `count` pages from `start` on for devices that need them at all times, at equal guest and machine addresses (RDM-5). RAM
+/// is never meant, nor what is mapped or emulated.
+///
+/// # Errors
+/// `EBUSY`, if a page is RAM or something is there, and `EINVAL` for bad frame numbers: nothing is mapped then. `ENOMEM`: pages
+/// before that one are mapped.
+pub fn map_reserved(domain: &Domain, start: Gfn, count: u64) -> Result<(), Errno> {
+    let end = start.checked_add(count).ok_or(Errno::EINVAL)?;
+    let is_free = |gfn: Gfn| {
+        let is_empty = matches!(domain.p2m.lookup(gfn).kind, Kind::Hole | Kind::IdentityRdm);
+        is_empty && frame::state(Mfn::new(gfn.number())).is_none()
+    };
+    if !domain.p2m.is_identity() || !crate::p2m::can_translate(end, 0) {
+        return Err(Errno::EINVAL);
+    }
+    let mut gfn = start;
+    while gfn < end {
+        if !is_free(gfn) {
+            return Err(Errno::EBUSY);
+        }
+        gfn = gfn.saturating_add(1);
+    }
+    let mut gfn = start;
+    while gfn < end {
+        let mut txn = domain.p2m.begin().map_err(|_| Errno::ENOMEM)?;
+        while gfn < end && txn.has_room() {
+            let mfn = Mfn::new(gfn.number());
+            txn.set_anything(gfn, Entry::with_frame(Kind::IdentityRdm, ORDER_4K, mfn)).map_err(errno)?;
+            gfn = gfn.saturating_add(1);
+        }
+        txn.finish();
+    }
+    Ok(())
+}
+
 /// Takes a page of device memory away from the 1:1 domain, if it was mapped, and waits until no CPU reaches it.
 pub fn unmap_device(domain: &Domain, gfn: Gfn) {
     let mut txn = domain.p2m.begin_removal();

@@ -27,7 +27,7 @@ mod tests_model;
 pub use account::Accounting;
 pub use claim::{claim, release_claim};
 pub use destroy::relinquish;
-pub use identity::{adopt, map_device, mark_emulated, unmap_device};
+pub use identity::{adopt, map_device, map_reserved, mark_emulated, unmap_device};
 pub use map::{foreign_page, map_foreign, map_grant, map_shared, move_frame, remove_from_physmap, unmap_grant};
 pub use populate::{MAX_ORDER, populate};
 pub use remove::decrease;

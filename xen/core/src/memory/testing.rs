@@ -10,8 +10,9 @@ use core::sync::atomic::Ordering;
 use machine::boxed::Boxed;
 use machine::exit::{Access, Exit, X86Exit};
 use machine::fake::FakeMachine;
+use machine::iommu::{Iommu, UnitFlags};
 use machine::vcpu::Vcpu;
-use machine::{DomId, cpu};
+use machine::{DomId, Maddr, cpu};
 use std::sync::{Arc, Mutex};
 
 /// Settings of an ordinary guest.
@@ -44,6 +45,17 @@ pub(crate) fn domain(id: u16, settings: Settings, max_pages: u64) -> Domain {
     let domain = Domain::try_new(DomId(id), settings).unwrap();
     domain.accounting.max_pages.store(max_pages, Ordering::Relaxed);
     domain
+}
+
+/// Where the fake machine's IOMMU has its registers, and its function.
+pub(crate) const IOMMU: (u64, u16) = (0xfed8_0000, 0x0010);
+
+/// The machine's IOMMU, set up but still off. To be called on a CPU of the fake machine.
+pub(crate) fn iommu(machine: &FakeMachine) -> &'static Iommu {
+    machine.add_iommu(IOMMU.0, IOMMU.1);
+    let mut iommu = Iommu::try_new(std::vec::Vec::new()).unwrap();
+    iommu.add(Maddr::new(IOMMU.0), UnitFlags::default()).unwrap();
+    Boxed::try_new(iommu).unwrap().leak()
 }
 
 /// Puts a domain into a host's table.

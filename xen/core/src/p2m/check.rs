@@ -2,7 +2,9 @@
 
 use super::entry::{Entry, Kind, Rights};
 use super::format::{Format, LEVELS};
-use super::tree::Visited;
+use super::format_amd_io::AmdIo;
+use super::tree::{Tree, Visited};
+use super::view::for_devices;
 use super::{DomainP2m, HostFormat};
 use machine::Gfn;
 use machine::frame;
@@ -49,7 +51,7 @@ impl DomainP2m {
             let rule = "the number of tables is wrong";
             result = Err(Violation { gfn: Gfn::new(0), entry: Entry::hole(0), rule });
         }
-        result
+        result.and_then(|()| locked.view.as_ref().map_or(Ok(()), |view| check_view(&locked.tree, &view.tree)))
     }
 
     fn broken_rule(&self, gfn: Gfn, bits: u64, entry: &Entry) -> Option<&'static str> {
@@ -81,6 +83,40 @@ impl DomainP2m {
         }
         None
     }
+}
+
+/// Checks that devices have exactly what the truth gives them, entry by entry and the other way round (INV-1).
+fn check_view(truth: &Tree<HostFormat>, view: &Tree<AmdIo>) -> Result<(), Violation> {
+    let (mut result, mut tables) = (Ok(()), 0);
+    let mut note = |gfn: Gfn, entry: Entry, rule: Option<&'static str>| {
+        if let Some(rule) = rule
+            && result.is_ok()
+        {
+            result = Err(Violation { gfn, entry, rule });
+        }
+    };
+    truth.for_each(|gfn, level, visited| {
+        if let Visited::Leaf(bits) = visited {
+            let entry = HostFormat::decode(bits, level * 9);
+            let seen = view.find(gfn).part_covering(gfn, entry.order);
+            let is_same = AmdIo::encode(&seen) == AmdIo::encode(&for_devices(&entry));
+            note(gfn, entry, (!is_same).then_some("devices do not see what the entry gives them"));
+        }
+    });
+    view.for_each(|gfn, level, visited| match visited {
+        Visited::Table(table) => {
+            tables += 1;
+            note(gfn, Entry::hole(level * 9), broken_rule_of_table(table, level));
+        }
+        Visited::Leaf(bits) => {
+            let entry = AmdIo::decode(bits, level * 9);
+            let real = truth.find(gfn).part_covering(gfn, entry.order);
+            let is_same = real.order == entry.order && AmdIo::encode(&for_devices(&real)) == bits & !AmdIo::TRACKED;
+            note(gfn, entry, (!is_same).then_some("INV-1: devices see what no entry gives them"));
+        }
+    });
+    note(Gfn::new(0), Entry::hole(0), (tables != view.tables).then_some("the number of tables for devices is wrong"));
+    result
 }
 
 fn broken_rule_of_table(table: TableRef<'_>, level: u32) -> Option<&'static str> {

@@ -51,8 +51,9 @@ impl DomainP2m {
         step
     }
 
-    /// No table is made any more, and none is kept in reserve.
+    /// Devices reach nothing any more, no table is made any more, and none is kept in reserve.
     fn close(&self) {
+        self.detach();
         let spares = {
             let mut locked = self.locked.lock();
             locked.is_closing = true;

@@ -2,8 +2,8 @@
 //!
 //! The truth is stored in the tables that hardware walks (`format`): kinds and narrowed rights stand in bits that hardware
 //! ignores. `entry` says what kinds there are and what each may; `tree` finds entries; `update` changes them; `txn` is the
-//! only way to a change, and ends in a flush (`flush`). Other views of the same truth (I/O tables, nested guests) will be
-//! derived from it and be downgraded by the same transaction (memory-engine.md, 6).
+//! only way to a change, and ends in a flush (`flush`). Other views of the same truth are derived from it and follow in the same
+//! transaction: that of devices (`view`); nested guests' will (memory-engine.md, 6).
 //!
 //! What comes before: `memory`'s verbs, `guest_mem`, `fault`. What comes after: `machine::table`, which lets nothing be
 //! installed that the frame table does not agree to.
@@ -14,6 +14,7 @@ mod end;
 pub mod entry;
 mod flush;
 pub mod format;
+pub mod format_amd_io;
 pub mod format_ept;
 pub mod format_npt;
 pub mod format_stage2;
@@ -22,10 +23,13 @@ mod format_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_devices;
+#[cfg(test)]
 mod tests_tables;
 mod tree;
 mod txn;
 mod update;
+mod view;
 
 pub use entry::{Entry, Kind, Rights};
 pub use flush::{Door, MAX_CPUS, NeedsFlush};
@@ -92,12 +96,16 @@ pub struct DomainP2m {
     identity: bool,
     locked: Lock<Locked, { rank::P2M }>,
     epoch: Epoch,
+    /// What translates for the domain's devices, if they have a view.
+    iommu: Option<&'static machine::iommu::Iommu>,
     /// One more than the highest guest frame that was ever mapped.
     mapped_end: AtomicU64,
     /// Flushes that were dropped instead of completed: bugs.
     lost_flushes: AtomicU64,
     /// Pages of device memory that were mapped by faults.
     device_pages: AtomicU64,
+    /// Pages could not be given up, which was logged.
+    has_lost_pages: AtomicBool,
     /// The limit of its tables was met, and logged.
     has_complained: AtomicBool,
     /// Writes by the hypervisor that marked a frame dirty; the dirty log will stand here.
@@ -117,15 +125,18 @@ impl DomainP2m {
             identity: settings.identity_mapped,
             locked: Lock::new(Locked {
                 tree: Tree::new(root, DEFAULT_TABLE_LIMIT),
+                view: None,
                 spares: Spares::new(),
                 is_closing: false,
                 cursor: Gfn::new(0),
                 released: heapless::Vec::new(),
             }),
             epoch: Epoch::new(),
+            iommu: None,
             mapped_end: AtomicU64::new(0),
             lost_flushes: AtomicU64::new(0),
             device_pages: AtomicU64::new(0),
+            has_lost_pages: AtomicBool::new(false),
             has_complained: AtomicBool::new(false),
             marked: AtomicU64::new(0),
         })

@@ -7,16 +7,17 @@
 use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
 use super::update::{ChangeError, MOST_TABLES, Replaced, Spares};
+use super::view::{IoLost, View};
 use super::{DomainP2m, HostFormat};
 use core::sync::atomic::Ordering;
 use machine::frame::{self, Pin};
 use machine::lock::{Guard, rank};
 use machine::table::Table;
-use machine::{Gfn, Mfn};
+use machine::{Gfn, Mfn, log};
 use public_abi::Errno;
 
-/// What one change gives up at the most: a frame or block, and the tables that it has emptied.
-const MOST_OF_ONE: usize = 1 + MOST_TABLES;
+/// What one change gives up at the most: a frame or block, and the tables that it has emptied, here and in the view.
+const MOST_OF_ONE: usize = 1 + 2 * MOST_TABLES;
 /// What a transaction gives up at the most: the rest belongs to the next transaction.
 const MOST_RELEASED: usize = 16 + MOST_OF_ONE;
 
@@ -53,6 +54,8 @@ enum Lost {
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) tree: Tree<HostFormat>,
+    /// What the domain's devices see of it.
+    pub(super) view: Option<View>,
     pub(super) spares: Spares,
     /// The domain's memory is being taken apart: no table is made any more.
     pub(super) is_closing: bool,
@@ -85,13 +88,16 @@ pub struct Flush<'p> {
     stale: bool,
     /// What the rights were to.
     lost: Lost,
+    /// What devices have lost.
+    io_lost: IoLost,
     /// Whether there is something to flush or to release.
     due: bool,
 }
 
 impl<'p> Flush<'p> {
     pub(super) const fn new(p2m: &'p DomainP2m) -> Self {
-        Self { p2m, first: None, has_more: false, stale: false, lost: Lost::Nothing, due: false }
+        let (lost, io_lost) = (Lost::Nothing, IoLost::Nothing);
+        Self { p2m, first: None, has_more: false, stale: false, lost, io_lost, due: false }
     }
 
     /// Makes all CPUs forget what changed, waits until they have, and releases what the changes gave up. Must not be
@@ -107,12 +113,17 @@ impl<'p> Flush<'p> {
         if self.has_more {
             self.has_more = false;
             self.stale = false;
+            self.io_lost = IoLost::Nothing;
             return self.p2m.release_waiting(self.first.take());
         }
         if self.stale {
             self.stale = false;
             let page = if let Lost::Page(mfn) = self.lost { Some(mfn) } else { None };
             self.p2m.epoch.flush(page);
+        }
+        let io_lost = core::mem::replace(&mut self.io_lost, IoLost::Nothing);
+        if self.p2m.flush_devices(io_lost).is_err() {
+            return self.p2m.keep_for_ever(self.first.take().is_some());
         }
         if let Some(released) = self.first.take() {
             self.p2m.let_go(released);
@@ -140,8 +151,19 @@ impl DomainP2m {
     fn release_waiting(&self, first: Option<Released>) {
         let rest = core::mem::take(&mut self.locked.lock().released);
         self.epoch.flush(None);
+        if self.flush_devices(IoLost::More).is_err() {
+            return self.keep_for_ever(true);
+        }
         for released in first.into_iter().chain(rest) {
             self.let_go(released);
+        }
+    }
+
+    /// Pages that devices may still reach are never given up: they stay with their last owner, and are lost to the machine.
+    #[cold]
+    fn keep_for_ever(&self, is_loss: bool) {
+        if is_loss && !self.has_lost_pages.swap(true, Ordering::AcqRel) {
+            log!(Error, "an IOMMU does not answer: what {} gives up from now on is not used again", self.owner);
         }
     }
 
@@ -285,12 +307,24 @@ impl<'p> P2mTxn<'p> {
         if !self.has_room_to_release() {
             return Err(ChangeError::NoRoom);
         }
-        let Locked { tree, spares, .. } = &mut *self.locked;
+        let Locked { tree, view, spares, .. } = &mut *self.locked;
+        if let Some(view) = view {
+            // Nothing may stand against the view's change once the truth has changed.
+            let missing = view.missing(gfn, new);
+            if missing > 0 && missing.saturating_add(tree.missing(gfn, new)) > spares.len() {
+                return Err(ChangeError::NoRoom);
+            }
+        }
         match tree.set(gfn, new, spares, agree) {
             Ok(Replaced { entry, emptied }) => {
+                let of_view = view.as_mut().map(|view| view.follow(gfn, new, spares, &mut self.flush.io_lost));
+                self.flush.due |= self.flush.io_lost != IoLost::Nothing;
                 for table in emptied {
                     // A stale walk may still read it.
                     self.flush.stale = true;
+                    self.release(Released::Table(table));
+                }
+                for table in of_view.unwrap_or_default() {
                     self.release(Released::Table(table));
                 }
                 Ok(entry)

@@ -15,37 +15,45 @@ use public_abi::Errno;
 /// Table pages that one change can need: one for each level below the root.
 pub(super) const MOST_TABLES: usize = 3;
 
-/// Table pages in reserve.
-#[derive(Debug, Default)]
-pub(super) struct Spares(heapless::Vec<Table, MOST_TABLES>);
+/// Table pages in reserve: for the truth, and as many again if there is a view.
+#[derive(Debug)]
+pub(super) struct Spares {
+    tables: heapless::Vec<Table, { 2 * MOST_TABLES }>,
+    wanted: usize,
+}
 
 impl Spares {
     pub(super) const fn new() -> Self {
-        Self(heapless::Vec::new())
+        Self { tables: heapless::Vec::new(), wanted: MOST_TABLES }
+    }
+
+    /// How many there shall be from now on.
+    pub(super) fn want(&mut self, count: usize) {
+        self.wanted = count;
     }
 
     /// Whether the next change is sure to have enough.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.0.is_full()
+        self.tables.len() >= self.wanted
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.tables.len()
     }
 
     /// Adds a table; gives it back if there are enough.
     pub(super) fn put(&mut self, table: Table) -> Result<(), Table> {
-        self.0.push(table)
+        if self.is_full() { Err(table) } else { self.tables.push(table) }
     }
 
     fn take(&mut self) -> Option<Table> {
-        self.0.pop()
+        self.tables.pop()
     }
 
     /// Frees them.
     pub(super) fn free(self) {
-        self.0.into_iter().for_each(Table::free);
+        self.tables.into_iter().for_each(Table::free);
     }
 }
 
@@ -122,6 +130,14 @@ impl<F: Format> Tree<F> {
             write::<F>(table, index(gfn, level), bits, new.order, target)?;
         }
         Ok(Replaced { entry: old, emptied: Emptied::new() })
+    }
+
+    /// How many tables setting an entry would take.
+    pub(super) fn missing(&self, gfn: Gfn, new: &Entry) -> usize {
+        let Some(found) = self.locate(gfn) else { return 0 };
+        let needs_none = F::encode(new) == 0 && found.bits == 0;
+        let missing = found.level.saturating_sub(new.order / 9);
+        if needs_none { 0 } else { usize::try_from(missing).unwrap_or(MOST_TABLES) }
     }
 
     /// Whether so many more tables may be made, and can be.
@@ -211,7 +227,7 @@ fn descend<'a, F: Format>(
             let fresh = spares.take().ok_or(ChangeError::NoRoom)?;
             match fill::<F>(fresh, bits, at) {
                 Ok(fresh) => {
-                    table.set_table(place, fresh, F::TABLE, &F::HARDWARE);
+                    table.set_table(place, fresh, at.saturating_sub(1), F::TABLE, &F::HARDWARE);
                     *tables = tables.saturating_add(1);
                 }
                 Err((fresh, error)) => {

@@ -10,6 +10,7 @@ use super::capabilities;
 use super::msi::Msi;
 use super::msix::Msix;
 use crate::interrupt::Interrupts;
+use crate::interrupt::message::Message;
 use core::ops::Range;
 use machine::boxed::OutOfMemory;
 use machine::log;
@@ -180,6 +181,12 @@ impl Function {
     pub(super) fn table_pages(&self) -> Range<u64> {
         let table = self.msix.as_ref().and_then(Msix::table).unwrap_or(0..0);
         table.start >> machine::PAGE_SHIFT..table.end.div_ceil(machine::PAGE_SIZE_U64)
+    }
+
+    /// Lets the function, which the domain cannot write to, send the hypervisor's own message. False if it cannot.
+    pub(super) fn give_message(&self, mechanism: &Mechanism, message: Message) -> bool {
+        let msi = self.msi.as_ref().filter(|_| self.kind == Kind::ReadOnly);
+        msi.map(|msi| msi.program(mechanism, message)).is_some()
     }
 
     /// The function is gone, or given up.

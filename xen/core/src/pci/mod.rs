@@ -19,6 +19,7 @@ use crate::boot::acpi_devices::Buses;
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::interrupt::Interrupts;
+use crate::interrupt::message::Message;
 use crate::memory;
 use access::{Mechanism, Place, SPACE_BYTES};
 use alloc::vec::Vec;
@@ -110,6 +111,13 @@ impl Pci {
     /// Whether the firmware lists exactly this part of configuration space.
     pub fn lists(&self, buses: Buses) -> bool {
         self.mechanism.lists(buses)
+    }
+
+    /// Lets a function that is the hypervisor's own send a message. False if it cannot.
+    pub fn give_message(&self, place: Place, message: Message) -> bool {
+        let functions = self.functions.lock();
+        let found = functions.iter().find(|function| function.place == place);
+        found.is_some_and(|function| function.give_message(&self.mechanism, message))
     }
 
     /// Reads configuration space for the control domain, inside of four aligned bytes.

@@ -136,6 +136,12 @@ impl Msi {
             machine::log!(Warning, "{}: no interrupt vector is left for its messages", self.place);
             return;
         };
+        self.program(mechanism, real);
+    }
+
+    /// Lets the function send a message of the hypervisor's.
+    pub(super) fn program(&self, mechanism: &Mechanism, real: Message) {
+        let control = mechanism.read(self.place, self.at, 4) >> 16 & !(ENABLE | COUNTS);
         let at = |offset: u16| self.at.saturating_add(offset);
         let data_at = if self.is_64 { 12 } else { 8 };
         mechanism.write(self.place, at(4), 4, u32::try_from(real.address & 0xffff_ffff).unwrap_or(0));
@@ -143,7 +149,7 @@ impl Msi {
             mechanism.write(self.place, at(8), 4, u32::try_from(real.address >> 32).unwrap_or(0));
         }
         mechanism.write(self.place, at(data_at), 2, real.data);
-        write(control | ENABLE);
+        mechanism.write(self.place, at(CONTROL), 2, control | ENABLE);
     }
 
     /// Gives the vector back.

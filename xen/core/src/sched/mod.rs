@@ -2,16 +2,22 @@
 //!
 //! Each CPU has a queue of vCPUs that want to run there, ordered by the weighted time they have had (`queue`); the one that
 //! had least runs next, for a slice. A vCPU that waited a long time does not save up: it re-enters a little ahead of the
-//! others, no more. An idle CPU takes waiting vCPUs from busy ones. `vcpu::run` is the only caller of `pick` and `put`.
+//! others, no more. An idle CPU takes waiting vCPUs from busy ones, and those that wait on busy ones change places (`balance`). A domain with a
+//! cap runs while its `budget` lasts. `vcpu::run` is the only caller of `pick` and `put`; what is between them is a `turn`.
 
+mod balance;
+pub mod budget;
 #[cfg(test)]
 mod model_tests;
 pub mod queue;
+#[cfg(test)]
+mod share_tests;
 mod state;
 #[cfg(test)]
 mod state_model;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 
 use crate::domain::{Domain, shutdown};
 use crate::host::{Cpu, Host};
@@ -21,6 +27,7 @@ use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
 use machine::{CpuId, DomId, cpu};
 use public_abi::Errno;
+use public_abi::sched_params::{RATELIMIT_MAX_US, RATELIMIT_MIN_US};
 use public_abi::vcpu::Runstate;
 pub use queue::{CpuQueue, Waiting};
 pub use state::{Place, RunState};
@@ -36,6 +43,13 @@ pub const SLICE_MICROSECONDS: u64 = 10_000;
 const PREEMPTION_MICROSECONDS: u64 = 500;
 /// The weight of a vCPU that nobody set one for (credit2's default).
 pub const DEFAULT_WEIGHT: u16 = 256;
+/// The rate limit that nobody has set, in microseconds (XEN_SYSCTL_SCHED_RATELIMIT's default in Xen 4.17).
+pub const DEFAULT_RATE_LIMIT: u32 = 1_000;
+
+/// Whether it is a rate limit that can be set, in microseconds; 0 is none.
+pub fn is_rate_limit(microseconds: u32) -> bool {
+    microseconds == 0 || (RATELIMIT_MIN_US..=RATELIMIT_MAX_US).contains(&microseconds)
+}
 
 /// A vCPU's place in the schedule.
 #[derive(Debug)]
@@ -45,6 +59,7 @@ pub struct Unit {
     cpu: AtomicU16,
     virtual_time: AtomicU64,
     run_time: AtomicU64,
+    service: AtomicU64,
     affinity: AtomicU64,
     /// The one CPU that it may run on for now, or [`NOWHERE`].
     override_cpu: AtomicU16,
@@ -67,6 +82,7 @@ impl Unit {
             cpu: AtomicU16::new(0),
             virtual_time: AtomicU64::new(0),
             run_time: AtomicU64::new(0),
+            service: AtomicU64::new(0),
             affinity: AtomicU64::new(u64::MAX),
             override_cpu: AtomicU16::new(NOWHERE),
             soft_affinity: AtomicU64::new(u64::MAX),
@@ -78,6 +94,11 @@ impl Unit {
     #[inline]
     pub fn cpu(&self) -> CpuId {
         CpuId(self.cpu.load(Ordering::Acquire))
+    }
+
+    /// Says which CPU it waits for.
+    fn set_cpu(&self, cpu: CpuId) {
+        self.cpu.store(cpu.0, Ordering::Release);
     }
 
     /// Where it is.
@@ -157,8 +178,20 @@ impl Unit {
 
     /// Charges `ticks` of running.
     pub(crate) fn charge(&self, ticks: u64) {
+        let weighted = self.weighted(ticks);
         self.run_time.fetch_add(ticks, Ordering::AcqRel);
-        self.virtual_time.fetch_add(self.weighted(ticks), Ordering::AcqRel);
+        self.virtual_time.fetch_add(weighted, Ordering::AcqRel);
+        self.service.fetch_add(weighted, Ordering::AcqRel);
+    }
+
+    /// Weighted time that it has had on all CPUs.
+    fn service(&self) -> u64 {
+        self.service.load(Ordering::Acquire)
+    }
+
+    /// Lets it have had so much at least; how much it has had then.
+    fn raise_service(&self, least: u64) -> u64 {
+        self.service.fetch_max(least, Ordering::AcqRel).max(least)
     }
 
     /// What `ticks` of running cost it.
@@ -248,14 +281,15 @@ pub fn resume_domain(host: &Host, domain: &Domain) {
 fn enqueue(host: &Host, vcpu: &Vcpu) {
     let target = choose_cpu(host, vcpu);
     let from = clock_of_other(host, vcpu.sched.cpu(), target);
-    vcpu.sched.cpu.store(target.0, Ordering::Release);
+    vcpu.sched.set_cpu(target);
     // The next one that wakes shall find another idle CPU, if there is one.
     host.idle.fetch_and(!bit(target), Ordering::AcqRel);
     let Some(cpu) = host.cpus.get(target.index()) else { return };
     let preempt = {
         let mut queue = cpu.queue.lock();
         let time = entry_time(&queue, vcpu, from);
-        queue.add(Waiting { virtual_time: time, domain: vcpu.domain, vcpu: vcpu.index });
+        let service = vcpu.sched.service();
+        queue.add(Waiting { virtual_time: time, service, domain: vcpu.domain, vcpu: vcpu.index });
         queue.should_preempt(time, ticks(PREEMPTION_MICROSECONDS))
     };
     if preempt {
@@ -351,7 +385,7 @@ fn steal(host: &Host, me: CpuId) -> Option<Waiting> {
 
 /// Marks a picked vCPU as running here. Whether it still may run is to be looked at after this.
 pub fn begin(host: &Host, me: CpuId, vcpu: &Vcpu) {
-    vcpu.sched.cpu.store(me.0, Ordering::Release);
+    vcpu.sched.set_cpu(me);
     vcpu.sched.state.enter();
     if let Some(cpu) = host.cpus.get(me.index()) {
         cpu.queue.lock().set_running(vcpu.sched.virtual_time.load(Ordering::Acquire));

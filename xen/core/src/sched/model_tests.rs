@@ -4,12 +4,12 @@
 
 extern crate std;
 
-use super::{
-    DEFAULT_WEIGHT, Place, SLICE_MICROSECONDS, begin, go_on, pick, put, set_affinity, should_switch, ticks, wake,
-};
+use super::turn::{Turn, cap_changed, next_period};
+use super::{DEFAULT_WEIGHT, Place, SLICE_MICROSECONDS, begin, pick, put, set_affinity, ticks, wake};
 use crate::event::fixture;
 use crate::host::{Host, testing};
 use crate::time::Clock;
+use crate::timer::TimerKind;
 use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::Ordering;
 use machine::fake::FakeMachine;
@@ -19,13 +19,13 @@ use std::vec;
 use std::vec::Vec;
 
 /// A step of the simulation in microseconds; a slice is twenty of them.
-const STEP: u64 = 500;
+pub(super) const STEP: u64 = 500;
 /// Steps in a second.
-const SECOND: u64 = 1_000_000 / STEP;
+pub(super) const SECOND: u64 = 1_000_000 / STEP;
 
 /// What a vCPU does when it has a CPU.
 #[derive(Clone, Copy, Debug)]
-enum Habit {
+pub(super) enum Habit {
     /// Runs for ever.
     Spin,
     /// Runs for so many steps, then sleeps for so many.
@@ -36,30 +36,31 @@ enum Habit {
 
 /// A simulated vCPU: the only one of the domain with its number.
 #[derive(Clone, Copy, Debug)]
-struct Guest {
+pub(super) struct Guest {
     habit: Habit,
     /// Steps that it will still run before it sleeps.
     burst: u64,
     /// The step at which it wakes.
     alarm: u64,
-    /// Steps that it has run, and the last of them, or when it began to want to run.
-    ran: u64,
+    /// Steps that it has run, those of the period that [`Simulation::run_periods`] looks at, and the last of them, or when
+    /// it began to want to run.
+    pub(super) ran: u64,
+    pub(super) ran_in_period: u64,
     last: u64,
     /// The longest that it waited while it wanted to run.
     waited: u64,
 }
 
 /// What a simulated CPU does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Running {
     guest: usize,
-    /// Steps since it was charged last.
-    ran: u64,
+    turn: Turn,
 }
 
-struct Simulation {
-    host: Host,
-    guests: Vec<Guest>,
+pub(super) struct Simulation {
+    pub(super) host: Host,
+    pub(super) guests: Vec<Guest>,
     cpus: Vec<Option<Running>>,
     now: u64,
 }
@@ -72,18 +73,18 @@ impl Simulation {
             fixture::add_domain(&host, id, 1);
             assert!(fixture::domain(&host, id).lifecycle.unpause_by_toolstack());
         }
-        let guest = Guest { habit: Habit::Nothing, burst: 0, alarm: 0, ran: 0, last: 0, waited: 0 };
-        let cpus = vec![None; usize::try_from(cpus).unwrap()];
+        let guest = Guest { habit: Habit::Nothing, burst: 0, alarm: 0, ran: 0, ran_in_period: 0, last: 0, waited: 0 };
+        let cpus = (0..cpus).map(|_| None).collect();
         Self { host, guests: vec![guest; usize::from(guests)], cpus, now: 0 }
     }
 
-    fn with_vcpu<R>(&self, guest: usize, work: impl FnOnce(&crate::domain::Domain, &Vcpu) -> R) -> R {
+    pub(super) fn with_vcpu<R>(&self, guest: usize, work: impl FnOnce(&crate::domain::Domain, &Vcpu) -> R) -> R {
         let domain = fixture::domain(&self.host, u16::try_from(guest).unwrap());
         work(&domain, domain.vcpu(0).unwrap())
     }
 
     /// Gives a guest a habit, and lets it begin.
-    fn begin(&mut self, guest: usize, habit: Habit) {
+    pub(super) fn begin(&mut self, guest: usize, habit: Habit) {
         let run = if let Habit::Sleep { run, .. } = habit { run } else { u64::MAX };
         self.guests[guest].habit = habit;
         self.guests[guest].burst = run;
@@ -97,16 +98,28 @@ impl Simulation {
         self.with_vcpu(guest, |domain, vcpu| wake(&self.host, domain, vcpu, Wait::DOWN | Wait::BLOCKED));
     }
 
-    fn set_affinity(&self, guest: usize, cpus: u64) {
+    pub(super) fn set_affinity(&self, guest: usize, cpus: u64) {
         self.with_vcpu(guest, |_, vcpu| set_affinity(&self.host, vcpu, cpus).unwrap());
     }
 
-    fn set_weight(&self, guest: usize, weight: u16) {
+    /// Now, as the time stamp counter has it.
+    fn timestamp(&self) -> u64 {
+        ticks(self.now * STEP)
+    }
+
+    pub(super) fn set_cap(&self, guest: usize, cap: u16) {
+        self.with_vcpu(guest, |domain, _| {
+            domain.budget.set(cap, 1, self.timestamp(), ticks).unwrap();
+            cap_changed(&self.host, domain);
+        });
+    }
+
+    pub(super) fn set_weight(&self, guest: usize, weight: u16) {
         self.with_vcpu(guest, |_, vcpu| vcpu.sched.set_weight(weight));
     }
 
     /// Lets so many steps go by.
-    fn run(&mut self, steps: u64) {
+    pub(super) fn run(&mut self, steps: u64) {
         for _ in 0..steps {
             self.step();
         }
@@ -122,6 +135,13 @@ impl Simulation {
                 self.guests[guest].burst = run;
                 self.wake(guest);
             }
+            // What the timers of a CPU do.
+            self.with_vcpu(guest, |domain, vcpu| {
+                let due = vcpu.timers.deadline(TimerKind::Budget).is_some_and(|deadline| deadline <= self.timestamp());
+                if due && vcpu.wait().contains(Wait::PARKED) {
+                    next_period(&self.host, domain, vcpu);
+                }
+            });
         }
         for cpu in 0..self.cpus.len() {
             self.step_cpu(cpu);
@@ -131,29 +151,27 @@ impl Simulation {
 
     fn step_cpu(&mut self, number: usize) {
         let me = CpuId(u16::try_from(number).unwrap());
-        if let Some(mut running) = self.cpus[number] {
-            running.ran += 1;
-            let guest = &mut self.guests[running.guest];
+        if let Some(mut running) = self.cpus[number].take() {
+            let index = running.guest;
+            let guest = &mut self.guests[index];
             guest.ran += 1;
+            guest.ran_in_period += 1;
             guest.waited = guest.waited.max(self.now - guest.last - 1);
             guest.last = self.now;
             guest.burst = guest.burst.saturating_sub(1);
-            self.cpus[number] = Some(running);
             if guest.burst == 0
                 && let Habit::Sleep { sleep, .. } = guest.habit
             {
                 guest.alarm = self.now + sleep;
-                self.with_vcpu(running.guest, |_, vcpu| vcpu.add_wait(Wait::BLOCKED));
-                self.put(number);
-            } else if running.ran * STEP >= SLICE_MICROSECONDS || self.host.cpus[me.index()].wants_switch() {
-                let ran = ticks(running.ran * STEP);
-                let switch = self.with_vcpu(running.guest, |_, vcpu| should_switch(&self.host, me, vcpu, ran));
-                if switch {
-                    self.put(number);
-                } else {
-                    self.with_vcpu(running.guest, |_, vcpu| go_on(&self.host, me, vcpu, ran));
-                    self.cpus[number] = Some(Running { ran: 0, ..running });
-                }
+                self.with_vcpu(index, |_, vcpu| vcpu.add_wait(Wait::BLOCKED));
+                self.put(number, running);
+            } else {
+                let is_over = self.host.cpus[number].timers.lock().slice_end() <= self.timestamp();
+                let stays = !self.host.cpus[number].wants_switch() && !is_over
+                    || self.with_vcpu(index, |domain, vcpu| {
+                        running.turn.may_stay(&self.host, me, domain, vcpu, self.timestamp())
+                    });
+                if stays { self.cpus[number] = Some(running) } else { self.put(number, running) }
             }
         }
         if self.cpus[number].is_none() {
@@ -161,27 +179,33 @@ impl Simulation {
         }
     }
 
-    fn put(&mut self, number: usize) {
+    fn put(&self, number: usize, Running { guest, turn }: Running) {
         let me = CpuId(u16::try_from(number).unwrap());
-        let Running { guest, ran } = self.cpus[number].take().unwrap();
-        self.with_vcpu(guest, |domain, vcpu| put(&self.host, me, domain, vcpu, ticks(ran * STEP)));
+        self.with_vcpu(guest, |domain, vcpu| {
+            let ran = turn.end(&self.host, me, domain, self.timestamp());
+            put(&self.host, me, domain, vcpu, ran);
+        });
     }
 
-    /// As the run loop: a vCPU that was sent elsewhere is put back.
+    /// As the run loop: a vCPU that was sent elsewhere, or whose domain has no budget left, is put back.
     fn pick(&mut self, number: usize) {
         let me = CpuId(u16::try_from(number).unwrap());
         self.host.idle.fetch_and(!(1 << number), Ordering::AcqRel);
         while let Some((DomId(id), _)) = pick(&self.host, me) {
             let guest = usize::from(id);
-            let stays = self.with_vcpu(guest, |_, vcpu| {
+            let turn = self.with_vcpu(guest, |domain, vcpu| {
                 begin(&self.host, me, vcpu);
-                vcpu.sched.may_run_on(me)
+                let may_run = vcpu.sched.may_run_on(me);
+                let turn = if may_run { Turn::begin(&self.host, me, domain, vcpu, self.timestamp()) } else { None };
+                if turn.is_none() {
+                    put(&self.host, me, domain, vcpu, 0);
+                }
+                turn
             });
-            self.cpus[number] = Some(Running { guest, ran: 0 });
-            if stays {
+            if let Some(turn) = turn {
+                self.cpus[number] = Some(Running { guest, turn });
                 return;
             }
-            self.put(number);
         }
         self.host.idle.fetch_or(1 << number, Ordering::AcqRel);
     }
@@ -201,6 +225,11 @@ impl Simulation {
             };
             assert_eq!((runs, waits), expected, "guest {guest} is {place:?}");
             let wants = self.with_vcpu(guest, |_, vcpu| vcpu.is_runnable());
+            let is_parked = self.with_vcpu(guest, |domain, vcpu| {
+                assert!(domain.budget.is_capped() || !vcpu.wait().contains(Wait::PARKED), "guest {guest} is forgotten");
+                vcpu.wait().contains(Wait::PARKED)
+            });
+            assert!(!(wants && is_parked));
             assert_eq!(wants, place != Place::Off, "guest {guest} is lost");
         }
         for (number, running) in self.cpus.iter().enumerate() {
@@ -220,14 +249,14 @@ impl Simulation {
     }
 
     /// The longest wait of a guest, one that still goes on included.
-    fn waited(&self, guest: usize) -> u64 {
+    pub(super) fn waited(&self, guest: usize) -> u64 {
         let waits = self.with_vcpu(guest, |_, vcpu| vcpu.sched.place() == Place::Queued);
         let Guest { waited, last, .. } = self.guests[guest];
         if waits { waited.max(self.now - last) } else { waited }
     }
 
     /// Begins to measure anew.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let now = self.now;
         for guest in &mut self.guests {
             (guest.ran, guest.waited, guest.last) = (0, 0, now);
@@ -235,12 +264,12 @@ impl Simulation {
     }
 }
 
-fn simulate<R>(cpus: u32, guests: u16, work: impl FnOnce(&mut Simulation) -> R) -> R {
+pub(super) fn simulate<R>(cpus: u32, guests: u16, work: impl FnOnce(&mut Simulation) -> R) -> R {
     FakeMachine::builder().pages(2048).cpus(4).build().on_cpu(0, || work(&mut Simulation::new(cpus, guests)))
 }
 
 /// Steps of a slice.
-const SLICE: u64 = SLICE_MICROSECONDS / STEP;
+pub(super) const SLICE: u64 = SLICE_MICROSECONDS / STEP;
 
 #[test]
 fn who_was_alone_for_long_does_not_starve_when_somebody_comes() {
@@ -341,7 +370,8 @@ fn who_sleeps_is_served_at_once() {
         world.run(SECOND);
         world.forget();
         world.run(10 * SECOND);
-        assert!(world.waited(2) <= 2, "an I/O-bound guest waited for {} steps", world.waited(2));
+        // The rate limit is two steps.
+        assert!(world.waited(2) <= 4, "an I/O-bound guest waited for {} steps", world.waited(2));
         assert!(world.guests[2].ran >= 10 * SECOND / 22, "{:?}", world.guests[2]);
     });
 }
@@ -353,6 +383,7 @@ enum Change {
     Sleep(usize, u64, u64),
     Affinity(usize, u64),
     Weight(usize, u16),
+    Cap(usize, u16),
     Run(u64),
 }
 
@@ -365,8 +396,9 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         2 => guest.clone().prop_map(Change::Spin),
         2 => (guest.clone(), 1u64..60, 1u64..60).prop_map(|(guest, run, sleep)| Change::Sleep(guest, run, sleep)),
         2 => (guest.clone(), 1u64..1 << CPUS).prop_map(|(guest, cpus)| Change::Affinity(guest, cpus)),
-        1 => (guest, prop::sample::select([64u16, 128, 256, 512, 1024].to_vec()))
+        1 => (guest.clone(), prop::sample::select([64u16, 128, 256, 512, 1024].to_vec()))
             .prop_map(|(guest, weight)| Change::Weight(guest, weight)),
+        1 => (guest, 0u16..=100).prop_map(|(guest, cap)| Change::Cap(guest, cap)),
         3 => (1u64..600).prop_map(Change::Run),
     ];
     prop::collection::vec(change, 1..24)
@@ -384,6 +416,7 @@ proptest! {
                     Change::Sleep(guest, run, sleep) => world.begin(guest, Habit::Sleep { run, sleep }),
                     Change::Affinity(guest, cpus) => world.set_affinity(guest, cpus),
                     Change::Weight(guest, weight) => world.set_weight(guest, weight),
+                    Change::Cap(guest, cap) => world.set_cap(guest, cap),
                     Change::Run(steps) => world.run(steps),
                 }
             }
@@ -396,6 +429,9 @@ proptest! {
                 let weight = |guest: usize| world.with_vcpu(guest, |_, vcpu| u64::from(vcpu.sched.weight()));
                 let others = (0..usize::from(GUESTS)).filter(|other| *other != guest);
                 let bound: u64 = others.map(|other| SLICE * (weight(other).div_ceil(weight(guest)) + 1)).sum();
+                // With a cap of 1 %, a step is paid for in five periods, each of which is as long as a slice.
+                let is_capped = world.with_vcpu(guest, |domain, _| domain.budget.is_capped());
+                let bound = bound + if is_capped { 7 * SLICE } else { 0 };
                 prop_assert!(world.waited(guest) <= bound + SLICE, "guest {guest} waited for {} steps", world.waited(guest));
             }
             Ok(())

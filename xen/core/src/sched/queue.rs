@@ -9,6 +9,8 @@ use machine::boxed::OutOfMemory;
 pub struct Waiting {
     /// Weighted time that it has had.
     pub virtual_time: u64,
+    /// Weighted time that it has had anywhere.
+    pub service: u64,
     /// Whose it is.
     pub domain: DomId,
     /// Its number.
@@ -109,10 +111,20 @@ impl CpuQueue {
         self.waiting.retain(|waiting| waiting.domain != domain);
     }
 
+    /// Those that wait, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter()
+    }
+
     /// Notes that a vCPU with this time runs now.
     pub fn set_running(&mut self, time: u64) {
         self.running = Some(time);
         self.clock = self.clock.max(time);
+    }
+
+    /// Whether one runs.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Notes that none runs.
@@ -148,7 +160,7 @@ mod tests {
     use super::*;
 
     fn entry(vcpu: u32, virtual_time: u64) -> Waiting {
-        Waiting { virtual_time, domain: DomId(1), vcpu }
+        Waiting { virtual_time, service: 0, domain: DomId(1), vcpu }
     }
 
     fn queue() -> CpuQueue {

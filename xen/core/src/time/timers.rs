@@ -6,6 +6,7 @@
 use crate::domain::{Domain, shutdown};
 use crate::event::{poll, send_virq};
 use crate::host::Host;
+use crate::sched;
 use crate::timer::{self, TimerKind};
 use crate::vcpu::Vcpu;
 use core::sync::atomic::Ordering;
@@ -91,6 +92,7 @@ pub fn expired(host: &Host, domain: &Domain, vcpu: &Vcpu, kind: TimerKind) {
         }
         TimerKind::Poll => poll::expired(host, domain, vcpu),
         TimerKind::Watchdog => shutdown::watchdog_expired(host, domain),
+        TimerKind::Budget => sched::turn::next_period(host, domain, vcpu),
         // The local APIC's own business.
         TimerKind::Lapic => {}
     }

@@ -29,6 +29,8 @@ bitflags::bitflags! {
         const POLLING = 1 << 2;
         /// It waits for a device model's answer.
         const DEVICE = 1 << 3;
+        /// Its domain has run as much as its cap allows in this period. It wants to run all the same.
+        const PARKED = 1 << 4;
     }
 }
 

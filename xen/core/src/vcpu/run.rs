@@ -11,6 +11,7 @@ use crate::host::{Cpu, Host};
 use crate::hypercall::{self, Caller};
 use crate::outcome::{Cursor, Reply, Stop};
 use crate::p2m::NeedsFlush;
+use crate::sched::turn::Turn;
 use crate::timer::TimerKind;
 use crate::x86::interrupts::InterruptFlag;
 use crate::{domain, event, fault, interrupt, sched, time, timer, x86};
@@ -87,16 +88,18 @@ fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
         time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
         return sched::put(host, me, domain, vcpu, 0);
     }
+    let Some(mut turn) = Turn::begin(host, me, domain, vcpu, cpu::timestamp()) else {
+        drop(guard);
+        return sched::put(host, me, domain, vcpu, 0);
+    };
     cpu::set_working_for(domain.id, u16::try_from(index).unwrap_or(u16::MAX));
-    let mut start = cpu::timestamp();
-    timer::set_slice_end(host, me, Some(start.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
     x86::vlapic::timer::watch(host, vcpu);
     time::refresh_vcpu(host, domain, vcpu);
     time::runstate_changed(domain, vcpu, Runstate::Running, host.clock.now());
     let mut epoch = vcpu.p2m_epoch.load(Ordering::Relaxed);
     hardware.load();
     let pages = Pages::new();
-    while may_go_on(host, cpu, me, domain, vcpu, &mut start) {
+    while may_go_on(host, cpu, me, domain, vcpu, &mut turn) {
         if x86::interrupts::prepare(host, domain, vcpu, hardware).is_err() {
             break;
         }
@@ -121,9 +124,9 @@ fn run_slice(host: &Host, me: CpuId, domain: DomId, index: u32) {
     drop(guard);
     vcpu.p2m_epoch.store(epoch, Ordering::Relaxed);
     vcpu.x86.forget_code();
-    timer::set_slice_end(host, me, None);
     time::runstate_changed(domain, vcpu, state_off_cpu(domain, vcpu), host.clock.now());
-    sched::put(host, me, domain, vcpu, cpu::timestamp().saturating_sub(start));
+    let ran = turn.end(host, me, domain, cpu::timestamp());
+    sched::put(host, me, domain, vcpu, ran);
 }
 
 /// Gives up what the vCPU remembers of the domain's memory, as far as it may have changed from one epoch to another. Most often
@@ -159,32 +162,18 @@ fn state_off_cpu(domain: &Domain, vcpu: &Vcpu) -> Runstate {
     let wait = vcpu.wait();
     match () {
         () if wait.contains(Wait::DOWN) || domain.lifecycle.is_stopped() => Runstate::Offline,
-        () if wait.is_empty() => Runstate::Runnable,
+        () if (wait - Wait::PARKED).is_empty() => Runstate::Runnable,
         () => Runstate::Blocked,
     }
 }
 
-/// Whether the vCPU may enter the guest (again). If that begins a new slice, `start` is its beginning.
+/// Whether the vCPU may enter the guest (again). If there is a reason to, its turn is looked at.
 #[inline]
-fn may_go_on(host: &Host, cpu: &Cpu, me: CpuId, domain: &Domain, vcpu: &Vcpu, start: &mut u64) -> bool {
+fn may_go_on(host: &Host, cpu: &Cpu, me: CpuId, domain: &Domain, vcpu: &Vcpu, turn: &mut Turn) -> bool {
     if domain.lifecycle.is_stopped() || !vcpu.is_runnable() {
         return false;
     }
-    !cpu.wants_switch() || may_keep_cpu(host, me, vcpu, start)
-}
-
-/// Whether the vCPU may stay although there was a reason to look at the queue.
-#[cold]
-fn may_keep_cpu(host: &Host, me: CpuId, vcpu: &Vcpu, start: &mut u64) -> bool {
-    let now = cpu::timestamp();
-    let ran = now.saturating_sub(*start);
-    if sched::should_switch(host, me, vcpu, ran) {
-        return false;
-    }
-    sched::go_on(host, me, vcpu, ran);
-    *start = now;
-    timer::set_slice_end(host, me, Some(now.saturating_add(sched::ticks(sched::SLICE_MICROSECONDS))));
-    true
+    !cpu.wants_switch() || turn.may_stay(host, me, domain, vcpu, cpu::timestamp())
 }
 
 /// Finds out what an exit other than a hypercall asks for, and does it.

@@ -2,6 +2,7 @@
 //!
 //! All of it compiles everywhere, so that formats are tested on the development machine and `fake` can play the hardware.
 
+pub mod amd_iommu;
 pub mod apic;
 pub mod calibration;
 pub mod clock;

@@ -332,6 +332,9 @@ pub fn port_write(port: u16, size: u8, value: u32) {
 
 /// A PCI function's register, or what the test has placed there as firmware data.
 pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
+    if let Some(value) = super::iommu::register_read(maddr, size) {
+        return Some(value);
+    }
     let of_a_bus = with_current_devices(|devices| devices.memory_read(maddr, size));
     if of_a_bus.is_some() {
         return of_a_bus;
@@ -341,7 +344,10 @@ pub fn device_read(maddr: Maddr, size: u8) -> Option<u32> {
 }
 
 pub fn device_write(maddr: Maddr, size: u8, value: u32) -> bool {
-    with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    super::allocation::exempt(|| {
+        with_current(|machine, _| machine.record_device_write(maddr, &value.to_le_bytes()[..usize::from(size)]));
+    });
     with_current_devices(|devices| devices.memory_write(maddr, size, value));
+    super::iommu::register_write(maddr, size, value);
     true
 }

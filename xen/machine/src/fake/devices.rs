@@ -83,6 +83,7 @@ pub(super) struct Devices {
     /// Writes to existing functions: place, register, size, value.
     writes: Vec<(u16, u16, u8, u32)>,
     pub(super) ended: u64,
+    pub(super) iommus: Vec<super::iommu::Unit>,
 }
 
 impl Devices {
@@ -199,6 +200,15 @@ impl FakeMachine {
             return true;
         }
         false
+    }
+}
+
+impl Devices {
+    /// What a function has in its capability of messages at `at`, with 64-bit addresses; `None` while it is off.
+    pub(super) fn message(&self, place: u16, at: usize) -> Option<(u64, u32)> {
+        let function = self.functions.get(&place).filter(|function| function.read(at + 2, 2) & 1 != 0)?;
+        let address = u64::from(function.read(at + 8, 4)) << 32 | u64::from(function.read(at + 4, 4));
+        Some((address, function.read(at + 12, 2)))
     }
 }
 

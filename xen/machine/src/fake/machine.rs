@@ -325,6 +325,10 @@ impl FakeMachine {
         self.0.cpu(CpuId(cpu)).note(work);
     }
 
+    pub(super) fn with_state<R>(&self, work: impl FnOnce(&State) -> R) -> R {
+        work(&self.0)
+    }
+
     pub(super) fn with_devices<R>(&self, work: impl FnOnce(&mut Devices) -> R) -> R {
         work(&mut self.0.desk().devices)
     }

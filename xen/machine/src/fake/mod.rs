@@ -6,12 +6,13 @@
 //! stale translation, or a walker that reads a freed table, ends the test with a panic.
 //!
 //! In the order of use: `machine` (build one, be on its CPU) → `ram` → `script` (what guests do) → `tlb` (how their
-//! accesses are translated) → `cpu` (interrupts, timers) → `devices` (pins, PCI functions) → `allocation` (making memory run out).
+//! accesses are translated) → `cpu` (interrupts, timers) → `devices` (pins, PCI functions) → `iommu` (their DMA) → `allocation` (making memory run out).
 
 mod allocation;
 pub(crate) mod arch;
 mod cpu;
 mod devices;
+mod iommu;
 mod machine;
 mod ram;
 mod script;
@@ -25,6 +26,7 @@ use crate::vcpu::Vcpu;
 
 pub use allocation::{Ledger, TestAllocator, account, exempt, with_failing_allocation};
 pub use devices::{FakeFunction, PinEntry};
+pub use iommu::Refused;
 pub use machine::{Builder, FakeMachine, Stopped};
 pub use script::{Guest, StepResult};
 

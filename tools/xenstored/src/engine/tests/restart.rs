@@ -1,6 +1,7 @@
 //! A daemon that is killed and its successor: everything that a client was told is still so.
 
 use proptest::prelude::*;
+use public_abi::io::xs_wire::ERROR_COMM;
 
 use super::*;
 use crate::persist;
@@ -168,4 +169,24 @@ proptest! {
         prop_assert!(bench.engine.store.is_consistent());
         prop_assert!(bench.engine.knows_the_same(&before), "{:#?}\n{:#?}", before.whole(), bench.engine.whole());
     }
+}
+
+/// What the daemon does with a domain whose request made its predecessor panic (`daemon::poison`).
+#[test]
+fn a_domain_that_is_cut_off_may_begin_anew() {
+    let mut bench = Bench::new();
+    let (guest, other) = (bench.domain(3), bench.domain(4));
+    bench.ok(guest, M::Watch, 0, "data\0mine\0");
+    bench.restart();
+    bench.engine.fail(guest, ERROR_COMM);
+    assert!(!bench.engine.wants_input(guest) && bench.engine.wants_input(other));
+    // It stays so over the next restart.
+    bench.records.extend(bench.engine.take_records());
+    bench.restart();
+    assert_eq!(bench.engine.failure(guest), Some(ERROR_COMM));
+    bench.engine.reconnected(3, Place { taken: 0, given: 0 });
+    let guest = bench.engine.connection_of(3).expect("is known");
+    assert!(bench.engine.wants_input(guest));
+    bench.ok(guest, M::Write, 0, "data\0v");
+    assert!(bench.events(guest).is_empty(), "its watches are gone");
 }

@@ -93,7 +93,9 @@ fn apply_key(key: &Key, setting: &Setting, config: &mut DomainConfig, report: &m
         Use::EachText(set) => return each_text(name, value, set, config, report),
         Use::Own(set) => set(config, value),
         Use::NoEffect(why) => {
-            report.warning(&setting.place, format!("{name}: has no effect: {why}"));
+            // What is of a later tier still only because nobody needs it is left without a promise.
+            let note = if key.tier < Tier::T4 { later_note(key.tier) } else { "" };
+            report.warning(&setting.place, format!("{name}: has no effect: {why}{note}"));
             Ok(())
         }
         Use::Refused(_) if value.is_off() => Ok(()),
@@ -164,13 +166,17 @@ fn read_number(setting: &Setting, least: i64, most: i64) -> Result<i64, String> 
 
 /// The message for a key that is not in the schema, with the nearest one that is.
 fn unknown(key: &str) -> String {
-    let nearest =
-        keys().map(|row| (strsim::damerau_levenshtein(key, row.name), row)).min_by_key(|(distance, _)| *distance);
-    match nearest {
-        // A third of the letters wrong is still a slip; more is another word.
-        Some((distance, row)) if distance * 3 <= key.len().max(3) => {
-            format!("{key}: unknown key; did you mean `{}' ({})?", row.name, row.purpose)
-        }
-        _ => format!("{key}: unknown key; xl.cfg(5) has the list"),
+    let near = nearest(key, keys().map(|row| row.name)).and_then(|near| keys().find(|row| row.name == near));
+    match near {
+        Some(row) => format!("{key}: unknown key; did you mean `{}' ({})?", row.name, row.purpose),
+        None => format!("{key}: unknown key; xl.cfg(5) has the list"),
     }
+}
+
+/// The name that was meant by `key`, if one is near enough.
+pub fn nearest(key: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (distance, name) =
+        names.map(|name| (strsim::damerau_levenshtein(key, name), name)).min_by_key(|(distance, _)| *distance)?;
+    // A third of the letters wrong is still a slip; more is another word.
+    (distance * 3 <= key.len().max(3)).then_some(name)
 }

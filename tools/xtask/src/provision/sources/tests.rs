@@ -79,3 +79,18 @@ fn nothing_is_added_twice_and_a_foreign_machine_is_told() {
     let error = backports_entry(&parse_one_line(ONE_LINE), "trixie").unwrap_err();
     assert!(error.to_string().contains("trixie"), "{error}");
 }
+
+#[test]
+fn a_source_is_written_for_other_suites_in_its_own_syntax() {
+    let suites = ["x".to_owned(), "y".to_owned()];
+    for (source, parse) in [
+        (parse_one_line(ONE_LINE).remove(0), parse_one_line as fn(&str) -> Vec<Source>),
+        (parse_deb822(DEB822).remove(0), parse_deb822),
+    ] {
+        let written = parse(&source.text_with(&suites));
+        assert_eq!(written.iter().flat_map(|source| source.suites.clone()).collect::<Vec<_>>(), suites);
+        for copy in written {
+            assert_eq!(Source { suites: source.suites.clone(), ..copy }, source);
+        }
+    }
+}

@@ -54,7 +54,7 @@ pub fn perform(
         DomctlOp::IoportMapping => ioport_mapping(&parameters(request)?, privileged),
         DomctlOp::BindPtIrq | DomctlOp::UnbindPtIrq => Err(Errno::EPERM),
         DomctlOp::SetTarget => set_target(caller, target, &parameters(request)?),
-        // There is no IOMMU, and Xen says so before it looks at the caller.
+        // Guests get no devices. Without an IOMMU Xen says so, too, before it looks at the caller.
         _ => Err(Errno::EOPNOTSUPP),
     };
     if result == Err(Errno::EOPNOTSUPP) {

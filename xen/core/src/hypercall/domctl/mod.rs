@@ -120,7 +120,7 @@ fn perform(
         DomctlOp::GetHvmContext => hvm_context::get(caller, target, request),
         DomctlOp::SetHvmContext => hvm_context::set(caller, target, &parameters(request)?),
         DomctlOp::GetHvmContextPartial => hvm_context::get_one(caller, target, request),
-        DomctlOp::SchedulerOp => scheduler::perform(target, request),
+        DomctlOp::SchedulerOp => scheduler::perform(caller, target, request),
         DomctlOp::SendTrigger => vcpus::trigger(caller, target, &parameters(request)?),
         DomctlOp::GetVcpuContext => vcpus::get_registers(caller, target, &parameters(request)?),
         DomctlOp::SetVcpuContext => vcpus::set_registers(target, &parameters(request)?),

@@ -17,6 +17,8 @@ pub fn physical(caller: &Caller<'_>, request: &mut Sysctl) -> Result<Answer, Err
     let cpus = u32::try_from(caller.host.cpus.len()).unwrap_or(u32::MAX);
     let threads = super::topology::threads_per_core();
     let mut capabilities = PhysCap::HVM | PhysCap::HAP | PhysCap::GNTTAB_V1;
+    // What a toolstack reads from it: pages that guests grant may be handed to devices. Guests get no devices of their own yet.
+    capabilities.set(PhysCap::DIRECTIO, caller.host.translation.is_on());
     capabilities.set(PhysCap::GNTTAB_V2, create::MAX_GRANT_VERSION >= 2);
     answer(
         request,

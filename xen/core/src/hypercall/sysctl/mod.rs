@@ -58,7 +58,7 @@ fn perform(caller: &Caller<'_>, operation: SysctlOp, request: &mut Sysctl) -> Re
         SysctlOp::DebugKeys => host::debug_keys(caller, &parameters(request)?),
         SysctlOp::ReadConsole => log_ring::read(caller, request),
         SysctlOp::SchedId => answer(request, &SchedId { sched_id: SchedulerId::Credit2.number() }),
-        SysctlOp::SchedulerOp => pool::scheduler(request),
+        SysctlOp::SchedulerOp => pool::scheduler(&caller.host.rate_limit, request),
         SysctlOp::CpupoolOp => pool::cpu_pools(caller, request),
         SysctlOp::NumaInfo => topology::nodes(caller, request),
         SysctlOp::CpuTopoInfo => topology::cpus(caller, request),

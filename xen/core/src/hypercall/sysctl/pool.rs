@@ -4,11 +4,11 @@ use super::{answer, parameters};
 use crate::hypercall::Caller;
 use crate::hypercall::answer::Answer;
 use crate::hypercall::bitmaps;
+use crate::sched::is_rate_limit;
+use core::sync::atomic::{AtomicU32, Ordering};
 use machine::DomId;
 use public_abi::Errno;
-use public_abi::sched_params::{
-    RATELIMIT_MAX_US, RATELIMIT_MIN_US, SchedulerId, SysctlSchedCredit2, SysctlSchedulerOp,
-};
+use public_abi::sched_params::{SchedulerId, SysctlSchedCredit2, SysctlSchedulerOp};
 use public_abi::sysctl::{CPUPOOL_PAR_ANY, CpupoolOp, CpupoolOperation, Sysctl, SysctlScheduler};
 
 /// The number of the only pool.
@@ -65,8 +65,8 @@ fn domain_count(caller: &Caller<'_>) -> u32 {
     count
 }
 
-/// scheduler_op: credit2's only parameter of a pool is the rate limit, and it is off: a vCPU that wakes may preempt at once.
-pub fn scheduler(request: &mut Sysctl) -> Result<Answer, Errno> {
+/// scheduler_op: credit2's only parameter of a pool is the rate limit.
+pub fn scheduler(limit: &AtomicU32, request: &mut Sysctl) -> Result<Answer, Errno> {
     let mut scheduler: SysctlScheduler = parameters(request)?;
     let command = SysctlSchedulerOp::try_from(scheduler.cmd).map_err(|_| Errno::EINVAL)?;
     if scheduler.cpupool_id != POOL {
@@ -77,13 +77,12 @@ pub fn scheduler(request: &mut Sysctl) -> Result<Answer, Errno> {
     }
     if command == SysctlSchedulerOp::PutInfo {
         let wanted: SysctlSchedCredit2 = scheduler.get();
-        match wanted.ratelimit_us {
-            0 => {}
-            RATELIMIT_MIN_US..=RATELIMIT_MAX_US => return Err(Errno::EOPNOTSUPP),
-            _ => return Err(Errno::EINVAL),
+        if !is_rate_limit(wanted.ratelimit_us) {
+            return Err(Errno::EINVAL);
         }
+        limit.store(wanted.ratelimit_us, Ordering::Relaxed);
     }
-    scheduler.set(&SysctlSchedCredit2 { ratelimit_us: 0 });
+    scheduler.set(&SysctlSchedCredit2 { ratelimit_us: limit.load(Ordering::Relaxed) });
     answer(request, &scheduler)
 }
 
@@ -93,26 +92,37 @@ mod tests {
     use public_abi::sysctl::SysctlOp;
 
     fn ask(change: impl FnOnce(&mut SysctlScheduler)) -> Result<SysctlScheduler, Errno> {
+        ask_with(&AtomicU32::new(1_000), change)
+    }
+
+    fn ask_with(limit: &AtomicU32, change: impl FnOnce(&mut SysctlScheduler)) -> Result<SysctlScheduler, Errno> {
         let mut parameters = SysctlScheduler { sched_id: 6, cmd: 1, ..SysctlScheduler::default() };
         change(&mut parameters);
         let mut request = Sysctl::with(SysctlOp::SchedulerOp, &parameters).unwrap();
-        scheduler(&mut request)?;
+        scheduler(limit, &mut request)?;
         Ok(request.get().unwrap())
     }
 
     #[test]
-    fn the_rate_limit_is_off_and_stays_off() {
-        assert_eq!(ask(|_| ()).unwrap().get::<SysctlSchedCredit2>().ratelimit_us, 0);
-        let put = |limit| {
-            ask(|parameters| {
-                parameters.cmd = 0;
-                parameters.set(&SysctlSchedCredit2 { ratelimit_us: limit });
-            })
+    fn the_rate_limit_has_xens_range_and_answers_with_itself() {
+        let limit = AtomicU32::new(1_000);
+        let answer = |result: Result<SysctlScheduler, Errno>| {
+            result.map(|parameters| parameters.get::<SysctlSchedCredit2>().ratelimit_us)
         };
-        assert!(put(0).is_ok());
-        assert_eq!(put(1000), Err(Errno::EOPNOTSUPP));
-        assert_eq!(put(99), Err(Errno::EINVAL));
-        assert_eq!(put(500_001), Err(Errno::EINVAL));
+        let put = |wanted| {
+            answer(ask_with(&limit, |parameters| {
+                parameters.cmd = 0;
+                parameters.set(&SysctlSchedCredit2 { ratelimit_us: wanted });
+            }))
+        };
+        let get = || answer(ask_with(&limit, |_| ()));
+        assert_eq!(get(), Ok(1_000));
+        for wanted in [100, 500_000, 0] {
+            assert_eq!((put(wanted), get()), (Ok(wanted), Ok(wanted)));
+        }
+        for wanted in [99, 500_001] {
+            assert_eq!((put(wanted), get()), (Err(Errno::EINVAL), Ok(0)));
+        }
     }
 
     #[test]

@@ -269,7 +269,7 @@ fn features_tell_the_control_domain_apart() {
 }
 
 #[test]
-fn weights_are_kept_and_caps_refused() {
+fn weights_and_caps_are_kept_within_their_ranges() {
     with_world(|world| {
         let ask = |cmd, weight, cap| {
             let mut operation = SchedulerOp { sched_id: 6, cmd, ..SchedulerOp::default() };
@@ -279,11 +279,13 @@ fn weights_are_kept_and_caps_refused() {
         };
         assert_eq!(ask(1, 0, 0).unwrap(), DomctlSchedCredit2 { weight: 256, cap: 0 });
         ask(0, 512, 0).unwrap();
-        ask(0, 0, 0).unwrap();
-        assert_eq!(ask(1, 0, 0).unwrap().weight, 512);
-        assert_eq!(ask(0, 7, 50), Err(Stop::Error(Errno::EOPNOTSUPP)));
-        assert_eq!(ask(1, 0, 0).unwrap().weight, 512, "refused as a whole");
-        assert_eq!(ask(0, 7, 201), Err(Stop::Error(Errno::EINVAL)));
+        ask(0, 0, 150).unwrap();
+        assert_eq!(ask(1, 0, 0).unwrap(), DomctlSchedCredit2 { weight: 512, cap: 150 });
+        assert_eq!(ask(0, 7, 201), Err(Stop::Error(Errno::EINVAL)), "two vCPUs");
+        assert_eq!(ask(0, 7, u16::MAX), Err(Stop::Error(Errno::EINVAL)));
+        assert_eq!(ask(1, 0, 0).unwrap(), DomctlSchedCredit2 { weight: 512, cap: 150 }, "refused as a whole");
+        ask(0, u16::MAX, 0).unwrap();
+        assert_eq!(ask(1, 0, 0).unwrap(), DomctlSchedCredit2 { weight: u16::MAX, cap: 0 });
         assert_eq!(ask(2, 7, 0), Err(Stop::Error(Errno::EINVAL)));
         let other = SchedulerOp { sched_id: 5, cmd: 1, ..SchedulerOp::default() };
         assert_eq!(world.domctl(DomctlOp::SchedulerOp, GUEST.0, other), Err(Stop::Error(Errno::EINVAL)));

@@ -1,6 +1,7 @@
 //! Tests that need a machine: pages and their references, the heap, tables, and the fake machine's own promises.
 
 mod heap;
+mod iommus;
 mod pages;
 mod scripts;
 mod tables;

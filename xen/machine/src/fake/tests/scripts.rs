@@ -20,9 +20,9 @@ fn set_up(machine: &FakeMachine, work: impl FnOnce(&mut Vcpu, &Table, Mfn)) {
     machine.on_cpu(0, || {
         let [root, level_3, level_2, level_1] = [(); 4].map(|()| Table::allocate(OWNER).unwrap());
         let bottom = level_1.mfn();
-        level_2.borrow().set_table(0, level_1, RW, &FORMAT);
-        level_3.borrow().set_table(0, level_2, RW, &FORMAT);
-        root.borrow().set_table(0, level_3, RW, &FORMAT);
+        level_2.borrow().set_table(0, level_1, 0, RW, &FORMAT);
+        level_3.borrow().set_table(0, level_2, 1, RW, &FORMAT);
+        root.borrow().set_table(0, level_3, 2, RW, &FORMAT);
         let mut vcpu = Vcpu::try_new(OWNER, root.as_root()).unwrap();
         cpu::set_working_for(OWNER, 0);
         work(&mut vcpu, &root, bottom);

@@ -17,9 +17,9 @@ fn page() -> Mfn {
 /// Tables down to level 1 for the lowest 2 MiB.
 fn tree() -> Table {
     let [root, level_3, level_2, level_1] = [(); 4].map(|()| Table::allocate(OWNER).unwrap());
-    level_2.borrow().set_table(0, level_1, RW, &FORMAT);
-    level_3.borrow().set_table(0, level_2, RW, &FORMAT);
-    root.borrow().set_table(0, level_3, RW, &FORMAT);
+    level_2.borrow().set_table(0, level_1, 0, RW, &FORMAT);
+    level_3.borrow().set_table(0, level_2, 1, RW, &FORMAT);
+    root.borrow().set_table(0, level_3, 2, RW, &FORMAT);
     root
 }
 
@@ -60,7 +60,7 @@ fn a_table_knows_when_it_is_empty() {
         entries.set_leaf(3, Target::Ram(ram), 0, RW, &FORMAT).unwrap();
         entries.set_leaf(3, Target::Ram(ram), 0, 1, &FORMAT).unwrap();
         entries.set_absent(4, 1 << 52, &FORMAT);
-        entries.set_table(5, child, RW, &FORMAT);
+        entries.set_table(5, child, 0, RW, &FORMAT);
         for place in [3, 4] {
             entries.set_absent(place, 0, &FORMAT);
             entries.set_absent(place, 1, &FORMAT);

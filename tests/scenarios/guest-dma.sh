@@ -1,0 +1,57 @@
+#!/bin/sh
+# An IOMMU of AMD's: guests' disks are disks of the machine, which read and write the guests' own pages. What a guest writes past its
+# page cache is on the disk for dom0, past dom0's page cache, and the other way round. A disk that goes past the IOMMU is copied.
+# run: --tools oxen --qemu-args "-device amd-iommu,pt=off -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past"
+. /oxen/lib.sh
+
+MIB=24
+log=$(console_log dma)
+answer() { # PATTERN TEXT: types TEXT on the guest's console, waits for a line that matches PATTERN, and prints it
+    type_into dma "$2"
+    wait_for 400 "$1" "$log" || die "no answer to '$2'"
+}
+sum() { cut -d ' ' -f 1; }
+loops() { for loop in /sys/block/loop*/loop/backing_file; do [ ! -e "$loop" ] || cat "$loop"; done; }
+
+load_drivers || die "a driver cannot be loaded"
+xl dmesg | grep 'IOMMU: 1 unit' || die "no IOMMU"
+xl info | grep '^virt_caps.*hvm_directio' || die "xl info does not know: $(xl info | grep virt_caps)"
+wait_until 60 test -b /dev/nvme0n1 || die "no NVMe disk"
+wait_until 60 test -b /dev/vda || die "no virtio disk"
+wait_until 60 test -b /dev/vdb || die "no second virtio disk"
+through=vda past=vdb
+[ "$(cat /sys/block/vda/serial)" != past ] || through=vdb past=vda
+
+# dom0's own transfers go through it, too.
+head -c 1048576 /dev/urandom > /tmp/random
+dd if=/tmp/random of=/dev/nvme0n1 bs=65536 oflag=direct 2> /dev/null || die "dom0 cannot write"
+dd if=/dev/nvme0n1 bs=65536 count=16 iflag=direct 2> /dev/null | cmp - /tmp/random || die "dom0 reads something else"
+
+config dma - "disk = [ 'phy:/dev/nvme0n1,xvda,w', 'phy:/dev/$through,xvdb,w' ]"
+sed -i 's/console=hvc0/console=hvc0 oxen.modules/' /tmp/dma.cfg
+xl create /tmp/dma.cfg || die "create"
+wait_for 250 GUEST-READY "$log" || die "no greeting"
+[ -z "$(loops)" ] || die "a disk is copied through a loop device: $(loops)"
+answer '^DISKS' 'until [ -b /dev/xvda ] && [ -b /dev/xvdb ]; do usleep 50000; done; echo DISKS' || die "no disks"
+for pair in "nvme0n1 xvda" "$through xvdb"; do
+    there=${pair% *} here=${pair#* }
+    # From the guest: dom0 sees what it wrote.
+    type_into dma "head -c \$(($MIB << 20)) /dev/urandom > /tmp/r; dd if=/tmp/r of=/dev/$here bs=262144 oflag=direct 2> /dev/null; echo WROTE$here \$? \$(sha256sum < /tmp/r)"
+    wrote=$(wait_for 400 "^WROTE$here 0 [0-9a-f]\{64\}" "$log" | cut -d ' ' -f 3) || die "the guest cannot write to $there"
+    found=$(dd if="/dev/$there" bs=262144 count=$((MIB * 4)) iflag=direct 2> /dev/null | sha256sum | sum)
+    [ "$found" = "$wrote" ] || die "$there: the guest wrote $wrote, dom0 reads $found"
+    # To the guest.
+    head -c $((MIB << 20)) /dev/urandom > /tmp/r
+    wrote=$(sha256sum < /tmp/r | sum)
+    dd if=/tmp/r of="/dev/$there" bs=262144 oflag=direct 2> /dev/null || die "dom0 cannot write to $there"
+    answer "^READ$here $wrote" "echo READ$here \$(dd if=/dev/$here bs=262144 count=$((MIB * 4)) iflag=direct 2> /dev/null | sha256sum)" || die "$there: the guest reads something else"
+    echo "/dev/$there: $MIB MiB each way"
+done
+rm /tmp/r
+
+# What is past the IOMMU would miss the guest's pages: it is copied.
+xl block-attach dma "phy:/dev/$past,xvdc,w" || die "block-attach"
+loops | grep -q "/dev/$past" || die "the disk past the IOMMU is not copied: $(loops)"
+xl destroy dma || die "destroy"
+wait_until 60 gone dma || die "still there"
+[ -z "$(loops)" ] || die "loop devices are left: $(loops)"
