@@ -119,7 +119,8 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     request.script = Some(script_path);
     request.put = toolstack::files(work.path())?;
     request.put.push(PathPair { from: bench_guest(paths)?.display().to_string(), to: "/tests/bench".to_owned() });
-    let report = work.path().join("report");
+    // Kept: it says more than the tables do.
+    let report = paths.logs.join(format!("bench-toolstack-{:?}.report", machine.hypervisor).to_lowercase());
     match machine.scene {
         Scene::Toolstack => with_toolstack(paths, &mut request, &report)?,
         Scene::Memory => request.mem = MEMORY_MIB,
