@@ -50,6 +50,8 @@ pub(crate) struct Row {
     pub(crate) samples: Vec<Counts>,
     /// Exit codes of all samples, and how often each came.
     pub(crate) codes: BTreeMap<u64, u64>,
+    /// Hypercalls of all samples by number, whoever made them.
+    pub(crate) calls: BTreeMap<u64, u64>,
     /// Instructions of all samples by address, if they were recorded.
     pub(crate) addresses: BTreeMap<u64, u64>,
 }
@@ -122,6 +124,13 @@ impl Meter {
         self.started && self.begun.is_some() && self.row.number == row
     }
 
+    /// A hypercall of this number is about to be made.
+    pub(crate) fn call(&mut self, number: u64) {
+        if self.begun.is_some() {
+            *self.row.calls.entry(number).or_default() += 1;
+        }
+    }
+
     /// Counts one instruction of the row.
     pub(crate) fn at(&mut self, address: u64) {
         *self.row.addresses.entry(address).or_default() += 1;
@@ -173,6 +182,20 @@ mod tests {
         assert_eq!(row.samples, [Counts { guest: 4, host: 0, exits: 0 }]);
         assert!(row.codes.is_empty());
         assert_eq!(row.addresses, BTreeMap::from([(0x1000, 2)]));
+    }
+
+    #[test]
+    fn hypercalls_count_inside_of_samples() {
+        let mut meter = Meter::default();
+        meter.mark(Marker::Row, 0);
+        meter.call(12);
+        meter.mark(Marker::Begin, 1);
+        meter.call(12);
+        meter.call(36);
+        meter.call(12);
+        meter.mark(Marker::End, 9);
+        meter.call(12);
+        assert_eq!(meter.mark(Marker::Row, 10).unwrap().calls, BTreeMap::from([(12, 2), (36, 1)]));
     }
 
     #[test]

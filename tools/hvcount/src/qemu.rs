@@ -1,7 +1,7 @@
 //! QEMU's plugin interface, version 4 (QEMU 9.1 to 10.0; include/qemu/qemu-plugin.h has the declarations): all of this
 //! crate's unsafe code.
 //!
-//! Every instruction adds one to its processor's count, inline. VMRUN, the instruction behind it and the marker NOPs call
+//! Every instruction adds one to its processor's count, inline. VMRUN, the instruction behind it, hypercalls and the marker NOPs call
 //! back; so does every instruction while a row is recorded, for which QEMU tests a flag inline.
 
 #![expect(unsafe_code, reason = "QEMU's interface is C")]
@@ -150,12 +150,17 @@ fn word(read: impl FnOnce(*mut Array) -> bool) -> Option<u64> {
     })
 }
 
+/// What is in RAX.
+fn rax() -> Option<u64> {
+    let handle = std::ptr::with_exposed_provenance_mut(*RAX.get()?);
+    // SAFETY: QEMU gave the handle for processors of this kind; the callback that asks may read registers.
+    word(|array| unsafe { qemu_plugin_read_register(handle, array) } > 0)
+}
+
 /// The exit code in the VMCB whose physical address is in RAX.
 fn exit_code() -> Option<u64> {
     let setup = SETUP.get()?;
-    let handle = std::ptr::with_exposed_provenance_mut(*RAX.get()?);
-    // SAFETY: QEMU gave the handle for processors of this kind; the callback that asks may read registers.
-    let vmcb = word(|array| unsafe { qemu_plugin_read_register(handle, array) } > 0)?;
+    let vmcb = rax()?;
     // SAFETY: any address may be asked for.
     let code = word(|array| unsafe { qemu_plugin_read_memory_vaddr(setup.direct_map + vmcb + EXIT_CODE, array, 8) })?;
     Some(code & 0xffff_ffff)
@@ -186,6 +191,12 @@ extern "C" fn on_vmrun(processor: c_uint, _: *mut c_void) {
 extern "C" fn on_exit(processor: c_uint, _: *mut c_void) {
     let code = exit_code();
     with_meter(processor, |meter, retired| meter.leave(retired, code));
+}
+
+extern "C" fn on_call(processor: c_uint, _: *mut c_void) {
+    // Callers give 32 bits (Xen's public headers: hypercall numbers are below 64).
+    let number = rax().map_or(u64::MAX, |rax| rax & 0xffff_ffff);
+    with_meter(processor, |meter, _| meter.call(number));
 }
 
 extern "C" fn on_instruction(processor: c_uint, address: *mut c_void) {
@@ -224,6 +235,11 @@ extern "C" fn on_row(processor: c_uint, _: *mut c_void) {
 }
 
 const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+/// How PVH guests call.
+const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
+/// How kernels of PV guests call: only kernels, so in the upper half of addresses.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const UPPER_HALF: u64 = 1 << 63;
 
 extern "C" fn on_block(_: u64, block: *mut c_void) {
     // SAFETY: QEMU gives a block that is valid during this call.
@@ -269,6 +285,9 @@ fn instrument(instruction: *mut c_void) {
         unsafe {
             qemu_plugin_register_vcpu_insn_exec_cond_cb(instruction, on_instruction, flags, NOT_EQUAL, flag, 0, user);
         }
+    }
+    if bytes == VMMCALL || (bytes == SYSCALL && address >= UPPER_HALF) {
+        call(on_call, READ_REGISTERS);
     }
     if bytes == VMRUN {
         if let Some(state) = state().as_mut() {

@@ -112,6 +112,25 @@ impl Drop for Mapping {
     }
 }
 
+/// A file's bytes, for reading.
+pub(super) struct FileMapping(Mapping);
+
+impl FileMapping {
+    /// The first `length` bytes of a regular file, not zero.
+    pub(super) fn new(file: &File, length: usize) -> Result<FileMapping> {
+        // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
+        let address = unsafe { mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0) }?;
+        Ok(FileMapping(Mapping { address, length }))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: The mapping has that many bytes, readable and private, for as long as `self` lives, and nobody in this
+        // process writes it. That no other process does is the promise of whoever opens it (`super::FileBytes`): who may
+        // write what domains are started from rules over them, and the host, already.
+        unsafe { std::slice::from_raw_parts(self.0.address.cast::<u8>(), self.0.length) }
+    }
+}
+
 /// `_IOC(_IOC_NONE, kind, number, size_of::<T>())`.
 const fn opcode<T>(kind: u8, number: u8) -> Opcode {
     (size_of::<T>() as Opcode) << 16 | (kind as Opcode) << 8 | number as Opcode
@@ -476,6 +495,16 @@ mod tests {
         assert_eq!(size_of::<Route>(), 120);
         assert_eq!(std::mem::offset_of!(Route, device), 88);
         assert_eq!(interface_name("sixteen-letters-"), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn a_file_is_seen_as_it_is() {
+        let path = std::env::temp_dir().join(format!("libxc-file-{}", std::process::id()));
+        let content: Vec<u8> = (0..10_000_u32).map(|index| (index % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let mapping = FileMapping::new(&File::open(&path).unwrap(), content.len()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(mapping.bytes(), content);
     }
 
     #[test]
