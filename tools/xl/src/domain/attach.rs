@@ -30,7 +30,7 @@ pub fn block<T: Trap, H: Host>(session: &Session<T>, machine: &Machine<H>, info:
     let on_machine = devices::on_this_machine(session, &machine.host)?;
     let device = devices::attach_disk(session, &on_machine, info.domid, disk)?;
     let stored = change_stored(machine, info, "disks", |list| list.push(device_json::disk(disk)));
-    stored.or_else(|failure| Err(take_back(session, machine, &device, failure)))
+    stored.map_err(|failure| take_back(session, machine, &device, failure))
 }
 
 /// Adds a network interface.
@@ -42,7 +42,7 @@ pub fn network<T: Trap, H: Host>(session: &Session<T>, machine: &Machine<H>, inf
     let (device, vif) = devices::attach_vif(session, &on_machine, info.domid, &info.uuid, vif)?;
     let number = usize::try_from(device.number).unwrap_or(usize::MAX);
     let stored = change_stored(machine, info, "nics", |list| list.push(device_json::nic((number, &vif))));
-    stored.or_else(|failure| Err(take_back(session, machine, &device, failure)))
+    stored.map_err(|failure| take_back(session, machine, &device, failure))
 }
 
 /// Removes a device again that could not be stored; the failure, with what could not be undone.
