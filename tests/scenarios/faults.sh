@@ -101,6 +101,7 @@ for kind in hypercall store host; do
 done
 
 # Killed: the domain lives on, or can be destroyed as far as there is one. It may not have its name yet, or no more.
+# xl list shows "(null)" then.
 lives() { xl list f > /dev/null 2>&1; }
 clear() {
     for id in $(xl list | awk 'NR > 1 && $1 != "beside" && $2 != 0 { print $2 }'); do

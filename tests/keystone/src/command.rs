@@ -7,6 +7,7 @@
 use crate::host::FakeHost;
 use crate::kernel;
 use crate::snapshot::Snapshot;
+use crate::store::Listener;
 use crate::toolstack::Toolstack;
 use crate::trap::FakeTrap;
 use libxc::Handle;
@@ -88,6 +89,8 @@ pub struct Bench<'a> {
     /// The machine.
     pub machine: Machine<FakeHost>,
     config: String,
+    /// Where processes reach xenstored.
+    listener: Listener,
 }
 
 impl<'a> Bench<'a> {
@@ -108,7 +111,8 @@ impl<'a> Bench<'a> {
         fs::write(images.join("ramdisk"), toolstack.ramdisk()).expect("can be written");
         let config = format!("{CONFIG}kernel = \"{0}/kernel\"\nramdisk = \"{0}/ramdisk\"\n", images.display());
         toolstack.store.set_consoles(true);
-        Self { toolstack, machine, config }
+        let listener = toolstack.store.listen(place.join("xenstored"));
+        Self { toolstack, machine, config, listener }
     }
 
     /// What there is now.
@@ -128,7 +132,7 @@ impl<'a> Bench<'a> {
     pub fn run<R>(&self, command: impl FnOnce(&Self, &Process) -> Outcome<R>) -> Ended<R> {
         let whole = || -> Outcome<R> {
             let handle = Handle::new(FakeTrap::new(&self.toolstack.control))?;
-            command(self, &Process { handle, store: self.toolstack.store.client() })
+            command(self, &Process { handle, store: self.listener.client() })
         };
         match catch_unwind(AssertUnwindSafe(whole)) {
             Ok(outcome) => Ended::Alone(outcome),
@@ -140,7 +144,7 @@ impl<'a> Bench<'a> {
     /// Another process.
     pub fn process(&self) -> Process {
         let handle = Handle::new(FakeTrap::new(&self.toolstack.control)).expect("a handle");
-        Process { handle, store: self.toolstack.store.client() }
+        Process { handle, store: self.listener.client() }
     }
 
     /// Runs a command that must succeed.

@@ -14,6 +14,7 @@ pub mod calls;
 pub mod command;
 pub mod control;
 pub mod guest;
+pub mod harmless;
 pub mod host;
 pub mod kernel;
 pub mod processor;

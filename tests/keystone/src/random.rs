@@ -177,59 +177,20 @@ impl Subject {
         arguments[if matches!(number, CONSOLE_IO | VCPU_OP) { 2 } else { 1 }] = ARENA;
         (number, arguments, arena)
     }
-
-    /// Whether a call is left out: it ends the caller, or the machine.
-    fn is_left_out(&self, random: &mut Random, number: u64, arguments: &[u64; 6], arena: &[u8]) -> bool {
-        let command = arguments[0] & 0xffff_ffff;
-        let word = |at: usize| u32::from_le_bytes(arena[at..at + 4].try_into().expect("four bytes"));
-        match number {
-            // Shutting down, by the watchdog or at once: now and then by a guest, never by the control domain.
-            SCHED_OP if matches!(command, 2 | 4 | 5 | 6) => self.is_control || !random.once_in(64),
-            // Waiting without an end is nothing to find out about.
-            SCHED_OP if matches!(command, 1 | 3) => true,
-            VCPU_OP if self.is_control && command == 10 => true,
-            VCPU_OP if command == 3 || command == 2 => self.is_control || !random.once_in(64),
-            // Keys such as 'R' restart the machine.
-            SYSCTL if word(0) == 7 => true,
-            // A list of calls may have all of the above in it.
-            MULTICALL => self.is_control,
-            // The control domain's own registers are this program.
-            DOMCTL if self.is_control && u16::from_le_bytes([arena[8], arena[9]]) == 0 => {
-                // Nor does it take its own page tables away (set_paging_mempool_size): who may map nothing builds nothing.
-                matches!(word(0), 12 | 13 | 28 | 34 | 86)
-            }
-            // Its own kernel and its shared page stay where they are: only others' frames are moved, and none is mapped.
-            MEMORY_OP if self.is_control => {
-                let half = |at: usize| u16::from_le_bytes([arena[at], arena[at + 1]]);
-                let target = match command & 63 {
-                    0 | 1 | 6 | 11 => half(24),
-                    7 | 15 | 23 => half(0),
-                    28 => 0,
-                    _ => 1,
-                };
-                matches!(target, 0 | 0x7ff0)
-            }
-            GRANT_TABLE_OP if self.is_control => command == 0,
-            // How it hears of events, and the switch to another ABI of events.
-            HVM_OP if self.is_control => matches!(command, 0 | 23),
-            EVENT_CHANNEL_OP if self.is_control => matches!(command, 10 | 11),
-            _ => false,
-        }
-    }
 }
 
 /// Numbers of hypercalls (public/xen.h).
-const PLATFORM_OP: u64 = 7;
-const MEMORY_OP: u64 = 12;
-const MULTICALL: u64 = 13;
-const CONSOLE_IO: u64 = 18;
-const GRANT_TABLE_OP: u64 = 20;
-const VCPU_OP: u64 = 24;
-const SCHED_OP: u64 = 29;
-const EVENT_CHANNEL_OP: u64 = 32;
-const HVM_OP: u64 = 34;
-const SYSCTL: u64 = 35;
-const DOMCTL: u64 = 36;
+pub(crate) const PLATFORM_OP: u64 = 7;
+pub(crate) const MEMORY_OP: u64 = 12;
+pub(crate) const MULTICALL: u64 = 13;
+pub(crate) const CONSOLE_IO: u64 = 18;
+pub(crate) const GRANT_TABLE_OP: u64 = 20;
+pub(crate) const VCPU_OP: u64 = 24;
+pub(crate) const SCHED_OP: u64 = 29;
+pub(crate) const EVENT_CHANNEL_OP: u64 = 32;
+pub(crate) const HVM_OP: u64 = 34;
+pub(crate) const SYSCTL: u64 = 35;
+pub(crate) const DOMCTL: u64 = 36;
 
 /// What is called most, some more than others.
 const OF_GUESTS: [u64; 12] = [12, 12, 12, 20, 20, 20, 32, 32, 24, 34, 13, 29];
@@ -286,18 +247,6 @@ impl fmt::Display for Last {
 
 /// Entries without end of an operation after which a caller gives up.
 const MOST_ENTRIES: u32 = 20_000;
-
-impl Subject {
-    /// A random hypercall that does not end the caller or the machine, as [`Subject::hypercall`] gives it.
-    pub fn harmless_hypercall(&self, random: &mut Random) -> (u64, [u64; 6], Vec<u8>) {
-        loop {
-            let (number, arguments, arena) = self.hypercall(random);
-            if !self.is_left_out(random, number, &arguments, &arena) {
-                return (number, arguments, arena);
-            }
-        }
-    }
-}
 
 /// What the next operation is, with what it leaves in the arena.
 fn next_operation(subject: &Subject, random: &mut Random) -> (Operation, Option<Vec<u8>>, Last) {

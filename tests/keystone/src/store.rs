@@ -9,9 +9,11 @@ use libxc::xenstore::Client;
 use public_abi::io::xs_wire::{XsMessage, XsdSockmsg};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The nodes, and the domains that were introduced.
@@ -87,6 +89,23 @@ impl Store {
         self.state().consoles = consoles;
     }
 
+    /// Listens at a place, so that clients whose connection is cut can connect again; until what this gives is dropped.
+    pub fn listen(&self, place: PathBuf) -> Listener {
+        let listener = UnixListener::bind(&place).expect("a socket can be made");
+        let (store, is_over) = (self.clone(), Arc::new(AtomicBool::new(false)));
+        let is_over_there = is_over.clone();
+        let accept = move || {
+            for socket in listener.incoming() {
+                if is_over_there.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (store, socket) = (store.clone(), socket.expect("a connection"));
+                thread::spawn(move || store.serve(socket));
+            }
+        };
+        Listener { place, is_over, thread: Some(thread::spawn(accept)) }
+    }
+
     /// A connection.
     pub fn client(&self) -> Client {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -135,6 +154,33 @@ impl Store {
             if socket.write_all(&bytes).is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// A place where a xenstored listens.
+pub struct Listener {
+    place: PathBuf,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// A client that connects again when its connection is cut.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.place).expect("somebody listens")
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // One last connection, for it to look.
+        if UnixStream::connect(&self.place).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // Whether it ended well is no matter at the end.
+            drop(thread.join());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Every thing that a command of xl asks for is refused once, in each way it can be, and the process is killed at each of them.
 //!
 //! A command runs with its first hypercall refused, then its second, and so on until one run passes untouched; the same with mappings,
-//! requests to xenstored, what it asks of the machine, and the hypervisor's own allocations. After each failure the message
+//! requests to xenstored, the connection to it (a cut one must not even be noticed), what it asks of the machine, and the hypervisor's own allocations. After each failure the message
 //! names what was refused, and everything (pages, references, event channels, nodes, devices, files) is as before; where a
 //! command takes something away, the same command again must get to its end instead. After each kill the domain can be destroyed, and
 //! nothing is left then. Prints how many faults there were; `OXEN_SOAK` in the environment means more kinds of
@@ -164,6 +164,11 @@ impl Fault {
         }
     }
 
+    /// Whether a command must not notice: the client connects again, and begins a transaction again.
+    fn must_pass(self) -> bool {
+        matches!(self, Fault::Asked(Kind::Store, How::Cut))
+    }
+
     /// Whether a command may go on: what is absent need not be there, what others are in the way of is tried again, and a large
     /// page that cannot be had is made of small ones.
     fn may_pass(self) -> bool {
@@ -172,7 +177,8 @@ impl Fault {
             // A transaction that is told EIO is tried again.
             Fault::Asked(Kind::Store, How::Error(Errno::EIO)) => true,
             Fault::Asked(_, How::Error(errno)) => matches!(errno, Errno::ENOENT | Errno::ESRCH | Errno::EAGAIN),
-            Fault::Asked(..) => false,
+            Fault::Asked(_, How::Cut) => self.must_pass(),
+            Fault::Asked(_, How::End(_)) => false,
         }
     }
 }
@@ -199,7 +205,7 @@ fn faults() -> Vec<Fault> {
         (Kind::Store, &[ENOSPC, EAGAIN], &[EACCES, EINVAL, EIO, EBUSY, EEXIST]),
         (Kind::Host, &[EPERM], &[ENOSPC, EIO, EBUSY, ENODEV]),
     ];
-    let mut faults = vec![Fault::Allocation];
+    let mut faults = vec![Fault::Allocation, Fault::Asked(Kind::Store, How::Cut)];
     for (kind, usual, others) in kinds {
         let others = if all { others } else { &[] };
         faults.extend(usual.iter().chain(others).map(|errno| Fault::Asked(kind, How::Error(*errno))));
@@ -235,6 +241,7 @@ fn walk(bench: &Bench<'_>, command: &Command, fault: Fault) -> u64 {
                 }
                 clear(bench, domid);
             }
+            (Err(failure), Some(_)) if fault.must_pass() => panic!("{what}: {failure}"),
             (Err(failure), Some(named)) => {
                 let message = failure.to_string();
                 assert!(message.contains(named.trim()) || fault.may_pass(), "{what}: the message is: {message}");
@@ -277,7 +284,11 @@ fn fail_everywhere(name: &str, commands: &[Command], least: u64) {
             let wanted = std::env::var("OXEN_FAULT").unwrap_or_default();
             for fault in faults().into_iter().filter(|fault| fault.to_string().starts_with(&wanted)) {
                 let count = walk(&bench, command, fault);
-                let kind = if let Fault::Asked(kind, _) = fault { kind.name() } else { "allocation" };
+                let kind = match fault {
+                    Fault::Allocation => "allocation",
+                    Fault::Asked(_, How::Cut) => "cut",
+                    Fault::Asked(kind, _) => kind.name(),
+                };
                 *sums.entry(kind).or_default() += count;
             }
             println!("FAULTS {} {sums:?}", command.name);

@@ -8,6 +8,7 @@ mod common;
 
 use common::{CONFIG, with_toolstack, with_toolstack_on};
 use keystone::audit::audit;
+use keystone::harmless::written;
 use keystone::kernel;
 use keystone::random::{ARENA, Last, Progress, Random, Subject, command, hammer};
 use keystone::snapshot::Snapshot;
@@ -141,7 +142,7 @@ fn ask_for_anything(toolstack: &Toolstack, subject: &Subject, random: &mut Rando
     let (number, arguments, arena) = subject.harmless_hypercall(random);
     *progress.last.lock().unwrap() = Last::hypercall(number, &arguments, &arena);
     let control = &toolstack.control;
-    control.write(ARENA, &arena);
+    control.write(ARENA, &written(&arena));
     let answer = control.hypercall(number, arguments);
     let command = command(number, &arguments, &arena);
     progress.calls.lock().unwrap().count(number, command, answer);
