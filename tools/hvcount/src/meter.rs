@@ -66,6 +66,8 @@ pub(crate) struct Meter {
     /// Counts when the sample began.
     begun: Option<Counts>,
     row: Row,
+    /// Instructions by address when the sample began, if they are recorded.
+    before: BTreeMap<u64, u64>,
     started: bool,
 }
 
@@ -131,9 +133,21 @@ impl Meter {
         }
     }
 
-    /// Counts one instruction of the row.
-    pub(crate) fn at(&mut self, address: u64) {
-        *self.row.addresses.entry(address).or_default() += 1;
+    /// Says how many instructions each address has executed so far, before a mark of a sample whose addresses count.
+    pub(crate) fn executed(&mut self, marker: Marker, addresses: BTreeMap<u64, u64>) {
+        match marker {
+            Marker::Begin => self.before = addresses,
+            Marker::End => {
+                let before = std::mem::take(&mut self.before);
+                for (address, count) in addresses {
+                    let new = count - before.get(&address).copied().unwrap_or(0);
+                    if new != 0 {
+                        *self.row.addresses.entry(address).or_default() += new;
+                    }
+                }
+            }
+            Marker::Row => self.before.clear(),
+        }
     }
 }
 
@@ -174,8 +188,8 @@ mod tests {
         meter.enter(500);
         meter.mark(Marker::Begin, 501);
         assert!(meter.samples(0) && !meter.samples(1));
-        meter.at(0x1000);
-        meter.at(0x1000);
+        meter.executed(Marker::Begin, BTreeMap::from([(0x1000, 7), (0x2000, 1)]));
+        meter.executed(Marker::End, BTreeMap::from([(0x1000, 9), (0x2000, 1)]));
         meter.mark(Marker::End, 505);
         assert!(!meter.samples(0));
         let row = meter.mark(Marker::Row, 600).unwrap();
