@@ -55,8 +55,6 @@ pub mod command {
 pub mod fault {
     /// Status: a fault found no room. Writing 1 clears it.
     pub const OVERFLOW: u32 = 1 << 0;
-    /// Status: trouble with the queue: a bad descriptor, a device that does not answer, or answers wrongly. Writing 1 clears it.
-    pub const QUEUE: u32 = 7 << 4;
     /// Control: faults do not interrupt.
     pub const MASKED: u32 = 1 << 31;
     /// The word of a record that holds this bit says whether there is a record; writing 1 clears it.

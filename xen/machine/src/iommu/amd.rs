@@ -3,7 +3,7 @@
 //!
 //! Before this: `iommu`. After it: `queue` and `codec::amd_iommu`.
 
-use super::queue::{Queue, RECORD_BYTES, RECORDS, allocate, page_words, word};
+use super::queue::{Queue, RECORD_BYTES, RECORDS, allocate, page_words, tell_all, word};
 use super::{DOMAIN, Forget, MAX_UNITS, Refusal, Stuck};
 use crate::boxed::OutOfMemory;
 use crate::codec::amd_iommu::{
@@ -240,9 +240,7 @@ impl Units {
             Forget::Page(gfn) => Command::ForgetPage { domain: DOMAIN, address: gfn.address().number() },
             Forget::All => Command::ForgetDomain(DOMAIN),
         };
-        // All are told before the first is waited for.
-        let numbers: heapless::Vec<u32, MAX_UNITS> = self.units.iter().map(|unit| unit.begin(&[command])).collect();
-        self.units.iter().zip(numbers).try_for_each(|(unit, number)| unit.wait(number))
+        tell_all(&self.units, |unit| &unit.commands, |unit| unit.begin(&[command]))
     }
 
     pub(super) fn take_events(&self, each: &mut impl FnMut(Event)) {
@@ -251,8 +249,9 @@ impl Units {
         }
     }
 
-    /// Gives all pages back. The units are off.
+    /// Turns all units off, and gives all pages back.
     pub(super) fn free(&mut self) {
+        self.disable();
         for unit in core::mem::take(&mut self.units) {
             unit.free();
         }

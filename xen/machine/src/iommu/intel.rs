@@ -7,7 +7,7 @@
 //!
 //! Before this: `iommu`. After it: `queue` and `codec::intel_iommu`.
 
-use super::queue::{MOST_RECORDS, Queue, allocate, page_words, within_patience};
+use super::queue::{MOST_RECORDS, Queue, allocate, page_words, tell_all, within_patience};
 use super::{DOMAIN, Forget, MAX_UNITS, Refusal, Stuck};
 use crate::arch;
 use crate::boxed::OutOfMemory;
@@ -36,7 +36,7 @@ struct Unit {
 }
 
 impl Unit {
-    fn try_new(registers: Maddr, root: Mfn) -> Result<Self, Refusal> {
+    fn try_new(registers: Maddr) -> Result<Self, Refusal> {
         if registers.number() == 0 || !registers.number().is_multiple_of(register::BYTES) {
             return Err(Refusal::Registers);
         }
@@ -50,16 +50,16 @@ impl Unit {
         needs(capability, extended)?;
         let queue = Queue::try_new().ok_or(Refusal::OutOfMemory)?;
         let unit = Self { registers, capability, queue, log: Lock::new(()) };
-        if unit.set_up(root).is_err() {
-            unit.disable();
-            unit.free();
+        if unit.quieten().is_err() {
+            // It knows nothing of the queue yet.
+            unit.queue.free();
             return Err(Refusal::Stuck);
         }
         Ok(unit)
     }
 
     /// Firmware may have left it on. While it is off devices pass, as they did when the machine started.
-    fn set_up(&self, root: Mfn) -> Result<(), Stuck> {
+    fn quieten(&self) -> Result<(), Stuck> {
         self.write(register::FAULT_CONTROL, fault::MASKED);
         for bit in [command::TRANSLATE, command::REMAP, command::QUEUE] {
             self.turn(bit, false)?;
@@ -68,6 +68,11 @@ impl Unit {
             self.write(register::PROTECTED, self.read(register::PROTECTED) & !PROTECTION.0);
             within_patience(|| self.read(register::PROTECTED) & PROTECTION.1 == 0)?;
         }
+        Ok(())
+    }
+
+    /// Tells a quiet unit where the root table and the queue are.
+    fn set_up(&self, root: Mfn) -> Result<(), Stuck> {
         self.write_wide(register::ROOT, root.address().number());
         self.write(register::COMMAND, self.lasting() | command::SET_ROOT);
         within_patience(|| self.read(register::STATUS) & command::SET_ROOT != 0)?;
@@ -128,10 +133,9 @@ impl Unit {
         self.turn(command::TRANSLATE, true)
     }
 
-    fn disable(&self) {
-        // One that does not answer stays as it is; the caller knows by then.
-        let _ignored = self.turn(command::TRANSLATE, false);
-        let _ignored = self.turn(command::QUEUE, false);
+    fn disable(&self) -> Result<(), Stuck> {
+        self.turn(command::TRANSLATE, false)?;
+        self.turn(command::QUEUE, false)
     }
 
     /// Takes recorded faults out, at most as many as there is room for.
@@ -148,10 +152,6 @@ impl Unit {
         // A queue that has come to a bad descriptor stays as it is: whoever waits for it gives up.
         self.write(register::FAULT_STATUS, fault::OVERFLOW);
         drop(guard);
-    }
-
-    fn free(self) {
-        self.queue.free();
     }
 }
 
@@ -205,12 +205,11 @@ impl Units {
         if self.units.is_full() {
             return Err(Refusal::TooMany);
         }
-        let unit = Unit::try_new(registers, self.root)?;
-        self.units.push(unit).map_err(|unit| {
-            unit.disable();
-            unit.free();
-            Refusal::TooMany
-        })
+        let unit = Unit::try_new(registers)?;
+        let result = unit.set_up(self.root);
+        // It knows of our pages now, whatever came of it, so it is kept for `free`.
+        self.units.push(unit).map_err(|_| Refusal::TooMany)?;
+        result.map_err(|Stuck| Refusal::Stuck)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -230,8 +229,11 @@ impl Units {
         self.units.iter().try_for_each(Unit::enable)
     }
 
+    /// One that does not answer stays as it is: its caller knows by then.
     pub(super) fn disable(&self) {
-        self.units.iter().for_each(Unit::disable);
+        for unit in &self.units {
+            let _ignored = unit.disable();
+        }
     }
 
     pub(super) fn forget_devices(&self) -> Result<(), Stuck> {
@@ -243,9 +245,7 @@ impl Units {
             Forget::Page(gfn) => Descriptor::ForgetPage { domain: DOMAIN, address: gfn.address().number() },
             Forget::All => Descriptor::ForgetDomain(DOMAIN),
         };
-        // All are told before the first is waited for.
-        let numbers: heapless::Vec<u32, MAX_UNITS> = self.units.iter().map(|unit| unit.begin(&[descriptor])).collect();
-        self.units.iter().zip(numbers).try_for_each(|(unit, number)| unit.queue.wait(number))
+        tell_all(&self.units, |unit| &unit.queue, |unit| unit.begin(&[descriptor]))
     }
 
     /// Lets faults of a unit interrupt. False if there is no such unit.
@@ -264,12 +264,19 @@ impl Units {
         }
     }
 
-    /// Gives all pages back. The units are off.
+    /// Turns all units off, and gives all pages back but for those of a unit that does not answer: it may reach them yet (INV-2).
     pub(super) fn free(&mut self) {
+        let mut are_all_off = true;
         for unit in core::mem::take(&mut self.units) {
-            unit.free();
+            if unit.disable().is_ok() {
+                unit.queue.free();
+            } else {
+                are_all_off = false;
+            }
         }
-        [self.root, self.contexts].into_iter().for_each(|page| frame::free(page, 0));
+        if are_all_off {
+            [self.root, self.contexts].into_iter().for_each(|page| frame::free(page, 0));
+        }
     }
 }
 

@@ -117,7 +117,7 @@ impl Iommu {
     /// Sets a unit up; it stays off. Its registers are at an address that no RAM has and that the unit answers at.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`Refusal`]. After `Stuck` all of it is good for being dropped only.
     pub fn add(&mut self, registers: Maddr, flags: UnitFlags) -> Result<(), Refusal> {
         match &mut self.units {
             Units::Amd(units) => units.add(registers, flags),
@@ -164,13 +164,9 @@ impl Iommu {
         let result = each_maker!(&self.units, units => units.enable());
         self.is_on.store(result.is_ok(), Ordering::Release);
         if result.is_err() {
-            self.disable();
+            each_maker!(&self.units, units => units.disable());
         }
         result
-    }
-
-    fn disable(&self) {
-        each_maker!(&self.units, units => units.disable());
     }
 
     /// Whether devices are translated.
@@ -217,9 +213,8 @@ impl Iommu {
 }
 
 impl Drop for Iommu {
-    /// Turned off, units read none of their pages any more.
+    /// Turned off, units reach none of their pages any more.
     fn drop(&mut self) {
-        self.disable();
         each_maker!(&mut self.units, units => units.free());
     }
 }

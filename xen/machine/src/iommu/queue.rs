@@ -3,7 +3,7 @@
 //!
 //! Before this: `amd` and `intel`, which compose records. After it: the unit.
 
-use super::Stuck;
+use super::{MAX_UNITS, Stuck};
 use crate::arch;
 use crate::cpu;
 use crate::frame::{self, Fill, Kind};
@@ -119,4 +119,10 @@ impl Queue {
     pub(super) fn free(self) {
         [self.records, self.done].into_iter().for_each(|page| frame::free(page, 0));
     }
+}
+
+/// Hands something to all units, by `begin`, before the first is waited for.
+pub(super) fn tell_all<U>(units: &[U], queue: impl Fn(&U) -> &Queue, begin: impl Fn(&U) -> u32) -> Result<(), Stuck> {
+    let numbers: heapless::Vec<u32, MAX_UNITS> = units.iter().map(begin).collect();
+    units.iter().zip(numbers).try_for_each(|(unit, number)| queue(unit).wait(number))
 }
