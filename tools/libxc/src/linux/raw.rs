@@ -4,7 +4,7 @@
 //! that its caller needs none.
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
-//! made: bytes are copied between it and ordinary memory. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
+//! made: bytes are copied between it and ordinary memory. A [`FileMapping`] is the exception, and says on what promise. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
 #![expect(unsafe_code, reason = "mappings and ioctls; every block says why it is sound")]
 
 use std::ffi::c_void;

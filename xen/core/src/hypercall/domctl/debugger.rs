@@ -1,5 +1,5 @@
 //! domctl for debuggers, as far as toolstacks use it: copying between the caller's memory and another domain's
-//! (gdbsx_guestmemio). A page costs a tenth of what mapping it, copying, and unmapping it again cost.
+//! (gdbsx_guestmemio). Our xl loads kernels by it: docs/bench.md says what it saves against mapping each page and unmapping it again.
 
 use super::{Answer, answer, find_vcpu, parameters};
 use crate::domain::destroy::Paused;
