@@ -7,7 +7,7 @@
 # checks: create block-attach destroy info
 . /oxen/lib.sh
 
-MIB=24
+MIB=8
 log=$(console_log dma)
 answer() { # PATTERN TEXT: types TEXT on the guest's console, waits for a line that matches PATTERN, and prints it
     type_into dma "$2"

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::domain::{Action, Affinity, DomainConfig, TimerMode, TscMode};
 use crate::device_json::{self, disk, nic, p9};
+use libxc::plan::cpuid_mask::LeafMask;
 
 /// Writes a value in yajl's layout: four spaces per level, a line for every element, and an empty line in what is empty.
 pub fn to_text(value: &Value) -> String {
@@ -333,6 +334,7 @@ fn build_info(config: &DomainConfig, context: &Context<'_>) -> Value {
     info.given("target_memkb", config.memory_mib.map(|mib| mib << 10));
     info.given("shadow_memkb", config.shadow_memory_mib.map(|mib| mib << 10));
     info.flag("disable_migrate", config.no_migrate);
+    info.given("cpuid", (!config.cpuid.is_empty()).then(|| cpuid(&config.cpuid)));
     info.given("max_grant_frames", config.max_grant_frames);
     info.given("max_maptrack_frames", config.max_maptrack_frames);
     info.given("max_grant_version", config.max_grant_version);
@@ -356,6 +358,20 @@ fn sched_params(config: &DomainConfig) -> Value {
     params.given("weight", config.scheduling.weight);
     params.given("cap", config.scheduling.cap);
     params.done()
+}
+
+/// Masks of CPUID leaves as libxl writes them.
+fn cpuid(masks: &[LeafMask]) -> Value {
+    let entry = |mask: &LeafMask| {
+        let mut entry = Object::default();
+        entry.set("leaf", mask.leaf);
+        entry.given("subleaf", mask.subleaf);
+        for (name, register) in ["eax", "ebx", "ecx", "edx"].into_iter().zip(&mask.registers) {
+            entry.given(name, register.map(|bits| bits.to_string()));
+        }
+        entry.done()
+    };
+    json!({ "cpuid": masks.iter().map(entry).collect::<Vec<_>>(), "msr": [] })
 }
 
 /// The name of a value.

@@ -17,6 +17,16 @@ mod guest {
     const GRANT_TABLE_OP: u64 = 20;
     const DEFAULT_CALLS: u64 = 20_000;
 
+    /// What the hypervisor may write to: the first half of what is set aside.
+    const SCRATCH_BYTES: u64 = 8192;
+    /// The addresses of code, tables and stacks. Below are but pages that nobody uses, and gfns.
+    const OWN_ADDRESSES: core::ops::Range<u64> = 0x8000..1 << 30;
+    /// grant_table_op copy, how many copies at once, and where an element has the destination's frame (`struct gnttab_copy`).
+    const COPY: u64 = 5;
+    const COPIES: u64 = 4;
+    const COPY_WORDS: u64 = 5;
+    const DESTINATION_WORD: u64 = 2;
+
     struct Random(u64);
 
     impl Random {
@@ -32,13 +42,18 @@ mod guest {
             self.next() % end
         }
 
-        /// A number such as structures hold: small, special, or anything.
+        /// A number such as structures hold: small, special, or anything; as an address nothing that this guest lives on.
         fn value(&mut self, scratch: u64) -> u64 {
+            let value = self.any_value(scratch);
+            if OWN_ADDRESSES.contains(&value) { scratch + value % SCRATCH_BYTES } else { value }
+        }
+
+        fn any_value(&mut self, scratch: u64) -> u64 {
             match self.below(10) {
                 0..=2 => self.below(16),
                 3 => self.below(5000),
                 4 => 0x7ff0,
-                5 => scratch + self.below(8192),
+                5 => scratch + self.below(SCRATCH_BYTES),
                 6 => (scratch >> 12) + self.below(4),
                 7 => u64::MAX >> self.below(64),
                 8 => 1 << self.below(64),
@@ -70,6 +85,15 @@ mod guest {
             if number == GRANT_TABLE_OP {
                 // An array of this many elements is worked on to its end, as it should be.
                 arguments[2] = random.below(64);
+                if arguments[0] & 0xffff_ffff == COPY {
+                    // By its frame, a copy reaches this guest's code as well: it goes to the scratch memory instead.
+                    for copy in 0..COPIES {
+                        let place = scratch + (copy * COPY_WORDS + DESTINATION_WORD) * 8;
+                        memory::write(place, (scratch >> 12) + random.below(2));
+                    }
+                    arguments[1] = scratch;
+                    arguments[2] = random.below(COPIES + 1);
+                }
             }
             if forbidden(number, &arguments) {
                 continue;

@@ -14,11 +14,13 @@ use image::Kernel;
 
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::plan::cpuid_mask::{self, LeafMask};
 use crate::plan::{BuildPlan, Channel, ParamValue, Step, cpuid};
 use crate::trap::Trap;
 use crate::verbs::domain::SchedParams;
 use crate::verbs::vcpu::CpuMap;
 use crate::xenstore::Client;
+use public_abi::sysctl::CpuPolicyIndex;
 
 /// What the plan's loads refer to.
 pub struct Payloads<'a> {
@@ -148,9 +150,13 @@ impl<T: Trap> Builder<'_, T> {
             }
             Step::TscMode(mode) => handle.domain_tsc_mode(domain, *mode),
             Step::PagingPool(bytes) => handle.domain_paging_pool(domain, *bytes),
-            Step::CpuPolicy { invariant_tsc } => {
-                let mut leaves = handle.default_cpuid()?;
+            Step::CpuPolicy { invariant_tsc, masks } => {
+                let mut leaves = handle.cpuid(CpuPolicyIndex::HvmDefault)?;
                 cpuid::adjust(&mut leaves, *invariant_tsc);
+                let wants_host = masks.iter().any(LeafMask::wants_host);
+                let host = if wants_host { handle.cpuid(CpuPolicyIndex::Host)? } else { Vec::new() };
+                cpuid_mask::apply(&mut leaves, &host, masks)
+                    .map_err(|mask| Error::Protocol(format!("this host's CPUID policy has no {mask}")))?;
                 handle.set_cpuid(domain, &leaves)
             }
             Step::Claim(pages) => handle.claim_pages(domain, *pages),

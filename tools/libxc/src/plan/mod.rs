@@ -6,6 +6,7 @@
 
 pub mod acpi;
 pub mod cpuid;
+pub mod cpuid_mask;
 pub mod layout;
 pub mod nodes;
 mod print;
@@ -123,6 +124,8 @@ pub enum Step {
     CpuPolicy {
         /// Whether it may see an invariant TSC.
         invariant_tsc: bool,
+        /// What its configuration changes.
+        masks: Vec<cpuid_mask::LeafMask>,
     },
     /// Have so many pages set aside for it, those included that it has; 0 gives the rest back.
     Claim(u64),

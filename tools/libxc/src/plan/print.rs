@@ -58,8 +58,9 @@ impl fmt::Display for Step {
             }
             Step::TscMode(mode) => write!(f, "set TSC mode {mode}"),
             Step::PagingPool(bytes) => write!(f, "give {} KiB for page tables", bytes >> 10),
-            Step::CpuPolicy { invariant_tsc } => {
-                write!(f, "set the CPUID policy, {} invariant TSC", if *invariant_tsc { "with" } else { "without" })
+            Step::CpuPolicy { invariant_tsc, masks } => {
+                write!(f, "set the CPUID policy, {} invariant TSC", if *invariant_tsc { "with" } else { "without" })?;
+                masks.iter().try_for_each(|mask| write!(f, ", {mask} changed"))
             }
             Step::Claim(0) => f.write_str("claim no more pages"),
             Step::Claim(pages) => write!(f, "claim {pages} pages"),

@@ -140,7 +140,7 @@ fn create(spec: &GuestSpec, host: &HostFacts) -> Vec<Step> {
         Step::SetParam { param: HvmParam::TimerMode, value: ParamValue::Number(spec.timer_mode) },
         Step::TscMode(spec.tsc_mode),
         Step::PagingPool(spec.paging_pool() * 1024),
-        Step::CpuPolicy { invariant_tsc: spec.never_migrates || spec.tsc_mode == 1 },
+        Step::CpuPolicy { invariant_tsc: spec.never_migrates || spec.tsc_mode == 1, masks: spec.cpuid_masks.clone() },
     ]);
     steps
 }

@@ -3,6 +3,8 @@
 //! A [`GuestSpec`] comes from xl's checked configuration, [`HostFacts`] from the hypervisor and xenstore; the kernel is
 //! parsed by the crate `image`. None of them can be wrong in form any more; whether they go together is the plan's business.
 
+use super::cpuid_mask::LeafMask;
+
 /// A PVH guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestSpec {
@@ -43,6 +45,8 @@ pub struct GuestSpec {
     pub cap: Option<u32>,
     /// `XEN_DOMCTL` TSC mode: 0 default, 1 always emulated, 2 native.
     pub tsc_mode: u32,
+    /// Changes to its CPUID policy.
+    pub cpuid_masks: Vec<LeafMask>,
     /// Value of `HVM_PARAM_TIMER_MODE`.
     pub timer_mode: u64,
     /// Whether it gets ACPI tables.
@@ -79,6 +83,7 @@ impl GuestSpec {
             weight: None,
             cap: None,
             tsc_mode: 0,
+            cpuid_masks: Vec::new(),
             timer_mode: 1,
             acpi: true,
             out_of_sync: true,

@@ -49,12 +49,12 @@ impl<T: Trap> Handle<T> {
         Ok(request.value)
     }
 
-    /// The CPUID leaves that the hypervisor gives HVM and PVH domains by default.
-    pub fn default_cpuid(&self) -> Result<Vec<CpuidLeaf>> {
+    /// The CPUID leaves of one of the hypervisor's policies: the host's, or what domains can have or have by default.
+    pub fn cpuid(&self, policy: CpuPolicyIndex) -> Result<Vec<CpuidLeaf>> {
         let mut leaves = vec![CpuidLeaf::new_zeroed(); LEAVES];
         let array = Array::Out(leaves.as_mut_bytes());
         let answer = self.sysctl(SysctlOp::GetCpuPolicy, array, |address| SysctlCpuPolicy {
-            index: CpuPolicyIndex::HvmDefault.number(),
+            index: policy.number(),
             nr_leaves: u32::try_from(LEAVES).unwrap_or(u32::MAX),
             leaves: GuestPtr::from_address(address),
             ..SysctlCpuPolicy::default()

@@ -8,6 +8,7 @@ use super::cpus::CpuSet;
 use super::disk::Disk;
 use super::p9::P9;
 use super::vif::Vif;
+use libxc::plan::cpuid_mask::LeafMask;
 
 /// The kinds of guest that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +207,8 @@ pub struct DomainConfig {
     pub oos: Option<bool>,
     /// Time-stamp counter mode.
     pub tsc_mode: TscMode,
+    /// What it changes of the CPUID policy.
+    pub cpuid: Vec<LeafMask>,
     /// Timer mode.
     pub timer_mode: Option<TimerMode>,
     /// Whether the guest gets ACPI tables.

@@ -4,6 +4,7 @@
 //! settings, [`schema`] checks every setting against one table and fills the typed configuration. All findings land in one
 //! [`report::Report`]. What comes after is `create`.
 
+pub mod cpuid;
 pub mod cpus;
 pub mod disk;
 pub mod domain;

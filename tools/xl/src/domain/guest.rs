@@ -169,6 +169,7 @@ pub fn specification(
     spec.weight = config.scheduling.weight;
     spec.cap = config.scheduling.cap;
     spec.tsc_mode = config.tsc_mode as u32;
+    spec.cpuid_masks = config.cpuid.clone();
     spec.timer_mode = config.timer_mode.unwrap_or(TimerMode::NoDelayForMissedTicks) as u64;
     spec.acpi = config.acpi.unwrap_or(true);
     spec.out_of_sync = config.oos.unwrap_or(true);

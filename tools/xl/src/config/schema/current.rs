@@ -1,5 +1,6 @@
 //! The keys that work now: tier T1 of xen-abi.md §1.8.
 
+use super::super::cpuid;
 use super::super::disk::Disk;
 use super::super::domain::{Action, TimerMode, TscMode};
 use super::super::p9::P9;
@@ -165,7 +166,7 @@ pub(super) const KEYS: &[Key] = &[
         Use::Own(|c, v| read::mode(v, &TimerMode::NAMES).map(|mode| c.timer_mode = Some(mode))),
         "missed timer ticks",
     ),
-    row("cpuid", Use::Own(|_, v| read::cpuid(v)), "CPU features the guest sees"),
+    row("cpuid", Use::Own(|c, v| cpuid::parse(v).map(|masks| c.cpuid = masks)), "CPU features the guest sees"),
     row(
         "bootloader",
         Use::Refused("boot loaders are not run yet; give kernel= and ramdisk= as files"),

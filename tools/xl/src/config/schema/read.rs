@@ -94,11 +94,3 @@ fn one_affinity(element: &Value) -> Result<CpuSet, String> {
     let text = element.text().ok_or("a list inside the list, where a string such as \"0-3\" should be")?;
     CpuSet::parse(text)
 }
-
-/// `cpuid=`: so far only "everything as the host has it".
-pub(super) fn cpuid(value: &Value) -> Result<(), String> {
-    match value.text() {
-        Some("" | "host") => Ok(()),
-        _ => Err("changing single CPU features is not supported yet; only \"host\" is".into()),
-    }
-}
