@@ -54,7 +54,7 @@ impl Subject {
             // Nor does it let the hypervisor write times or states over its own code: then its hypercalls are none.
             VCPU_OP if self.is_control && matches!(command, 5 | 13) => {
                 let area = u64::from(word(0)) | u64::from(word(4)) << 32;
-                area < ARENA && area >= kernel::BASE - MOST_OF_AN_AREA
+                (kernel::BASE - MOST_OF_AN_AREA..ARENA).contains(&area)
             }
             VCPU_OP if command == 3 || command == 2 => self.is_control || !random.once_in(64),
             // Keys such as 'R' restart the machine.
