@@ -2,6 +2,7 @@
 //!
 //! `random` makes the calls; `tests/random.rs` lets the control domain ask for what is left.
 
+use crate::kernel;
 use crate::random::{
     ARENA, ARENA_BYTES, DOMCTL, EVENT_CHANNEL_OP, GRANT_TABLE_OP, HVM_OP, MEMORY_OP, MULTICALL, Random, SCHED_OP,
     SYSCTL, Subject, VCPU_OP,
@@ -10,6 +11,8 @@ use crate::random::{
 /// Bytes that the control domain writes before each call, from the arena's beginning: to the end of what a structure at the
 /// arena's end can have in it.
 const WRITTEN_BYTES: usize = ARENA_BYTES as usize + 0x200;
+/// More bytes than the hypervisor keeps up to date in an area that a vCPU names.
+const MOST_OF_AN_AREA: u64 = 0x200;
 /// Addresses from which on nothing is that the control domain could have written: above RAM and the frames of others.
 const NOTHING_FROM: u64 = 1 << 36;
 
@@ -27,7 +30,11 @@ impl Subject {
     /// Whether a call is left out: it ends the caller, or the machine.
     fn is_left_out(&self, random: &mut Random, number: u64, arguments: &[u64; 6], arena: &[u8]) -> bool {
         let command = arguments[0] & 0xffff_ffff;
-        let pointer = if matches!(number, SYSCTL | DOMCTL) { arguments[0] } else { arguments[1] };
+        let pointer = match number {
+            SYSCTL | DOMCTL => arguments[0],
+            VCPU_OP => arguments[2],
+            _ => arguments[1],
+        };
         let is_in_arena = (ARENA..ARENA + ARENA_BYTES).contains(&pointer);
         if self.is_control && matches!(number, MEMORY_OP | SYSCTL | DOMCTL) && !is_in_arena && pointer < NOTHING_FROM {
             // Nobody knows what is there.
@@ -44,6 +51,11 @@ impl Subject {
             // Waiting without an end is nothing to find out about.
             SCHED_OP if matches!(command, 1 | 3) => true,
             VCPU_OP if self.is_control && command == 10 => true,
+            // Nor does it let the hypervisor write times or states over its own code: then its hypercalls are none.
+            VCPU_OP if self.is_control && matches!(command, 5 | 13) => {
+                let area = u64::from(word(0)) | u64::from(word(4)) << 32;
+                (kernel::BASE - MOST_OF_AN_AREA..ARENA).contains(&area)
+            }
             VCPU_OP if command == 3 || command == 2 => self.is_control || !random.once_in(64),
             // Keys such as 'R' restart the machine.
             SYSCTL if word(0) == 7 => true,
@@ -108,5 +120,15 @@ mod tests {
         assert!(!is_left_out(DOMCTL, [ARENA + 8, 0, 0, 0, 0, 0], &arena));
         arena[16] = 0;
         assert!(is_left_out(DOMCTL, [ARENA + 8, 0, 0, 0, 0, 0], &arena));
+    }
+
+    #[test]
+    fn no_area_is_named_that_has_the_callers_code_in_it() {
+        // register_runstate_memory_area, as in seed 200027: the hypercall instruction was overwritten by a state.
+        let mut arena = vec![0; 512];
+        for (area, expected) in [(kernel::BASE, true), (kernel::BASE - 0x20, true), (ARENA, false), (0x1000, false)] {
+            arena[64..72].copy_from_slice(&area.to_le_bytes());
+            assert_eq!(is_left_out(VCPU_OP, [5, 0, ARENA + 64, 0, 0, 0], &arena), expected, "{area:#x}");
+        }
     }
 }

@@ -27,6 +27,9 @@ use xen_core::vcpu::Wait;
 const OPERATIONS: u64 = 2000;
 const CALLS: u64 = 100_000;
 
+/// A life that takes longer is named: something in it goes on and on, which wants a look.
+const SLOW: std::time::Duration = std::time::Duration::from_secs(10);
+
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -39,7 +42,11 @@ fn with_seeds(calls: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
     let answered = || progress.calls.lock().unwrap().all();
     let mut shown = 0;
     for seed in first.. {
+        let start = std::time::Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| life(seed, &progress)));
+        if start.elapsed() > SLOW {
+            eprintln!("seed {seed} took {} s; last: {}", start.elapsed().as_secs(), progress.last.lock().unwrap());
+        }
         if let Err(reason) = result {
             eprintln!(
                 "seed {seed}, {} left, at {}",
