@@ -11,6 +11,8 @@ use crate::random::{
 /// Bytes that the control domain writes before each call, from the arena's beginning: to the end of what a structure at the
 /// arena's end can have in it.
 const WRITTEN_BYTES: usize = ARENA_BYTES as usize + 0x200;
+/// How seldom a guest ends itself where it could: lives are to get somewhere.
+const SELDOM: u64 = 1000;
 /// More bytes than the hypervisor keeps up to date in an area that a vCPU names.
 const MOST_OF_AN_AREA: u64 = 0x200;
 /// Addresses from which on nothing is that the control domain could have written: above RAM and the frames of others.
@@ -47,7 +49,7 @@ impl Subject {
         let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
         match number {
             // Shutting down, by the watchdog or at once: now and then by a guest, never by the control domain.
-            SCHED_OP if matches!(command, 2 | 4 | 5 | 6) => self.is_control || !random.once_in(64),
+            SCHED_OP if matches!(command, 2 | 4 | 5 | 6) => self.is_control || !random.once_in(SELDOM),
             // Waiting without an end is nothing to find out about.
             SCHED_OP if matches!(command, 1 | 3) => true,
             VCPU_OP if self.is_control && command == 10 => true,
@@ -56,7 +58,7 @@ impl Subject {
                 let area = u64::from(word(0)) | u64::from(word(4)) << 32;
                 (kernel::BASE - MOST_OF_AN_AREA..ARENA).contains(&area)
             }
-            VCPU_OP if command == 3 || command == 2 => self.is_control || !random.once_in(64),
+            VCPU_OP if command == 3 || command == 2 => self.is_control || !random.once_in(SELDOM),
             // Keys such as 'R' restart the machine.
             SYSCTL if word(0) == 7 => true,
             // A list of calls may have all of the above in it.

@@ -23,9 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use xen_core::vcpu::Wait;
 
-/// Operations of one domain's life, and hypercalls of one test.
+/// Operations of one domain's life, in a test of the usual length; and hypercalls of such a test.
 const OPERATIONS: u64 = 2000;
 const CALLS: u64 = 100_000;
+
+/// Operations of one domain's life: in a long run its beginning and end shall not take most of the time.
+fn operations() -> u64 {
+    if from_environment("OXEN_SOAK", 1) < 100 { OPERATIONS } else { 20 * OPERATIONS }
+}
 
 /// A life that takes longer is named: something in it goes on and on, which wants a look.
 const SLOW: std::time::Duration = std::time::Duration::from_secs(10);
@@ -120,7 +125,7 @@ fn a_guest_that_asks_for_anything_harms_only_itself() {
             let subject = Subject { domain: domid, neighbour: domid, ram_frames: 1024, is_control: false };
             world.machine.program_vcpu(DomId(domid), 0, hammer(subject, seed, progress.clone()));
             toolstack.handle().domain_unpause(domid).expect("is unpaused");
-            let_run(toolstack, &mut random, progress, OPERATIONS);
+            let_run(toolstack, &mut random, progress, operations());
             audit(world.host);
             assert_eq!(witness(toolstack), witness_before, "the control domain's memory has changed");
             toolstack.destroy(domid).expect("is destroyed");
@@ -168,13 +173,13 @@ fn a_control_domain_that_asks_for_anything_keeps_a_sound_host() {
                 let domid = toolstack.create(&config).unwrap_or_else(|failure| panic!("{failure}")).domid;
                 let subject = Subject { domain: domid, neighbour: domid, ram_frames: 1024, is_control: false };
                 let guest_progress = Arc::new(Progress::default());
-                guest_progress.left.store(OPERATIONS / 4, Ordering::Relaxed);
+                guest_progress.left.store(operations() / 4, Ordering::Relaxed);
                 let program = hammer(subject, seed + number, guest_progress);
                 world.machine.program_vcpu(DomId(domid), 0, program);
                 guests.push(domid);
             }
             let subject = Subject { domain: 0, neighbour: guests[0], ram_frames: 0x400, is_control: true };
-            for _ in 0..OPERATIONS {
+            for _ in 0..operations() {
                 if random.once_in(8) {
                     world.machine.note_work(0, Work::KICK);
                 }
@@ -215,7 +220,7 @@ fn let_all_ask(toolstack: &Toolstack, domid: u16, neighbour: u16, seed: u64) -> 
     let subject = Subject { domain: domid, neighbour, ram_frames: 1024, is_control: false };
     let start = |vcpu: &xen_core::vcpu::Vcpu| {
         let progress = Arc::new(Progress::default());
-        progress.left.store(OPERATIONS, Ordering::Relaxed);
+        progress.left.store(operations(), Ordering::Relaxed);
         let program = hammer(subject, seed + u64::from(vcpu.index), progress.clone());
         world.machine.program_vcpu(DomId(domid), u16::try_from(vcpu.index).expect("few"), program);
         // The guest would start its other vCPUs itself; the program sets the registers that it needs.
@@ -246,7 +251,7 @@ fn vcpus_that_ask_for_anything_at_the_same_time_meet_no_race() {
             let mut all = let_all_ask(toolstack, first, second, seed * 4);
             all.extend(let_all_ask(toolstack, second, first, seed * 4 + 2));
             let subject = Subject { domain: 0, neighbour: first, ram_frames: 0x400, is_control: true };
-            for _ in 0..OPERATIONS / 8 {
+            for _ in 0..operations() / 8 {
                 ask_for_anything(toolstack, &subject, &mut random, progress);
             }
             for guest in &all {
