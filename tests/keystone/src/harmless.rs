@@ -38,7 +38,9 @@ impl Subject {
             _ => arguments[1],
         };
         let is_in_arena = (ARENA..ARENA + ARENA_BYTES).contains(&pointer);
-        if self.is_control && matches!(number, MEMORY_OP | SYSCTL | DOMCTL) && !is_in_arena && pointer < NOTHING_FROM {
+        let is_kept = number == VCPU_OP && matches!(command, 5 | 13);
+        let is_watched = is_kept || matches!(number, MEMORY_OP | SYSCTL | DOMCTL);
+        if self.is_control && is_watched && !is_in_arena && pointer < NOTHING_FROM {
             // Nobody knows what is there.
             return true;
         }
@@ -54,7 +56,7 @@ impl Subject {
             SCHED_OP if matches!(command, 1 | 3) => true,
             VCPU_OP if self.is_control && command == 10 => true,
             // Nor does it let the hypervisor write times or states over its own code: then its hypercalls are none.
-            VCPU_OP if self.is_control && matches!(command, 5 | 13) => {
+            VCPU_OP if self.is_control && is_kept => {
                 let area = u64::from(word(0)) | u64::from(word(4)) << 32;
                 (kernel::BASE - MOST_OF_AN_AREA..ARENA).contains(&area)
             }
@@ -132,5 +134,6 @@ mod tests {
             arena[64..72].copy_from_slice(&area.to_le_bytes());
             assert_eq!(is_left_out(VCPU_OP, [5, 0, ARENA + 64, 0, 0, 0], &arena), expected, "{area:#x}");
         }
+        assert!(is_left_out(VCPU_OP, [13, 0, kernel::DATA, 0, 0, 0], &arena), "nobody knows what is there");
     }
 }
