@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType};
 
 use crate::cli::Top;
 use crate::failure::{Failure, Outcome};
@@ -22,6 +24,9 @@ use crate::session::Session;
 use model::{Flow, Key, View};
 use sample::take;
 
+/// Longest time between two bytes of one key, on a serial line with something else to do.
+const BETWEEN: Duration = Duration::from_millis(200);
+
 pub(super) fn run(options: &Top) -> Outcome {
     let session = Session::open()?;
     let mut view = View::new(options);
@@ -29,7 +34,11 @@ pub(super) fn run(options: &Top) -> Outcome {
         return batch(&session, &mut view, options.iterations);
     }
     let mut terminal = ratatui::try_init().map_err(failed)?;
-    let result = interact(&session, &mut view, &mut terminal, options.iterations);
+    // Not every terminal has another screen to go to, and the first drawing leaves out what is blank.
+    // (Terminal::clear asks the terminal where its cursor is, which not every one answers.)
+    let result = execute!(stdout(), Clear(ClearType::All))
+        .map_err(failed)
+        .and_then(|()| interact(&session, &mut view, &mut terminal, options.iterations));
     ratatui::restore();
     result
 }
@@ -64,8 +73,11 @@ fn interact(session: &Session, view: &mut View, terminal: &mut DefaultTerminal, 
             if wait == Duration::ZERO || !event::poll(wait).map_err(failed)? {
                 break;
             }
-            if let Some(key) = key(&event::read().map_err(failed)?)
-                && view.press(key) == Flow::Quit
+            let first = key(&event::read().map_err(failed)?);
+            if let Some(key) = whole(first, || match event::poll(BETWEEN) {
+                Ok(true) => event::read().ok().and_then(|event| key(&event)),
+                _ => None,
+            }) && view.press(key) == Flow::Quit
             {
                 return Ok(());
             }
@@ -74,6 +86,24 @@ fn interact(session: &Session, view: &mut View, terminal: &mut DefaultTerminal, 
         if left == Some(0) {
             return Ok(());
         }
+    }
+}
+
+/// Puts together what a slow line has taken apart: an arrow's escape sequence whose bytes came one by one, which look like the escape
+/// key and some letters. `next` gives what follows soon, if anything does.
+fn whole(first: Option<Key>, mut next: impl FnMut() -> Option<Key>) -> Option<Key> {
+    if first != Some(Key::Escape) {
+        return first;
+    }
+    match next() {
+        None => first,
+        // ECMA-48's control sequence introducer, and what VT100s send in application mode.
+        Some(Key::Char('[' | 'O')) => match next() {
+            Some(Key::Char('A')) => Some(Key::Up),
+            Some(Key::Char('B')) => Some(Key::Down),
+            _ => None,
+        },
+        other => other,
     }
 }
 
@@ -93,5 +123,24 @@ fn key(event: &Event) -> Option<Key> {
         KeyCode::Esc => Some(Key::Escape),
         KeyCode::Backspace => Some(Key::Backspace),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arrow_that_came_in_pieces_is_an_arrow() {
+        let press = |keys: &[Key]| {
+            let mut keys = keys.iter().copied();
+            whole(keys.next(), || keys.next())
+        };
+        assert_eq!(press(&[Key::Escape, Key::Char('['), Key::Char('B')]), Some(Key::Down));
+        assert_eq!(press(&[Key::Escape, Key::Char('O'), Key::Char('A')]), Some(Key::Up));
+        assert_eq!(press(&[Key::Escape, Key::Char('['), Key::Char('C')]), None);
+        assert_eq!(press(&[Key::Escape]), Some(Key::Escape));
+        assert_eq!(press(&[Key::Escape, Key::Char('q')]), Some(Key::Char('q')));
+        assert_eq!(press(&[Key::Char('['), Key::Char('B')]), Some(Key::Char('[')));
     }
 }
