@@ -20,7 +20,8 @@ mod guest {
     /// What the hypervisor may write to: the first half of what is set aside.
     const SCRATCH_BYTES: u64 = 8192;
     /// The addresses of code, tables and stacks. Below are but pages that nobody uses, and gfns.
-    const OWN_ADDRESSES: core::ops::Range<u64> = 0x8000..1 << 30;
+    const OWN_ADDRESSES: core::ops::Range<u64> = UNUSED_END..1 << 30;
+    const UNUSED_END: u64 = 0x8000;
     /// grant_table_op copy, how many copies at once, and where an element has the destination's frame (`struct gnttab_copy`).
     const COPY: u64 = 5;
     const COPIES: u64 = 4;
@@ -111,7 +112,14 @@ mod guest {
     fn forbidden(number: u64, arguments: &[u64; 5]) -> bool {
         let command = arguments[0];
         let low = command & 0xffff_ffff;
+        // What older calls have left in the unused pages may be any address, such as that of a map of memory to be written to.
+        let leads_on = match number {
+            12 | 20 => arguments[1] < UNUSED_END,
+            24 => arguments[2] < UNUSED_END,
+            _ => false,
+        };
         match number {
+            _ if leads_on => true,
             // memory_op: giving frames away, or replacing them, whichever number they have. The upper bits are a cursor.
             12 => matches!(command & 63, 0 | 1 | 6 | 7 | 11 | 15 | 23),
             // multicall and the continuation of a domctl: as below, from a list.
