@@ -10,7 +10,7 @@ use super::update::{ChangeError, MOST_TABLES, Replaced, Spares};
 use super::view::{IoLost, View};
 use super::{DomainP2m, HostFormat};
 use core::sync::atomic::Ordering;
-use machine::frame::{self, Pin};
+use machine::frame;
 use machine::lock::{Guard, rank};
 use machine::table::Table;
 use machine::{Gfn, Mfn, log};
@@ -169,11 +169,7 @@ impl DomainP2m {
 
     fn let_go(&self, released: Released) {
         match released {
-            Released::Frames(mfn, order) => {
-                for page in 0..1u64 << order {
-                    drop(Pin::from_entry(mfn.saturating_add(page)));
-                }
-            }
+            Released::Frames(mfn, order) => frame::put_block(mfn, order),
             Released::Table(table) => self.recycle(table),
         }
     }
