@@ -130,6 +130,47 @@ fn a_run_of_pages_reads_what_the_walk_would() {
 }
 
 #[test]
+fn pages_of_a_run_come_up_to_the_first_that_is_not_there() {
+    with_guest(|guest, hardware| {
+        long_mode(guest, hardware, 4);
+        // Linear pages 0 to 5 lead to pages 40 to 45, the last one without RAM; page 3 is read-only, page 6 leads nowhere.
+        for page in 0..6 {
+            let writable = if page == 3 { 0 } else { W };
+            put(guest, (TABLES + 3) * PAGE + page * 8, (40 + page) * PAGE + (P | writable));
+        }
+        (40..46).for_each(|page| put(guest, page * PAGE, page));
+        decrease(guest, Gfn::new(45), 0).unwrap();
+        let memory = LinearMemory::new(guest, hardware);
+        let frames = |address, length, access| {
+            let mut pins = heapless::Vec::<_, 4>::new();
+            memory.run().pages(address, length, access, &mut pins)?;
+            let behind = |pin: &frame::Pin| {
+                let mut bytes = [0; 8];
+                assert!(machine::memory::read(pin, 0, &mut bytes));
+                u64::from_le_bytes(bytes)
+            };
+            Ok::<Vec<u64>, Errno>(pins.iter().map(behind).collect())
+        };
+        assert_eq!(frames(100, 4096, Access::Read), Ok([40, 41].to_vec()));
+        assert_eq!(frames(0, 4096, Access::Read), Ok([40].to_vec()));
+        assert_eq!(frames(0, 1 << 20, Access::Read), Ok([40, 41, 42, 43].to_vec()), "as many as there is room for");
+        assert_eq!(frames(3 * PAGE, 1 << 20, Access::Read), Ok([43, 44].to_vec()), "no RAM behind them");
+        assert_eq!(frames(PAGE, 1 << 20, Access::Write), Ok([41, 42].to_vec()), "read-only");
+        assert_eq!(frames(3 * PAGE, 1, Access::Write), Err(Errno::EFAULT));
+        assert_eq!(frames(5 * PAGE, 1, Access::Read), Err(Errno::EFAULT));
+        assert_eq!(frames(6 * PAGE, 1, Access::Read), Err(Errno::EFAULT));
+        // What was read a moment ago, by the same table, is checked for writing.
+        let mut run = memory.run();
+        drop(run.page(3 * PAGE).unwrap());
+        let mut pins = heapless::Vec::<_, 4>::new();
+        assert_eq!(run.pages(3 * PAGE, 1, Access::Write, &mut pins), Err(Errno::EFAULT));
+        let before = guest.p2m.marked();
+        run.pages(0, 8192, Access::Write, &mut pins).unwrap();
+        assert_eq!(guest.p2m.marked() - before, 2);
+    });
+}
+
+#[test]
 fn large_pages_and_rights_of_upper_levels_count() {
     with_guest(|guest, hardware| {
         long_mode(guest, hardware, 4);
