@@ -4,6 +4,9 @@
 //! memory that others can write: a [`Buf`] and a [`Foreign`] are read and written at offsets, by copy. [`crate::Handle`]
 //! turns this into typed verbs.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use public_abi::Errno;
 use public_abi::memory::Resource;
 use public_abi::virq::Virq;
@@ -28,6 +31,17 @@ pub trait Buf {
 
     /// Copies bytes in. Panics if they do not lie in it.
     fn write_at(&mut self, offset: usize, bytes: &[u8]);
+
+    /// Copies `count` bytes of a file to the beginning, from `at` on. Panics if there is no room for them.
+    ///
+    /// # Errors
+    /// The file system's, or the file is shorter.
+    fn read_file(&mut self, file: &File, at: u64, count: usize) -> std::io::Result<()> {
+        let mut bytes = vec![0; count];
+        file.read_exact_at(&mut bytes, at)?;
+        self.write_at(0, &bytes);
+        Ok(())
+    }
 }
 
 /// Pages of another domain. It is unmapped when dropped.

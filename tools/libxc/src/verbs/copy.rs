@@ -4,10 +4,13 @@
 //! copies are left to the hypervisor, by a request that was made for debuggers (gdbsx_guestmemio) and knows nothing of them; Xen
 //! can be built without it, and then pages are mapped, as for what is short.
 
+use std::os::unix::fs::FileExt;
+
 use public_abi::Errno;
 use public_abi::domctl::DomctlOp;
 use public_abi::domctl_debug::GdbsxMemio;
 
+use crate::build::Payload;
 use crate::error::{Error, Result};
 use crate::handle::{Array, Handle};
 use crate::plan::layout::PAGE;
@@ -17,9 +20,9 @@ use crate::trap::{Buf, Foreign, Trap};
 /// kernel, which unmaps page by page.
 const WINDOW: u64 = 512;
 /// Bytes that the hypervisor copies at a time: the buffer is memory that the kernel keeps in place, so it is not large.
-const BUFFER: usize = 256 << 10;
+const BUFFER: u64 = 256 << 10;
 /// From so many bytes on it is worth the buffer.
-const LEAST: usize = 64 << 10;
+const LEAST: u64 = 64 << 10;
 /// Without paging a processor has addresses of 32 bits.
 const REACH: u64 = 1 << 32;
 
@@ -36,6 +39,10 @@ impl<T: Trap> Handle<T> {
         let request = GdbsxMemio { gva: address, uva: buffer.address(), len, gwr: 1, ..GdbsxMemio::default() };
         self.domctl(DomctlOp::GdbsxGuestMemio, domain, Array::None, |_| request).map(|_| ())
     }
+}
+
+fn reading(error: std::io::Error) -> Error {
+    Error::system("reading what is to be loaded", error)
 }
 
 /// A domain's memory: a window of mapped pages that moves along, and long copies by the hypervisor.
@@ -65,33 +72,46 @@ struct Window<T: Trap> {
 impl<T: Trap> GuestMemory<'_, T> {
     /// Copies bytes to an address. `limit` is the end of the populated range that the bytes lie in: no page beyond it is
     /// mapped.
-    pub fn write(&mut self, address: u64, bytes: &[u8], limit: u64) -> Result<()> {
-        let is_in_reach = address.checked_add(bytes.len() as u64).is_some_and(|end| end <= REACH);
-        let by_hypervisor = if bytes.len() >= LEAST && is_in_reach { self.have_copied(address, bytes)? } else { 0 };
-        let rest = &bytes[by_hypervisor..];
-        self.pieces(address + by_hypervisor as u64, rest.len() as u64, limit, |pages, offset, done, count| {
-            pages.write_at(offset, &rest[done..done + count]);
+    pub fn write(&mut self, address: u64, bytes: Payload<'_>, limit: u64) -> Result<()> {
+        let length = bytes.len();
+        let is_in_reach = address.checked_add(length).is_some_and(|end| end <= REACH);
+        let done = if length >= LEAST && is_in_reach { self.have_copied(address, &bytes)? } else { 0 };
+        self.pieces(address + done, length - done, limit, |pages, offset, at, count| {
+            match bytes.part(done + at as u64, count as u64) {
+                Some(Payload::Bytes(bytes)) => pages.write_at(offset, bytes),
+                Some(Payload::File { file, offset: from, .. }) => {
+                    let mut bytes = vec![0; count];
+                    file.read_exact_at(&mut bytes, from).map_err(reading)?;
+                    pages.write_at(offset, &bytes);
+                }
+                None => {}
+            }
+            Ok(())
         })
     }
 
     /// Has the hypervisor copy bytes; gives how many it has. It may be built without that, and refuses what is not RAM of the
     /// domain's, which is for the mapping to report.
-    fn have_copied(&mut self, address: u64, bytes: &[u8]) -> Result<usize> {
+    fn have_copied(&mut self, address: u64, bytes: &Payload<'_>) -> Result<u64> {
         let (handle, domain) = (self.handle, self.domain);
         let mut done = 0;
-        for part in bytes.chunks(BUFFER) {
+        while let Some(part) = bytes.part(done, (bytes.len() - done).min(BUFFER)).filter(|part| !part.is_empty()) {
             let buffer = match &mut self.copies {
                 Copies::Never => break,
                 Copies::From(buffer) => buffer,
                 unknown => {
-                    *unknown = Copies::From(handle.trap().alloc(BUFFER)?);
+                    *unknown = Copies::From(handle.trap().alloc(BUFFER as usize)?);
                     let Copies::From(buffer) = unknown else { break };
                     buffer
                 }
             };
-            buffer.write_at(0, part);
-            match handle.copy_to_domain(domain, address + done as u64, buffer, part.len()) {
-                Ok(()) => done += part.len(),
+            let length = part.len() as usize;
+            match part {
+                Payload::Bytes(bytes) => buffer.write_at(0, bytes),
+                Payload::File { file, offset, .. } => buffer.read_file(file, offset, length).map_err(reading)?,
+            }
+            match handle.copy_to_domain(domain, address + done, buffer, length) {
+                Ok(()) => done += length as u64,
                 Err(Error::Hypercall { errno: Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EFAULT, .. }) => {
                     self.copies = Copies::Never;
                 }
@@ -103,7 +123,10 @@ impl<T: Trap> GuestMemory<'_, T> {
 
     /// Sets `length` bytes from an address on to zero.
     pub fn clear(&mut self, address: u64, length: u64, limit: u64) -> Result<()> {
-        self.pieces(address, length, limit, |pages, offset, _, count| pages.clear_at(offset, count))
+        self.pieces(address, length, limit, |pages, offset, _, count| {
+            pages.clear_at(offset, count);
+            Ok(())
+        })
     }
 
     /// Goes through a range window by window: `act` gets the window, the offset in it, the bytes done and the bytes to do.
@@ -112,7 +135,7 @@ impl<T: Trap> GuestMemory<'_, T> {
         address: u64,
         length: u64,
         limit: u64,
-        mut act: impl FnMut(&mut T::Foreign, usize, usize, usize),
+        mut act: impl FnMut(&mut T::Foreign, usize, usize, usize) -> Result<()>,
     ) -> Result<()> {
         let mut done = 0;
         while done < length {
@@ -120,7 +143,7 @@ impl<T: Trap> GuestMemory<'_, T> {
             let window = self.window_at(at / PAGE, limit.div_ceil(PAGE))?;
             let offset = at - window.first * PAGE;
             let count = (length - done).min(window.pages.len() as u64 - offset);
-            act(&mut window.pages, offset as usize, done as usize, count as usize);
+            act(&mut window.pages, offset as usize, done as usize, count as usize)?;
             done += count;
         }
         Ok(())
