@@ -7,7 +7,7 @@
 use super::pages::Steps;
 use super::walk::{ADDRESS, Mode, PRESENT, Registers};
 use crate::domain::Domain;
-use crate::p2m::{Access, Neighbours};
+use crate::p2m::Neighbours;
 use core::sync::atomic::Ordering;
 use machine::codec::vmcb::GuestState;
 use machine::frame::Pin;
@@ -36,29 +36,28 @@ impl<'a> Run<'a> {
     /// `EFAULT`, when the guest cannot read there.
     pub fn page(&mut self, address: u64) -> Result<(Pin, usize), Errno> {
         let map = self.domain.p2m.reader();
-        let pin = self.pin(&mut map.neighbours(), address, Access::Read)?;
+        let pin = self.pin(&mut map.neighbours(), address)?;
         Ok((pin, Gpa::new(address).offset()))
     }
 
-    /// The pages that `length` bytes from an address on lie in, as many as `pins` has room for; fewer if one cannot be accessed
-    /// that is not the first. Those to be written are marked as written.
+    /// The pages that `length` bytes from an address on lie in, for reading, as many as `pins` has room for; fewer if one that is
+    /// not the first cannot be read.
     ///
     /// # Errors
-    /// `EFAULT`, when the guest cannot access the first.
+    /// `EFAULT`, when the guest cannot read the first.
     pub fn pages<const N: usize>(
         &mut self,
         address: u64,
         length: usize,
-        access: Access,
         pins: &mut heapless::Vec<Pin, N>,
     ) -> Result<(), Errno> {
         let domain = self.domain;
         let map = domain.p2m.reader();
         let mut near = map.neighbours();
-        let count = length.saturating_add(Gpa::new(address).offset()).div_ceil(PAGE_SIZE);
+        let count = length.saturating_add(Gpa::new(address).offset()).div_ceil(PAGE_SIZE).min(N);
         let mut at = address;
-        while pins.len() < count.min(N) {
-            let pin = match self.pin(&mut near, at, access) {
+        while pins.len() < count {
+            let pin = match self.pin(&mut near, at) {
                 Ok(pin) => pin,
                 Err(error) if pins.is_empty() => return Err(error),
                 Err(_) => break,
@@ -71,31 +70,64 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn pin(&mut self, near: &mut Neighbours<'_>, address: u64, access: Access) -> Result<Pin, Errno> {
+    #[inline]
+    fn pin(&mut self, near: &mut Neighbours<'_>, address: u64) -> Result<Pin, Errno> {
         let address = self.registers.effective(address)?;
         let gpa = match &self.table {
-            Some((region, table)) if *region == address >> REGION_SHIFT && access == Access::Read => {
-                beside(table, address)?
-            }
-            _ => self.walk(near, address, access)?,
+            Some((region, table)) if *region == address >> REGION_SHIFT => beside(table, address)?,
+            _ => self.walk(near, address)?,
         };
-        let pin = near.pin(gpa.frame(), access).map_err(|_| Errno::EFAULT)?;
-        if access == Access::Write {
-            // Before it is written: who harvests the mark afterwards sees the bytes or marks again.
-            self.domain.p2m.mark_dirty(gpa.frame());
-        }
-        Ok(pin)
+        near.pin(gpa.frame()).map_err(|_| Errno::EFAULT)
     }
 
     /// Walks the guest's tables, and keeps the lowest.
-    fn walk(&mut self, near: &Neighbours<'_>, address: u64, access: Access) -> Result<Gpa, Errno> {
+    #[inline(never)]
+    fn walk(&mut self, near: &Neighbours<'_>, address: u64) -> Result<Gpa, Errno> {
         let mut steps = Steps::new();
         let found = Mode::of(&self.registers).translate(near.map(), address, &mut steps)?;
-        if access == Access::Write && !found.writable {
-            return Err(Errno::EFAULT);
-        }
         self.table = steps.lowest_table().map(|table| (address >> REGION_SHIFT, table));
         Ok(found.gpa)
+    }
+
+    /// Copies bytes that begin `start` bytes into the first of these pages to an address, into RAM of the domain's own: `length`, or as
+    /// many as the pages have, or up to what cannot be written. Gives how many.
+    ///
+    /// # Errors
+    /// `EFAULT`, when the guest cannot write the first.
+    pub fn fill(&self, address: u64, sources: &[Pin], start: usize, length: usize) -> Result<usize, Errno> {
+        let mode = Mode::of(&self.registers);
+        let map = self.domain.p2m.reader();
+        let mut near = map.neighbours();
+        let mut done = 0;
+        let mut at = address;
+        while done < length {
+            let (from, to) = (start.saturating_add(done), Gpa::new(at).offset());
+            let Some(source) = sources.get(from / PAGE_SIZE) else { break };
+            let from = from % PAGE_SIZE;
+            let part = length.saturating_sub(done).min(PAGE_SIZE.saturating_sub(from.max(to)));
+            let copied = self
+                .gpa_for_writing(mode, &near, at)
+                .and_then(|gpa| near.copy(gpa.frame(), to, source, from, part).map_err(|_| Errno::EFAULT));
+            match copied {
+                Ok(()) => {}
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+            done = done.saturating_add(part);
+            at = at.wrapping_add(u64::try_from(part).unwrap_or(0));
+        }
+        Ok(done)
+    }
+
+    #[inline]
+    fn gpa_for_writing(&self, mode: Mode, near: &Neighbours<'_>, address: u64) -> Result<Gpa, Errno> {
+        let address = self.registers.effective(address)?;
+        if mode == Mode::Unpaged {
+            return Ok(Gpa::new(address));
+        }
+        // Upper levels have a say in writing, so each page is walked for.
+        let found = mode.translate(near.map(), address, &mut Steps::new())?;
+        if found.writable { Ok(found.gpa) } else { Err(Errno::EFAULT) }
     }
 }
 

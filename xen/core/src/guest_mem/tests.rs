@@ -141,9 +141,9 @@ fn pages_of_a_run_come_up_to_the_first_that_is_not_there() {
         (40..46).for_each(|page| put(guest, page * PAGE, page));
         decrease(guest, Gfn::new(45), 0).unwrap();
         let memory = LinearMemory::new(guest, hardware);
-        let frames = |address, length, access| {
+        let frames = |address, length| {
             let mut pins = heapless::Vec::<_, 4>::new();
-            memory.run().pages(address, length, access, &mut pins)?;
+            memory.run().pages(address, length, &mut pins)?;
             let behind = |pin: &frame::Pin| {
                 let mut bytes = [0; 8];
                 assert!(machine::memory::read(pin, 0, &mut bytes));
@@ -151,22 +151,32 @@ fn pages_of_a_run_come_up_to_the_first_that_is_not_there() {
             };
             Ok::<Vec<u64>, Errno>(pins.iter().map(behind).collect())
         };
-        assert_eq!(frames(100, 4096, Access::Read), Ok([40, 41].to_vec()));
-        assert_eq!(frames(0, 4096, Access::Read), Ok([40].to_vec()));
-        assert_eq!(frames(0, 1 << 20, Access::Read), Ok([40, 41, 42, 43].to_vec()), "as many as there is room for");
-        assert_eq!(frames(3 * PAGE, 1 << 20, Access::Read), Ok([43, 44].to_vec()), "no RAM behind them");
-        assert_eq!(frames(PAGE, 1 << 20, Access::Write), Ok([41, 42].to_vec()), "read-only");
-        assert_eq!(frames(3 * PAGE, 1, Access::Write), Err(Errno::EFAULT));
-        assert_eq!(frames(5 * PAGE, 1, Access::Read), Err(Errno::EFAULT));
-        assert_eq!(frames(6 * PAGE, 1, Access::Read), Err(Errno::EFAULT));
-        // What was read a moment ago, by the same table, is checked for writing.
+        assert_eq!(frames(100, 4096), Ok([40, 41].to_vec()));
+        assert_eq!(frames(0, 4096), Ok([40].to_vec()));
+        assert_eq!(frames(0, 1 << 20), Ok([40, 41, 42, 43].to_vec()), "as many as there is room for");
+        assert_eq!(frames(3 * PAGE, 1 << 20), Ok([43, 44].to_vec()), "no RAM behind them");
+        assert_eq!(frames(5 * PAGE, 1), Err(Errno::EFAULT));
+        assert_eq!(frames(6 * PAGE, 1), Err(Errno::EFAULT));
+
+        // Two pages of bytes, from the middle of the first on.
+        let sources: Vec<frame::Pin> = [50, 51].map(|page| guest.p2m.pin(Gfn::new(page), Access::Read).unwrap()).into();
+        PhysicalMemory::new(guest).write_bytes(Gpa::new(50 * PAGE), &[0x55; 8192]).unwrap();
         let mut run = memory.run();
         drop(run.page(3 * PAGE).unwrap());
-        let mut pins = heapless::Vec::<_, 4>::new();
-        assert_eq!(run.pages(3 * PAGE, 1, Access::Write, &mut pins), Err(Errno::EFAULT));
         let before = guest.p2m.marked();
-        run.pages(0, 8192, Access::Write, &mut pins).unwrap();
-        assert_eq!(guest.p2m.marked() - before, 2);
+        assert_eq!(run.fill(100, &sources, 2048, 1 << 20), Ok(6144), "as much as there is");
+        assert_eq!(guest.p2m.marked() - before, 3, "each time that a page of either ends");
+        assert_eq!(run.fill(2 * PAGE + 4000, &sources, 0, 8192), Ok(96), "page 3 is read-only");
+        assert_eq!(run.fill(3 * PAGE, &sources, 0, 1), Err(Errno::EFAULT));
+        assert_eq!(run.fill(4 * PAGE, &sources, 0, 8192), Ok(4096), "no RAM behind page 5");
+        assert_eq!(run.fill(5 * PAGE, &sources, 0, 1), Err(Errno::EFAULT));
+        for (page, place, value) in
+            [(40, 99, 0), (40, 100, 0x55), (41, 2147, 0x55), (41, 2148, 0), (43, 8, 0), (44, 0, 0x55)]
+        {
+            let mut byte = [0xee];
+            PhysicalMemory::new(guest).read_bytes(Gpa::new(page * PAGE + place), &mut byte).unwrap();
+            assert_eq!(byte, [value], "byte {place} of page {page}");
+        }
     });
 }
 

@@ -394,23 +394,47 @@ impl<'r> Neighbours<'r> {
         self.map
     }
 
-    /// As [`DomainP2m::pin`] for reading, and as [`DomainP2m::pin_for_others`] for writing.
-    ///
-    /// # Errors
-    /// [`PinError`].
-    pub fn pin(&mut self, gfn: Gfn, access: Access) -> Result<Pin, PinError> {
-        let entry = match self.entry {
+    #[inline]
+    fn entry(&mut self, gfn: Gfn) -> Entry {
+        match self.entry {
             Some(entry) if gfn.align_down(entry.order) == self.start => entry,
             _ => {
                 let entry = self.map.locked.tree.find(gfn);
                 (self.start, self.entry) = (gfn.align_down(entry.order), Some(entry));
                 entry
             }
-        };
-        if access == Access::Write && !entry.kind.is_own_ram() {
+        }
+    }
+
+    /// As [`DomainP2m::pin`], for reading.
+    ///
+    /// # Errors
+    /// [`PinError`].
+    #[inline]
+    pub fn pin(&mut self, gfn: Gfn) -> Result<Pin, PinError> {
+        let entry = self.entry(gfn);
+        self.map.p2m.pin_entry(gfn, &entry, Access::Read)
+    }
+
+    /// Copies `length` bytes of a page into a frame of the domain's own RAM, from `from` to `to`, and marks it as written. The entry's
+    /// reference keeps the frame for as long as the map stands still. Nothing is copied that would leave either page.
+    ///
+    /// # Errors
+    /// [`PinError`]; `NoRam` also for what would leave a page.
+    #[inline]
+    pub fn copy(&mut self, gfn: Gfn, to: usize, source: &Pin, from: usize, length: usize) -> Result<(), PinError> {
+        let entry = self.entry(gfn);
+        if !entry.kind.is_own_ram() {
             return Err(refusal_of_others(entry.kind));
         }
-        self.map.p2m.pin_entry(gfn, &entry, access)
+        if !entry.kind.is_writable_ram() {
+            return Err(PinError::ReadOnly);
+        }
+        self.map.p2m.mark_dirty(gfn);
+        let borrowed = Pin::from_entry(entry.frame_at(gfn));
+        let is_copied = machine::memory::copy(source, from, &borrowed, to, length);
+        borrowed.into_entry();
+        if is_copied { Ok(()) } else { Err(PinError::NoRam) }
     }
 }
 

@@ -103,6 +103,18 @@ impl FrameInfo {
         State::unpack(self.word.load(Ordering::Acquire))
     }
 
+    /// Whether old content may be in the page.
+    #[inline]
+    pub fn is_dirty(&self) -> bool {
+        self.word.load(Ordering::Acquire) & DIRTY != 0
+    }
+
+    /// Replaces one state by another, if it is that one; for whoever guesses that many pages are in the same state.
+    #[inline]
+    pub fn replace(&self, old: State, new: State) -> bool {
+        self.word.compare_exchange(old.pack(), new.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Sets the state, whatever it was; for pages that nobody else can reach.
     pub fn set_state(&self, state: State) {
         self.word.store(state.pack(), Ordering::Release);

@@ -47,7 +47,7 @@ pub fn free(mfn: Mfn, order: u32) {
 fn scrub(mfn: Mfn, count: u64) {
     arch::with_frames(|table| {
         table.each(mfn, count, |mfn, info| {
-            if info.state().dirty {
+            if info.is_dirty() {
                 memory::zero_page(mfn);
                 info.mark_clean();
             }

@@ -176,10 +176,17 @@ impl FrameTable {
     /// As [`FrameTable::put`] for each of `1 << order` pages: what nobody else has references to is freed in blocks, as it was
     /// allocated, which is a tenth of the work.
     pub fn put_block(&self, mfn: Mfn, order: u32) {
+        if order == 0 {
+            return self.put(mfn);
+        }
         // Pages in a row, of one owner, whose last reference this was; and how many of them their owner's map has ceased to show.
         let (mut start, mut end, mut owner, mut leaving) = (mfn, mfn, DomId(0), 0);
+        let mut before = State::new(Kind::Guest, DomId(0), 1);
         self.each(mfn, 1 << order, |page, info| {
-            let last = drop_reference(page, info);
+            // Most often the pages of a block are in the same state, and nobody else has a reference.
+            let is_alike = info.replace(before, State { count: 0, ..before });
+            let last = if is_alike { Some(before) } else { drop_reference(page, info) };
+            before = last.unwrap_or(before);
             let goes_on = end == page && end < start.saturating_add(MOST_AT_ONCE);
             if !goes_on || last.is_none_or(|state| state.owner != owner) {
                 self.free_range(start, end);
@@ -221,13 +228,19 @@ impl FrameTable {
     /// Marks guest pages as shown by their owner's map no longer. They have the same owner, and the caller's references.
     pub fn leave(&self, mfn: Mfn, order: u32) {
         let (mut owner, mut count) = (DomId(0), 0);
+        let mut last = State::new(Kind::Guest, DomId(0), 1);
         self.each(mfn, 1 << order, |_, info| {
+            // Most often the pages of a block are in the same state.
+            if !last.leaving && info.replace(last, State { leaving: true, ..last }) {
+                count += 1;
+                return;
+            }
             let old = info.update(|state| {
                 let is_new = state.kind == Kind::Guest && state.count != 0 && !state.leaving;
                 is_new.then_some(State { leaving: true, ..state })
             });
             if let Ok(state) = old {
-                (owner, count) = (state.owner, count + 1);
+                (owner, count, last) = (state.owner, count + 1, state);
             }
         });
         if let Some(place) = self.leaving.get(usize::from(owner.0)) {

@@ -31,13 +31,13 @@ pub fn copy(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -> R
     let _paused = Paused::new(caller.host, target);
     let hardware = vcpu.hardware.try_lock().ok_or(Stop::Restart(None))?;
     let theirs = LinearMemory::new(target, &hardware);
-    let (mut from, mut into) = (caller.memory.run(), theirs.run());
+    let (mut from, into) = (caller.memory.run(), theirs.run());
     while copy.len > 0 {
         let length = usize::try_from(copy.len).map_err(|_| Errno::EFAULT)?;
         let done = if copy.gwr == 0 {
             take(&theirs, copy.gva, &caller.memory, copy.uva, length)?
         } else {
-            give(&mut from, copy.uva, &mut into, copy.gva, length)?
+            give(&mut from, copy.uva, &into, copy.gva, length)?
         };
         let count = u32::try_from(done).map_err(|_| Errno::EFAULT)?;
         copy.len = copy.len.saturating_sub(count);
@@ -60,24 +60,11 @@ fn take(theirs: &LinearMemory<'_>, from: u64, ours: &LinearMemory<'_>, to: u64, 
     if memory::copy(&source, start, &target, place, length) { Ok(length) } else { Err(Errno::EFAULT) }
 }
 
-/// Copies what lies in a few pages of each, which are found and kept together; how many bytes that was.
-fn give(ours: &mut Run<'_>, from: u64, theirs: &mut Run<'_>, to: u64, length: usize) -> Result<usize, Errno> {
-    let (mut sources, mut targets) = (heapless::Vec::<Pin, MOST_PAGES>::new(), heapless::Vec::<Pin, MOST_PAGES>::new());
-    ours.pages(from, length, Access::Read, &mut sources)?;
-    theirs.pages(to, length, Access::Write, &mut targets)?;
-    let (start, place) = (Gpa::new(from).offset(), Gpa::new(to).offset());
-    let mut done = 0;
-    while done < length {
-        let (at, into) = (start.saturating_add(done), place.saturating_add(done));
-        let (Some(source), Some(target)) = (sources.get(at / PAGE_SIZE), targets.get(into / PAGE_SIZE)) else { break };
-        let (at, into) = (at % PAGE_SIZE, into % PAGE_SIZE);
-        let part = length.saturating_sub(done).min(PAGE_SIZE.saturating_sub(at.max(into)));
-        if !memory::copy(source, at, target, into, part) {
-            return Err(Errno::EFAULT);
-        }
-        done = done.saturating_add(part);
-    }
-    Ok(done)
+/// Copies what lies in a few of the caller's pages, which are found and kept together; how many bytes that was.
+fn give(ours: &mut Run<'_>, from: u64, theirs: &Run<'_>, to: u64, length: usize) -> Result<usize, Errno> {
+    let mut sources = heapless::Vec::<Pin, MOST_PAGES>::new();
+    ours.pages(from, length, &mut sources)?;
+    theirs.fill(to, &sources, Gpa::new(from).offset(), length)
 }
 
 /// The page of a domain's own RAM behind an address, and the address's place in it; marked as written if that is what it is for.
