@@ -82,6 +82,23 @@ impl State {
     }
 }
 
+/// A change from one state to another, for whoever guesses that many pages are in the same state: much cheaper than looking at each.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    old: u64,
+    new: u64,
+}
+
+impl Change {
+    /// One that no page is in the state for.
+    pub const NEVER: Self = Self { old: u64::MAX, new: u64::MAX };
+
+    /// From `old` to `new`.
+    pub const fn between(old: State, new: State) -> Self {
+        Self { old: old.pack(), new: new.pack() }
+    }
+}
+
 /// The record of one page.
 #[derive(Debug)]
 pub struct FrameInfo {
@@ -109,10 +126,10 @@ impl FrameInfo {
         self.word.load(Ordering::Acquire) & DIRTY != 0
     }
 
-    /// Replaces one state by another, if it is that one; for whoever guesses that many pages are in the same state.
+    /// Makes a change if the page is in the state that it is from.
     #[inline]
-    pub fn replace(&self, old: State, new: State) -> bool {
-        self.word.compare_exchange(old.pack(), new.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    pub fn apply(&self, change: Change) -> bool {
+        self.word.compare_exchange(change.old, change.new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Sets the state, whatever it was; for pages that nobody else can reach.

@@ -6,8 +6,10 @@
 
 use crate::units::Mfn;
 
-/// A domain's end frees a few long ranges; what comes between fills the rest.
-const MOST: usize = 8;
+/// A domain's memory lies in a few long ranges; what comes between fills the rest.
+const MOST: usize = 32;
+/// log2 of the pages of a block that takes the place of a shorter range: 2 MiB.
+const LARGE: u32 = 9;
 
 /// Ranges of pages, each with its end.
 #[derive(Debug)]
@@ -21,16 +23,28 @@ impl Unscrubbed {
         Self { ranges: heapless::Vec::new() }
     }
 
-    /// Adds a block. Pages are most often freed in the order of their numbers, so it mostly lengthens the newest range.
+    /// Adds a block. What is freed one after the other lies side by side most often, and lengthens the newest range.
+    #[inline]
     pub fn add(&mut self, mfn: Mfn, order: u32) {
         let end = mfn.saturating_add(1 << order);
-        for range in self.ranges.iter_mut().rev() {
-            if mfn <= range.1 && end >= range.0 {
-                *range = (range.0.min(mfn), range.1.max(end));
-                return;
+        match self.ranges.last_mut() {
+            Some(newest) if mfn <= newest.1 && end >= newest.0 => *newest = (newest.0.min(mfn), newest.1.max(end)),
+            _ => self.begin(mfn, end, order),
+        }
+    }
+
+    /// Begins another range. One that has no room is left to whoever allocates the block.
+    fn begin(&mut self, mfn: Mfn, end: Mfn, order: u32) {
+        if self.ranges.is_full() {
+            let length = |range: &(Mfn, Mfn)| range.1.number() - range.0.number();
+            let shortest = (0..MOST).min_by_key(|index| self.ranges.get(*index).map_or(u64::MAX, length));
+            match shortest {
+                Some(index) if order >= LARGE && self.ranges.get(index).map(length) < Some(1 << order) => {
+                    self.ranges.remove(index);
+                }
+                _ => return,
             }
         }
-        // Without room it is left to whoever allocates the block.
         let _is_full = self.ranges.push((mfn, end));
     }
 
@@ -61,19 +75,21 @@ mod tests {
     #[test]
     fn every_page_of_what_was_added_comes_once() {
         let mut unscrubbed = Unscrubbed::new();
-        for (mfn, order) in [(4, 0), (5, 0), (6, 1), (2, 1), (100, 2), (8, 0)] {
+        for (mfn, order) in [(4, 0), (5, 0), (6, 1), (2, 1), (5, 0), (100, 2), (9, 0)] {
             unscrubbed.add(Mfn::new(mfn), order);
         }
-        unscrubbed.add(Mfn::new(5), 0);
-        assert_eq!(all(unscrubbed), [2, 3, 4, 5, 6, 7, 8, 100, 101, 102, 103]);
+        assert_eq!(all(unscrubbed), [2, 3, 4, 5, 6, 7, 9, 100, 101, 102, 103]);
     }
 
     #[test]
     fn what_has_no_room_is_left_out() {
         let mut unscrubbed = Unscrubbed::new();
-        for number in 0..20 {
-            unscrubbed.add(Mfn::new(number * 10), 0);
+        for number in 0..50 {
+            unscrubbed.add(Mfn::new(number * 10), u32::from(number == 3));
         }
-        assert_eq!(all(unscrubbed).len(), MOST);
+        assert_eq!(all(Unscrubbed { ranges: unscrubbed.ranges.clone() }).len(), MOST + 1);
+        // A large block is worth more than the shortest.
+        unscrubbed.add(Mfn::new(1 << 9), 9);
+        assert_eq!(all(unscrubbed).len(), MOST + 512);
     }
 }

@@ -1,6 +1,6 @@
 //! The frame table: the records of all RAM pages, by regions, and the pool that runs through them.
 
-use super::info::{FrameInfo, Kind, State};
+use super::info::{Change, FrameInfo, Kind, State};
 use super::pool::{MAX_ORDER, Pool, Records};
 use crate::lock::{Lock, rank};
 use crate::memory;
@@ -179,27 +179,29 @@ impl FrameTable {
         if order == 0 {
             return self.put(mfn);
         }
-        // Pages in a row, of one owner, whose last reference this was; and how many of them their owner's map has ceased to show.
-        let (mut start, mut end, mut owner, mut leaving) = (mfn, mfn, DomId(0), 0);
-        let mut before = State::new(Kind::Guest, DomId(0), 1);
+        // Pages in a row that were in the same state, and whose last reference this was.
+        let (mut start, mut end, mut limit) = (mfn, mfn, mfn);
+        let (mut before, mut change) = (State::new(Kind::Guest, DomId(0), 1), Change::NEVER);
         self.each(mfn, 1 << order, |page, info| {
-            // Most often the pages of a block are in the same state, and nobody else has a reference.
-            let is_alike = info.replace(before, State { count: 0, ..before });
-            let last = if is_alike { Some(before) } else { drop_reference(page, info) };
-            before = last.unwrap_or(before);
-            let goes_on = end == page && end < start.saturating_add(MOST_AT_ONCE);
-            if !goes_on || last.is_none_or(|state| state.owner != owner) {
-                self.free_range(start, end);
-                self.has_left(owner, leaving);
-                (start, end, leaving) = (page, page, 0);
-            }
-            if let Some(state) = last {
+            if page == end && page < limit && info.apply(change) {
                 end = page.saturating_add(1);
-                (owner, leaving) = (state.owner, leaving + u32::from(state.leaving));
+                return;
+            }
+            self.give_back(start, end, before);
+            (start, end, limit) = (page, page, page);
+            if let Some(state) = drop_reference(page, info) {
+                (before, change) = (state, Change::between(state, State { count: 0, ..state }));
+                (end, limit) = (page.saturating_add(1), page.saturating_add(MOST_AT_ONCE));
             }
         });
+        self.give_back(start, end, before);
+    }
+
+    /// Frees pages that were in this state before their last reference went.
+    fn give_back(&self, start: Mfn, end: Mfn, before: State) {
         self.free_range(start, end);
-        self.has_left(owner, leaving);
+        let count = end.number() - start.number();
+        self.has_left(before.owner, if before.leaving { u32::try_from(count).unwrap_or(u32::MAX) } else { 0 });
     }
 
     /// Gives pages back to the pool in the largest aligned blocks.
@@ -227,11 +229,10 @@ impl FrameTable {
 
     /// Marks guest pages as shown by their owner's map no longer. They have the same owner, and the caller's references.
     pub fn leave(&self, mfn: Mfn, order: u32) {
-        let (mut owner, mut count) = (DomId(0), 0);
-        let mut last = State::new(Kind::Guest, DomId(0), 1);
+        let (mut owner, mut count, mut change) = (DomId(0), 0, Change::NEVER);
         self.each(mfn, 1 << order, |_, info| {
             // Most often the pages of a block are in the same state.
-            if !last.leaving && info.replace(last, State { leaving: true, ..last }) {
+            if info.apply(change) {
                 count += 1;
                 return;
             }
@@ -240,7 +241,8 @@ impl FrameTable {
                 is_new.then_some(State { leaving: true, ..state })
             });
             if let Ok(state) = old {
-                (owner, count, last) = (state.owner, count + 1, state);
+                (owner, count, change) =
+                    (state.owner, count + 1, Change::between(state, State { leaving: true, ..state }));
             }
         });
         if let Some(place) = self.leaving.get(usize::from(owner.0)) {
