@@ -36,13 +36,13 @@ fn copy<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, bytes: Payloa
             "{length} bytes do not fit into {range}; did a file change since the plan was made?"
         )));
     }
-    let mut memory = handle.guest_memory(domain);
+    let mut memory = handle.fresh_memory(domain);
     memory.write(range.start(), bytes, range.end())?;
     memory.clear(range.start() + length, range.len() - length, range.end())
 }
 
 fn load_kernel<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, payloads: &Payloads<'_>) -> Result<()> {
-    let mut memory = handle.guest_memory(domain);
+    let mut memory = handle.fresh_memory(domain);
     for piece in pieces(payloads.kernel, range.start(), CHUNK).map_err(image_error)? {
         match piece {
             Piece::Copy { gpa, offset, len } => {

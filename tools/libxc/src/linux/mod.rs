@@ -126,6 +126,10 @@ impl Buf for HypercallBuf {
         self.0.write_at(offset, bytes);
     }
 
+    fn is_zero(&self, offset: usize, count: usize) -> bool {
+        self.0.is_zero(offset, count)
+    }
+
     fn read_file(&mut self, file: &File, at: u64, count: usize) -> std::io::Result<()> {
         self.0.read_file(file, at, count)
     }

@@ -4,7 +4,7 @@
 //! that its caller needs none.
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
-//! made but in [`Mapping::read_file`], which says why it may: bytes are copied between it and ordinary memory. The ioctl numbers are
+//! made but in [`Mapping::read_file`] and [`Mapping::is_zero`], which say why they may: bytes are copied between it and ordinary memory. The ioctl numbers are
 //! computed as Linux's `_IOC(NONE, …)` does.
 #![expect(unsafe_code, reason = "mappings and ioctls; every block says why it is sound")]
 
@@ -77,6 +77,15 @@ impl Mapping {
         // SAFETY: `to` is valid for that many bytes of this mapping (checked by `at`), which is writable; `bytes` is
         // ordinary memory, so the two do not overlap.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// Whether bytes are all zero. As [`Mapping::read_file`], for a mapping that only this process and its own hypercalls write to.
+    pub(super) fn is_zero(&self, offset: usize, count: usize) -> bool {
+        let from = self.at(offset, count);
+        // SAFETY: `from` is valid for that many bytes of this mapping (checked by `at`), which was zeroed when it was made. While
+        // the slice lives `self` is borrowed, so nobody here writes them, and no hypercall is made that would.
+        let bytes = unsafe { std::slice::from_raw_parts(from.cast_const(), count) };
+        crate::trap::is_zero(bytes)
     }
 
     /// Reads `count` bytes of a file to the beginning, from `at` on. For a mapping that only this process and its own hypercalls
@@ -503,6 +512,9 @@ mod tests {
         let mut bytes = vec![0; 8192];
         mapping.read_at(0, &mut bytes);
         assert_eq!(bytes, content[1000..9192]);
+        assert!(!mapping.is_zero(4096, 4096));
+        mapping.clear_at(4096, 4095);
+        assert!(mapping.is_zero(4096, 4095) && !mapping.is_zero(4096, 4096));
         let short = mapping.read_file(&file, 9000, 1001).unwrap_err();
         assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
     }
