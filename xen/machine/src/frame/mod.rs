@@ -159,18 +159,9 @@ impl Pin {
     /// Takes a reference to a page of `owner`. `None` if the page is not RAM, not a guest's or shared, somebody else's,
     /// or has no references left (it is being freed).
     pub fn take(mfn: Mfn, owner: DomId) -> Option<Self> {
-        arch::with_frames(|table| {
-            let info = table.info(mfn)?;
-            info.update(|state| {
-                let countable = matches!(state.kind, Kind::Guest | Kind::Shared);
-                if !countable || state.owner != owner || state.count == 0 {
-                    return None;
-                }
-                Some(State { count: state.count.checked_add(1)?, ..state })
-            })
-            .ok()
-        })?;
-        Some(Self { mfn })
+        let is_taken = arch::with_frames(|table| table.info(mfn).is_some_and(|info| info.take(owner)));
+        // Made only if it is one: a pin that is dropped gives its reference back.
+        is_taken.then(|| Self { mfn })
     }
 
     /// The page.

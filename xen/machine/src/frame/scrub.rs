@@ -35,17 +35,15 @@ impl Unscrubbed {
 
     /// Begins another range. One that has no room is left to whoever allocates the block.
     fn begin(&mut self, mfn: Mfn, end: Mfn, order: u32) {
-        if self.ranges.is_full() {
-            let length = |range: &(Mfn, Mfn)| range.1.number() - range.0.number();
-            let shortest = (0..MOST).min_by_key(|index| self.ranges.get(*index).map_or(u64::MAX, length));
-            match shortest {
-                Some(index) if order >= LARGE && self.ranges.get(index).map(length) < Some(1 << order) => {
-                    self.ranges.remove(index);
-                }
-                _ => return,
-            }
+        if self.ranges.push((mfn, end)).is_ok() || order < LARGE {
+            return;
         }
-        let _is_full = self.ranges.push((mfn, end));
+        let length = |range: &(Mfn, Mfn)| range.1.number() - range.0.number();
+        let shortest = (0..MOST).min_by_key(|index| self.ranges.get(*index).map_or(u64::MAX, length));
+        if let Some(index) = shortest.filter(|index| self.ranges.get(*index).map(length) < Some(1 << order)) {
+            self.ranges.remove(index);
+            let _cannot_be_full = self.ranges.push((mfn, end));
+        }
     }
 
     /// Takes the next page out.

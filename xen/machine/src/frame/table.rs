@@ -58,6 +58,9 @@ fn find(regions: &[Region], mfn: Mfn) -> Option<&FrameInfo> {
 /// looked for once.
 #[inline]
 fn each(regions: &[Region], mfn: Mfn, count: u64, mut work: impl FnMut(Mfn, &FrameInfo)) {
+    if count == 1 {
+        return find(regions, mfn).into_iter().for_each(|info| work(mfn, info));
+    }
     let mut page = mfn;
     let end = mfn.saturating_add(count);
     while page < end {
@@ -232,7 +235,7 @@ impl FrameTable {
         let (mut owner, mut count, mut change) = (DomId(0), 0, Change::NEVER);
         self.each(mfn, 1 << order, |_, info| {
             // Most often the pages of a block are in the same state.
-            if info.apply(change) {
+            if order != 0 && info.apply(change) {
                 count += 1;
                 return;
             }
@@ -289,8 +292,8 @@ impl FrameTable {
 /// Drops a reference. If it was the last one, gives the state before: nobody can take one any more, and the page is to be freed.
 #[inline]
 fn drop_reference(mfn: Mfn, info: &FrameInfo) -> Option<State> {
-    match info.update(|state| Some(State { count: state.count.checked_sub(1)?, ..state })) {
-        Ok(state) => (state.count == 1).then_some(state),
+    match info.put() {
+        Ok(last) => last,
         Err(state) => panic!("reference count of {mfn:?} below zero: {state:?}"),
     }
 }
