@@ -18,6 +18,18 @@ impl<'a> Bytes<'a> {
         Self { data, base: 0 }
     }
 
+    /// A part of a file that begins at `base`.
+    pub(crate) const fn at(data: &'a [u8], base: u64) -> Self {
+        Self { data, base }
+    }
+
+    /// The bytes at an offset of the whole input, if all of them are here.
+    pub(crate) fn inside(self, offset: u64, len: u64) -> Option<Self> {
+        let start = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        self.data.get(start..end).map(|data| Self { data, base: offset })
+    }
+
     /// Bytes in this part.
     pub(crate) fn len(self) -> u64 {
         widen(self.data.len())

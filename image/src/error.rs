@@ -21,6 +21,15 @@ pub enum ImageError {
         /// How many bytes there are from `offset` on.
         available: u64,
     },
+    /// The file has it, but it is not among the parts that are in memory.
+    NotInMemory {
+        /// The field or area.
+        what: &'static str,
+        /// Where it begins.
+        offset: u64,
+        /// Its size in bytes.
+        needed: u64,
+    },
     /// A field has a value that cannot be.
     Field {
         /// The field's name in its specification.
@@ -123,6 +132,9 @@ impl fmt::Display for ImageError {
         match self {
             Self::Truncated { what, offset, needed, available } => {
                 write!(f, "{what} at offset {offset:#x} needs {needed} bytes, but only {available} are there")
+            }
+            Self::NotInMemory { what, offset, needed } => {
+                write!(f, "{what} at offset {offset:#x} has {needed} bytes, too many to look at")
             }
             Self::Field { what, offset, value, problem } => {
                 write!(f, "{what} at offset {offset:#x} is {value:#x}: {problem}")

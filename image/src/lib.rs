@@ -5,7 +5,8 @@
 //!
 //! 1. [`unpack`]: a file as it is on disk, to the ELF file inside. [`bzimage`] finds the payload of a Linux bzImage,
 //!    [`decompress`] unpacks it.
-//! 2. [`elf`]: the ELF file, to a [`Kernel`]: segments, entry and Xen [`notes`], all checked.
+//! 2. [`elf`]: the ELF file, or those of its [`Parts`] that matter, to a [`Kernel`]: segments, entry and Xen [`notes`], all
+//!    checked.
 //! 3. [`placement`]: the guest's RAM and the sizes, to addresses that do not overlap.
 //! 4. [`load`]: the kernel and its address, to the copies and zero ranges that the caller carries out.
 //! 5. [`pvh`]: the bytes of the start-of-day block whose address goes into `%ebx`.
@@ -34,6 +35,7 @@ pub mod bzimage;
 pub mod decompress;
 pub mod elf;
 mod error;
+mod file;
 pub mod load;
 pub mod notes;
 pub mod placement;
@@ -45,6 +47,7 @@ use alloc::borrow::Cow;
 pub use decompress::Compression;
 pub use elf::Kernel;
 pub use error::{ImageError, Reason};
+pub use file::Parts;
 pub use range::GpaRange;
 
 /// From a kernel file as it is on disk to the ELF file inside.

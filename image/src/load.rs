@@ -5,19 +5,21 @@
 
 use core::iter::FusedIterator;
 
-use crate::bytes::widen;
+use crate::bytes::Bytes;
 use crate::elf::Segment;
 use crate::{GpaRange, ImageError, Kernel};
 
 /// One write to guest physical memory. Never empty, never crosses a multiple of the chunk size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum Piece {
     /// Copy bytes of the file.
     Copy {
         /// Where to.
         gpa: u64,
-        /// What.
-        bytes: &'a [u8],
+        /// From where in the file.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
     },
     /// Clear memory (bss, and what a segment's file part does not fill).
     Zero {
@@ -30,10 +32,11 @@ pub enum Piece<'a> {
 
 /// The pieces of a kernel, in the order of its segments.
 #[derive(Clone, Debug)]
-pub struct Pieces<'k, 'a> {
-    segments: core::slice::Iter<'k, Segment<'a>>,
-    /// What is left of the current segment.
-    bytes: &'a [u8],
+pub struct Pieces<'k> {
+    segments: core::slice::Iter<'k, Segment>,
+    /// What is left of the current segment's bytes in the file, and where they are.
+    bytes: u64,
+    offset: u64,
     at: u64,
     end: u64,
     /// Added to each address, modulo 2^64; `pieces` has checked that no real address wraps.
@@ -50,19 +53,28 @@ pub struct Pieces<'k, 'a> {
 ///
 /// # Errors
 /// `chunk` is not a power of two, or the kernel would wrap around the address space there.
-pub fn pieces<'k, 'a>(kernel: &'k Kernel<'a>, start: u64, chunk: u64) -> Result<Pieces<'k, 'a>, ImageError> {
+pub fn pieces<'k>(kernel: &'k Kernel<'_>, start: u64, chunk: u64) -> Result<Pieces<'k>, ImageError> {
     if !chunk.is_power_of_two() {
         return Err(ImageError::Argument { what: "chunk size", value: chunk, problem: "not a power of two" });
     }
     span_at(kernel, start)?;
     Ok(Pieces {
         segments: kernel.segments.iter(),
-        bytes: &[],
+        bytes: 0,
+        offset: 0,
         at: 0,
         end: 0,
         shift: start.wrapping_sub(kernel.span.start()),
         chunk,
     })
+}
+
+/// The bytes of a piece, for whoever has the whole file in memory.
+///
+/// # Errors
+/// The file does not have them.
+pub fn bytes(file: &[u8], offset: u64, len: u64) -> Result<&[u8], ImageError> {
+    Bytes::new(file).part(offset, len, "bytes of a segment").map(Bytes::as_slice)
 }
 
 /// The addresses that the kernel takes when the lowest byte of its span is at `start`.
@@ -92,13 +104,13 @@ pub fn pvh_entry_at(kernel: &Kernel<'_>, start: u64) -> Result<u32, ImageError> 
     })
 }
 
-impl<'a> Iterator for Pieces<'_, 'a> {
-    type Item = Piece<'a>;
+impl Iterator for Pieces<'_> {
+    type Item = Piece;
 
-    fn next(&mut self) -> Option<Piece<'a>> {
+    fn next(&mut self) -> Option<Piece> {
         while self.at == self.end {
             let segment = self.segments.next()?;
-            self.bytes = segment.bytes;
+            (self.bytes, self.offset) = (segment.length, segment.offset);
             self.at = segment.range.start().wrapping_add(self.shift);
             self.end = segment.range.end().wrapping_add(self.shift);
         }
@@ -107,16 +119,17 @@ impl<'a> Iterator for Pieces<'_, 'a> {
         let mask = self.chunk.wrapping_sub(1);
         let to_border = self.chunk.saturating_sub(gpa & mask);
         let len = to_border.min(self.end.wrapping_sub(gpa));
-        if self.bytes.is_empty() {
+        if self.bytes == 0 {
             self.at = gpa.wrapping_add(len);
             return Some(Piece::Zero { gpa, len });
         }
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(self.bytes.len());
-        let (bytes, rest) = self.bytes.split_at_checked(len).unwrap_or((self.bytes, &[]));
-        self.bytes = rest;
-        self.at = gpa.wrapping_add(widen(bytes.len()));
-        Some(Piece::Copy { gpa, bytes })
+        let len = len.min(self.bytes);
+        let offset = self.offset;
+        // The parser has checked that they are in the file and in the range.
+        (self.bytes, self.offset) = (self.bytes.saturating_sub(len), offset.saturating_add(len));
+        self.at = gpa.wrapping_add(len);
+        Some(Piece::Copy { gpa, offset, len })
     }
 }
 
-impl FusedIterator for Pieces<'_, '_> {}
+impl FusedIterator for Pieces<'_> {}

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Elf, Load, Random};
 use image::elf::{MAX_SEGMENTS, Machine};
-use image::{GpaRange, ImageError, Kernel};
+use image::{GpaRange, ImageError, Kernel, Parts};
 use proptest::prelude::*;
 
 fn range(start: u64, len: u64) -> GpaRange {
@@ -18,6 +18,40 @@ fn patched(offset: usize, bytes: &[u8]) -> ImageError {
     Kernel::parse(&file).unwrap_err()
 }
 
+fn bytes_of<'a>(file: &'a [u8], kernel: &Kernel<'_>, segment: usize) -> &'a [u8] {
+    let segment = kernel.segments[segment];
+    image::load::bytes(file, segment.offset, segment.length).unwrap()
+}
+
+/// What the parser says of a file when it gets the parts that it asks for; and how many bytes those were.
+fn by_parts(file: &[u8], parts: &mut Parts) -> (Option<ImageError>, u64) {
+    let mut read = 0;
+    loop {
+        match Kernel::parse_parts(parts) {
+            Err(ImageError::NotInMemory { offset, needed, .. }) => {
+                let bytes = file[offset as usize..][..needed as usize].to_vec();
+                read += needed;
+                parts.add(offset, bytes).unwrap();
+            }
+            result => return (result.err(), read),
+        }
+    }
+}
+
+#[test]
+fn a_kernel_is_known_by_its_headers_and_notes() {
+    let elf = Elf::linux_like();
+    let file = elf.build();
+    let mut parts = Parts::new(file.len() as u64);
+    let (error, read) = by_parts(&file, &mut parts);
+    assert_eq!(error, None);
+    assert!(read < 600, "{read} of {} bytes", file.len());
+    assert_eq!(Kernel::parse_parts(&parts), Kernel::parse(&file));
+    // A part that is behind the file's end is no kernel's.
+    assert!(matches!(Kernel::parse_parts(&Parts::new(3)), Err(ImageError::NotInMemory { offset: 0, needed: 3, .. })));
+    assert_eq!(by_parts(&file[..3], &mut Parts::new(3)).0, Kernel::parse(&file[..3]).err());
+}
+
 #[test]
 fn a_linux_like_kernel() {
     let elf = Elf::linux_like();
@@ -27,11 +61,11 @@ fn a_linux_like_kernel() {
     assert_eq!(kernel.entry, 0x100_0000);
     assert_eq!(kernel.span, range(0x100_0000, 0x20_3000));
     assert_eq!(kernel.segments.len(), 2);
-    assert_eq!(kernel.segments[0].bytes, elf.loads[0].bytes);
+    assert_eq!(bytes_of(&file, &kernel, 0), elf.loads[0].bytes);
     assert_eq!(kernel.segments[0].vaddr, 0xffff_ffff_8100_0000);
     assert_eq!(kernel.segments[0].flags, 5);
     assert_eq!(kernel.segments[1].range, range(0x120_0000, 0x3000));
-    assert_eq!(kernel.segments[1].bytes, [0xd7; 777]);
+    assert_eq!(bytes_of(&file, &kernel, 1), [0xd7; 777]);
     assert_eq!(kernel.notes.guest_os, Some(&b"linux"[..]));
     assert_eq!(kernel.pvh_entry(), Ok(0x100_0010));
     assert_eq!(kernel.relocation(), None);
@@ -45,7 +79,7 @@ fn the_other_classes_and_machines() {
         let kernel = Kernel::parse(&file).unwrap();
         assert_eq!(kernel.machine, expected);
         assert_eq!(kernel.span, range(0x100_0000, 0x20_3000));
-        assert_eq!(kernel.segments[1].bytes, [0xd7; 777]);
+        assert_eq!(bytes_of(&file, &kernel, 1), [0xd7; 777]);
         assert_eq!(kernel.segments[0].align, 0x20_0000);
         assert_eq!(kernel.pvh_entry(), Ok(0x100_0010));
     }
@@ -140,7 +174,7 @@ fn cut_at_every_length() {
 fn check(kernel: &Kernel<'_>) {
     assert!(!kernel.segments.is_empty() && kernel.segments.len() <= MAX_SEGMENTS);
     for (index, segment) in kernel.segments.iter().enumerate() {
-        assert!(segment.bytes.len() as u64 <= segment.range.len());
+        assert!(segment.length <= segment.range.len());
         assert!(kernel.span.contains(segment.range));
         for other in &kernel.segments[index + 1..] {
             assert!(!segment.range.overlaps(other.range));
@@ -170,7 +204,11 @@ fn mutated_files_are_refused_or_consistent() {
         let mut head = file[..300].to_vec();
         random.mutate(&mut head);
         file.splice(..300, head);
-        if let Ok(kernel) = Kernel::parse(&file) {
+        let kernel = Kernel::parse(&file);
+        let mut parts = Parts::new(file.len() as u64);
+        assert_eq!(by_parts(&file, &mut parts).0, kernel.as_ref().err().copied(), "in parts or whole");
+        if let Ok(kernel) = kernel {
+            assert_eq!(Kernel::parse_parts(&parts).as_ref(), Ok(&kernel));
             check(&kernel);
             accepted += 1;
         }

@@ -49,11 +49,7 @@ fn check_contents(kernel: &Kernel<'_>) {
     for segment in &kernel.segments {
         println!(
             "  {} filesz {:#x} vaddr {:#x} flags {} align {:#x}",
-            segment.range,
-            segment.bytes.len(),
-            segment.vaddr,
-            segment.flags,
-            segment.align
+            segment.range, segment.length, segment.vaddr, segment.flags, segment.align
         );
     }
     let notes = &kernel.notes;
@@ -89,9 +85,9 @@ fn check_loading(kernel: &Kernel<'_>) {
     let mut pages = BTreeSet::new();
     for piece in pieces(kernel, kernel.span.start(), 4096).unwrap() {
         let (gpa, len) = match piece {
-            Piece::Copy { gpa, bytes } => {
-                copied += bytes.len() as u64;
-                (gpa, bytes.len() as u64)
+            Piece::Copy { gpa, len, .. } => {
+                copied += len;
+                (gpa, len)
             }
             Piece::Zero { gpa, len } => {
                 cleared += len;
@@ -100,7 +96,7 @@ fn check_loading(kernel: &Kernel<'_>) {
         };
         pages.extend([gpa / 4096, (gpa + len - 1) / 4096]);
     }
-    assert_eq!(copied, kernel.segments.iter().map(|segment| segment.bytes.len() as u64).sum());
+    assert_eq!(copied, kernel.segments.iter().map(|segment| segment.length).sum());
     assert_eq!(copied + cleared, kernel.segments.iter().map(|segment| segment.range.len()).sum());
     println!("  copies {copied} bytes, clears {cleared} bytes, touches {} pages", pages.len());
 

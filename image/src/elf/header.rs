@@ -4,6 +4,7 @@
 
 use crate::ImageError;
 use crate::bytes::Bytes;
+use crate::file::File;
 
 const MAGIC: &[u8] = b"\x7fELF";
 const EI_CLASS: u64 = 4;
@@ -105,8 +106,10 @@ pub(super) fn identify(bytes: Bytes<'_>) -> Result<(Machine, &'static Layout), I
     }
 }
 
-/// A header table: all of it is in the file.
+/// A header table: all of it is in the file. `bytes` is the ELF header.
+#[expect(clippy::too_many_arguments, reason = "two fields of the header, and what they must be")]
 pub(super) fn table<'a>(
+    file: File<'a>,
     bytes: Bytes<'a>,
     offset_field: u64,
     size_field: u64,
@@ -128,7 +131,7 @@ pub(super) fn table<'a>(
         });
     }
     let offset = word(bytes, layout, offset_field, what)?;
-    bytes.part(offset, u64::from(count).saturating_mul(expected_size), what)
+    file.part(offset, u64::from(count).saturating_mul(expected_size), what)
 }
 
 /// An address, offset or size of the class.

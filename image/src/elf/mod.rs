@@ -8,7 +8,8 @@ mod header;
 
 use alloc::vec::Vec;
 
-use crate::bytes::{Bytes, widen};
+use crate::bytes::{Bytes, first_four, widen};
+use crate::file::{File, Parts};
 use crate::notes::Notes;
 use crate::{GpaRange, ImageError};
 use header::{Layout, identify, table, word};
@@ -25,10 +26,12 @@ const SHT_NOTE: u32 = 7;
 /// `PHYS32_RELOC` without an alignment, when no segment has one of at least a page (public/elfnote.h).
 const DEFAULT_RELOC_ALIGN: u64 = 0x20_0000;
 const PAGE: u64 = 4096;
+/// Bytes of the header in the class that has the longer one.
+const LARGEST_HEADER: u64 = 64;
 
 /// A PT_LOAD segment with at least one byte in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment<'a> {
+pub struct Segment {
     /// Where it goes: from `p_paddr`, `p_memsz` bytes.
     pub range: GpaRange,
     /// `p_vaddr`.
@@ -37,11 +40,13 @@ pub struct Segment<'a> {
     pub flags: u32,
     /// `p_align` in bytes: a power of two, or zero.
     pub align: u64,
-    /// The bytes at the start of the range; the rest of it is zero. Never longer than the range.
-    pub bytes: &'a [u8],
+    /// Where in the file the bytes are that go to the start of the range. They are in the file.
+    pub offset: u64,
+    /// How many there are, not more than the range has; the rest of it is zero.
+    pub length: u64,
 }
 
-/// A kernel, borrowed from the ELF file. All segments are checked: in the file, no wrap, no overlap.
+/// A kernel; its notes are borrowed from the ELF file. All segments are checked: in the file, no wrap, no overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel<'a> {
     /// The processor it is for.
@@ -49,7 +54,7 @@ pub struct Kernel<'a> {
     /// `e_entry`: the entry in the kernel's own sense, usually virtual. PVH does not use it.
     pub entry: u64,
     /// At least one, in the order of the file.
-    pub segments: Vec<Segment<'a>>,
+    pub segments: Vec<Segment>,
     /// From the lowest byte of a segment to the highest; may have holes.
     pub span: GpaRange,
     /// The Xen notes.
@@ -72,10 +77,22 @@ impl<'a> Kernel<'a> {
     /// Not a little-endian executable for one of the machines, a field out of range, segments that overlap or wrap,
     /// a malformed note.
     pub fn parse(file: &'a [u8]) -> Result<Self, ImageError> {
-        if !is_elf(file) {
-            return Err(ImageError::NotAKernel { first: crate::bytes::first_four(file) });
+        Self::parse_file(File::Whole(file))
+    }
+
+    /// Parses a file of which only parts are in memory: headers and notes will do.
+    ///
+    /// # Errors
+    /// As [`Kernel::parse`], and [`ImageError::NotInMemory`] for the next part that is wanted.
+    pub fn parse_parts(parts: &'a Parts) -> Result<Self, ImageError> {
+        Self::parse_file(File::Parts(parts))
+    }
+
+    fn parse_file(file: File<'a>) -> Result<Self, ImageError> {
+        let bytes = file.part(0, file.len().min(LARGEST_HEADER), "ELF header")?;
+        if !is_elf(bytes.as_slice()) {
+            return Err(ImageError::NotAKernel { first: first_four(bytes.as_slice()) });
         }
-        let bytes = Bytes::new(file);
         let (machine, layout) = identify(bytes)?;
         let entry = word(bytes, layout, layout.e_entry, "e_entry")?;
         let mut kernel = Self { machine, entry, segments: Vec::new(), span: GpaRange::EMPTY, notes: Notes::default() };
@@ -85,13 +102,13 @@ impl<'a> Kernel<'a> {
             return Err(too_large("program headers", count.into(), MAX_PROGRAM_HEADERS.into()));
         }
         let table =
-            table(bytes, layout.e_phoff, layout.e_phentsize, count, layout.phdr_size, layout, "program headers")?;
+            table(file, bytes, layout.e_phoff, layout.e_phentsize, count, layout.phdr_size, layout, "program headers")?;
         for index in 0..u64::from(count) {
             let header = table.part(index.saturating_mul(layout.phdr_size), layout.phdr_size, "program header")?;
             match header.u32(0, "p_type")? {
-                PT_LOAD => kernel.add_segment(bytes, header, layout)?,
+                PT_LOAD => kernel.add_segment(file, header, layout)?,
                 PT_NOTE => {
-                    let (area, align) = note_segment(bytes, header, layout)?;
+                    let (area, align) = note_segment(file, header, layout)?;
                     kernel.notes.scan(area, align)?;
                 }
                 _ => {}
@@ -104,7 +121,7 @@ impl<'a> Kernel<'a> {
             problem: "no program header is a PT_LOAD with memory",
         })?;
         if kernel.notes.count == 0 {
-            kernel.scan_note_sections(bytes, layout)?;
+            kernel.scan_note_sections(file, bytes, layout)?;
         }
         Ok(kernel)
     }
@@ -115,10 +132,8 @@ impl<'a> Kernel<'a> {
     /// There is no `PHYS32_ENTRY` note, or it points to bytes that are not of the kernel.
     pub fn pvh_entry(&self) -> Result<u32, ImageError> {
         let entry = self.notes.phys32_entry.ok_or(ImageError::NoNote { what: "PHYS32_ENTRY" })?;
-        let in_segment = |segment: &Segment<'_>| {
-            u64::from(entry)
-                .checked_sub(segment.range.start())
-                .is_some_and(|distance| distance < widen(segment.bytes.len()))
+        let in_segment = |segment: &Segment| {
+            u64::from(entry).checked_sub(segment.range.start()).is_some_and(|distance| distance < segment.length)
         };
         if self.segments.iter().any(in_segment) {
             Ok(entry)
@@ -146,7 +161,7 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    fn add_segment(&mut self, file: Bytes<'a>, header: Bytes<'a>, layout: &Layout) -> Result<(), ImageError> {
+    fn add_segment(&mut self, file: File<'a>, header: Bytes<'a>, layout: &Layout) -> Result<(), ImageError> {
         let field = |offset, what| word(header, layout, offset, what);
         let (offset, paddr) = (field(layout.p_offset, "p_offset")?, field(layout.p_paddr, "p_paddr")?);
         let (filesz, memsz) = (field(layout.p_filesz, "p_filesz")?, field(layout.p_memsz, "p_memsz")?);
@@ -167,7 +182,7 @@ impl<'a> Kernel<'a> {
         let Some(range) = GpaRange::new(paddr, memsz).filter(|range| range.end() <= highest) else {
             return wrong(layout.p_memsz, "p_memsz", memsz, "the segment wraps around the address space");
         };
-        let bytes = file.part(offset, filesz, "PT_LOAD segment")?.as_slice();
+        file.check(offset, filesz, "PT_LOAD segment")?;
         if let Some(other) = self.segments.iter().find(|other| other.range.overlaps(range)) {
             return Err(ImageError::Overlap {
                 first: "PT_LOAD segment",
@@ -185,42 +200,42 @@ impl<'a> Kernel<'a> {
         }
         self.segments
             .try_reserve(1)
-            .map_err(|_| ImageError::OutOfMemory { what: "segment list", bytes: widen(size_of::<Segment<'_>>()) })?;
+            .map_err(|_| ImageError::OutOfMemory { what: "segment list", bytes: widen(size_of::<Segment>()) })?;
         let vaddr = field(layout.p_vaddr, "p_vaddr")?;
         let flags = header.u32(layout.p_flags, "p_flags")?;
-        self.segments.push(Segment { range, vaddr, flags, align, bytes });
+        self.segments.push(Segment { range, vaddr, flags, align, offset, length: filesz });
         Ok(())
     }
 
     /// For kernels that were linked without a PT_NOTE: Xen's loader looks into the sections then, too.
-    fn scan_note_sections(&mut self, bytes: Bytes<'a>, layout: &Layout) -> Result<(), ImageError> {
+    fn scan_note_sections(&mut self, file: File<'a>, bytes: Bytes<'a>, layout: &Layout) -> Result<(), ImageError> {
         if word(bytes, layout, layout.e_shoff, "e_shoff")? == 0 {
             return Ok(());
         }
         let count = bytes.u16(layout.e_shnum, "e_shnum")?;
         let table =
-            table(bytes, layout.e_shoff, layout.e_shentsize, count, layout.shdr_size, layout, "section headers")?;
+            table(file, bytes, layout.e_shoff, layout.e_shentsize, count, layout.shdr_size, layout, "section headers")?;
         for index in 0..u64::from(count) {
             let header = table.part(index.saturating_mul(layout.shdr_size), layout.shdr_size, "section header")?;
             if header.u32(4, "sh_type")? == SHT_NOTE {
                 let offset = word(header, layout, layout.sh_offset, "sh_offset")?;
                 let size = word(header, layout, layout.sh_size, "sh_size")?;
                 let align = word(header, layout, layout.sh_addralign, "sh_addralign")?;
-                self.notes.scan(bytes.part(offset, size, "SHT_NOTE section")?, align)?;
+                self.notes.scan(file.part(offset, size, "SHT_NOTE section")?, align)?;
             }
         }
         Ok(())
     }
 }
 
-fn note_segment<'a>(file: Bytes<'a>, header: Bytes<'a>, layout: &Layout) -> Result<(Bytes<'a>, u64), ImageError> {
+fn note_segment<'a>(file: File<'a>, header: Bytes<'a>, layout: &Layout) -> Result<(Bytes<'a>, u64), ImageError> {
     let offset = word(header, layout, layout.p_offset, "p_offset")?;
     let size = word(header, layout, layout.p_filesz, "p_filesz")?;
     let align = word(header, layout, layout.p_align, "p_align")?;
     Ok((file.part(offset, size, "PT_NOTE segment")?, align))
 }
 
-fn span(segments: &[Segment<'_>]) -> Option<GpaRange> {
+fn span(segments: &[Segment]) -> Option<GpaRange> {
     let start = segments.iter().map(|segment| segment.range.start()).min()?;
     let end = segments.iter().map(|segment| segment.range.end()).max()?;
     GpaRange::between(start, end)

@@ -105,7 +105,8 @@ impl Toolstack {
     /// What failed; nothing is left behind.
     pub fn create(&self, config: &str) -> Result<Built, Failure> {
         let (plan, ramdisk) = self.plan(config)?;
-        let payloads = Payloads { kernel: &self.kernel(), ramdisk };
+        let kernel_file = self.kernel.as_slice().into();
+        let payloads = Payloads { kernel: &self.kernel(), kernel_file, ramdisk: ramdisk.into() };
         build(&plan, &payloads, self.handle(), &self.session.store).map_err(Failure::Build)
     }
 

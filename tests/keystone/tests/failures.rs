@@ -113,7 +113,8 @@ fn what_is_left_behind_is_admitted() {
         let dead = Client::from_socket(closed);
         let elf = keystone::kernel::elf();
         let kernel = image::Kernel::parse(&elf).expect("is a kernel");
-        let payloads = libxc::build::Payloads { kernel: &kernel, ramdisk: toolstack.ramdisk() };
+        let (kernel_file, ramdisk) = (elf.as_slice().into(), toolstack.ramdisk().into());
+        let payloads = libxc::build::Payloads { kernel: &kernel, kernel_file, ramdisk };
         let domains = || -> Vec<_> {
             toolstack.handle().domains().expect("can be asked").iter().map(|domain| domain.domid).collect()
         };

@@ -4,6 +4,9 @@
 //! memory that others can write: a [`Buf`] and a [`Foreign`] are read and written at offsets, by copy. [`crate::Handle`]
 //! turns this into typed verbs.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use public_abi::Errno;
 use public_abi::memory::Resource;
 use public_abi::virq::Virq;
@@ -28,6 +31,35 @@ pub trait Buf {
 
     /// Copies bytes in. Panics if they do not lie in it.
     fn write_at(&mut self, offset: usize, bytes: &[u8]);
+
+    /// Whether all of `count` bytes are zero. Panics if they do not lie in it.
+    fn is_zero(&self, offset: usize, count: usize) -> bool {
+        let mut bytes = vec![0; count];
+        self.read_at(offset, &mut bytes);
+        is_zero(&bytes)
+    }
+
+    /// Copies `count` bytes of a file to the beginning, from `at` on. Panics if there is no room for them.
+    ///
+    /// # Errors
+    /// The file system's, or the file is shorter.
+    fn read_file(&mut self, file: &File, at: u64, count: usize) -> std::io::Result<()> {
+        let mut bytes = vec![0; count];
+        file.read_exact_at(&mut bytes, at)?;
+        self.write_at(0, &bytes);
+        Ok(())
+    }
+}
+
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    // Enough at a time for the processor's wide registers; most pages that are not zero are not from their start.
+    let (chunks, rest) = bytes.as_chunks::<512>();
+    let is_zero = |bytes: &[u8]| {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word)) == 0 && rest.iter().all(|byte| *byte == 0)
+    };
+    chunks.iter().all(|chunk| is_zero(chunk)) && is_zero(rest)
 }
 
 /// Pages of another domain. It is unmapped when dropped.

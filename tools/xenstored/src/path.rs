@@ -50,7 +50,9 @@ fn is_valid(path: &str, most: usize) -> bool {
         || path.len() <= ABS_PATH_MAX
             && below_home(path).len() <= most
             && path.bytes().all(allowed)
-            && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !part.is_empty()))
+            && path.starts_with('/')
+            && !path.ends_with('/')
+            && !path.as_bytes().windows(2).any(|pair| pair == b"//")
 }
 
 /// The part of a path below /local/domain/N/, or all of it.
@@ -78,7 +80,21 @@ pub(crate) fn leaf(path: &str) -> &str {
 
 /// The names on the way from the root.
 pub(crate) fn parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|part| !part.is_empty())
+    let mut rest = path;
+    // By bytes: names are short, and a search made for long texts takes its time to begin.
+    std::iter::from_fn(move || {
+        loop {
+            let end = rest.bytes().position(|byte| byte == b'/');
+            let (part, after) = end.map_or((rest, ""), |end| (&rest[..end], &rest[end + 1..]));
+            if part.is_empty() && end.is_none() {
+                return None;
+            }
+            rest = after;
+            if !part.is_empty() {
+                return Some(part);
+            }
+        }
+    })
 }
 
 /// A path and those above it, from the inside out.

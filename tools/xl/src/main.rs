@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Programs are linked with musl, whose own allocator gives memory back to the kernel and takes it again all the time.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     xl::run(std::env::args_os())
 }

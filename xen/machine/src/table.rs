@@ -290,15 +290,17 @@ impl Target {
 
 #[inline]
 fn check_target(target: Target, order: u32) -> Result<Mfn, WrongTarget> {
-    let (mfn, good): (Mfn, fn(Option<frame::State>) -> bool) = match target {
-        Target::Ram(mfn) => (mfn, |state| state.is_some_and(|state| matches!(state.kind, Kind::Guest | Kind::Shared))),
-        Target::Device(mfn) => (mfn, |state| state.is_none()),
-    };
-    for page in 0..1u64 << order {
-        let mfn = mfn.saturating_add(page);
-        if !good(frame::state(mfn)) {
-            return Err(WrongTarget(mfn));
+    let is_ram = |state: frame::State| matches!(state.kind, Kind::Guest | Kind::Shared);
+    let (mfn, good) = match target {
+        Target::Ram(mfn) if order == 0 => (mfn, u64::from(frame::state(mfn).is_some_and(is_ram))),
+        Target::Ram(mfn) => (mfn, frame::count_while(mfn, 1 << order, is_ram)),
+        Target::Device(mfn) => {
+            let is_device = |page: &u64| frame::state(mfn.saturating_add(*page)).is_none();
+            (mfn, (0..1u64 << order).take_while(is_device).map(|_| 1).sum())
         }
+    };
+    if good != 1 << order {
+        return Err(WrongTarget(mfn.saturating_add(good)));
     }
     if mfn.is_aligned(order) { Ok(mfn) } else { Err(WrongTarget(mfn)) }
 }

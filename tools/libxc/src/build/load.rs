@@ -3,7 +3,7 @@
 use image::load::{Piece, pieces};
 use image::{GpaRange, ImageError};
 
-use super::Payloads;
+use super::{Payload, Payloads};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::plan::Source;
@@ -24,28 +24,32 @@ pub(super) fn load<T: Trap>(
     match source {
         Source::Kernel => load_kernel(handle, domain, range, payloads),
         Source::Ramdisk => copy(handle, domain, range, payloads.ramdisk),
-        Source::Made { bytes, .. } => copy(handle, domain, range, bytes),
-        Source::IdentityPageTable => copy(handle, domain, range, &identity_page_table()),
+        Source::Made { bytes, .. } => copy(handle, domain, range, bytes.as_slice().into()),
+        Source::IdentityPageTable => copy(handle, domain, range, identity_page_table().as_slice().into()),
     }
 }
 
-fn copy<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, bytes: &[u8]) -> Result<()> {
-    let length = bytes.len() as u64;
+fn copy<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, bytes: Payload<'_>) -> Result<()> {
+    let length = bytes.len();
     if length > range.len() {
         return Err(Error::Protocol(format!(
             "{length} bytes do not fit into {range}; did a file change since the plan was made?"
         )));
     }
-    let mut memory = handle.guest_memory(domain);
+    let mut memory = handle.fresh_memory(domain);
     memory.write(range.start(), bytes, range.end())?;
     memory.clear(range.start() + length, range.len() - length, range.end())
 }
 
 fn load_kernel<T: Trap>(handle: &Handle<T>, domain: u16, range: GpaRange, payloads: &Payloads<'_>) -> Result<()> {
-    let mut memory = handle.guest_memory(domain);
+    let mut memory = handle.fresh_memory(domain);
     for piece in pieces(payloads.kernel, range.start(), CHUNK).map_err(image_error)? {
         match piece {
-            Piece::Copy { gpa, bytes } => memory.write(gpa, bytes, range.end())?,
+            Piece::Copy { gpa, offset, len } => {
+                let bytes = payloads.kernel_file.part(offset, len);
+                let bytes = bytes.ok_or_else(|| Error::Protocol("the kernel's file is not the one it was".into()))?;
+                memory.write(gpa, bytes, range.end())?;
+            }
             Piece::Zero { gpa, len } => memory.clear(gpa, len, range.end())?,
         }
     }

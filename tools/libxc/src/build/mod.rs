@@ -6,11 +6,13 @@
 //! hypervisor carries out what it asks for.
 
 mod load;
+mod payload;
 mod store;
 
 use std::fmt;
 
 use image::Kernel;
+pub use payload::Payload;
 
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -26,8 +28,10 @@ use public_abi::sysctl::CpuPolicyIndex;
 pub struct Payloads<'a> {
     /// The kernel.
     pub kernel: &'a Kernel<'a>,
+    /// The file that it was parsed from.
+    pub kernel_file: Payload<'a>,
     /// The initial RAM disk; empty for none.
-    pub ramdisk: &'a [u8],
+    pub ramdisk: Payload<'a>,
 }
 
 /// A domain that was built; it is paused.

@@ -7,32 +7,32 @@ use crate::error::Result;
 use crate::plan::Step;
 use crate::plan::nodes::{Base, Node, NodeValue, Path, Permissions, Who, format_uuid, roots};
 use crate::trap::Trap;
-use crate::xenstore::{Permission, Tx};
+use crate::xenstore::{Change, Permission};
 
 impl<T: Trap> Builder<'_, T> {
     /// Removes what is at `clear` and writes `nodes`, all or nothing.
     pub(super) fn write_nodes(&self, clear: &[Path], nodes: &[Node]) -> Result<()> {
         let domid = self.domid()?;
         let now = now();
-        self.store.transaction(|tx| {
-            clear.iter().try_for_each(|path| self.store.remove(tx, &self.path(path, domid)))?;
-            nodes.iter().try_for_each(|node| self.write_node(tx, node, domid, &now))
-        })
+        let mut changes: Vec<Change> = clear.iter().map(|path| Change::remove(&self.path(path, domid))).collect();
+        for node in nodes {
+            self.add_node(&mut changes, node, domid, &now);
+        }
+        self.store.transaction(|tx| self.store.change_all(tx, &changes))
     }
 
-    fn write_node(&self, tx: Tx, node: &Node, domid: u16, now: &str) -> Result<()> {
+    fn add_node(&self, changes: &mut Vec<Change>, node: &Node, domid: u16, now: &str) {
         let path = self.path(&node.path, domid);
-        match &node.value {
-            NodeValue::Empty => self.store.mkdir(tx, &path)?,
-            NodeValue::Text(text) => self.store.write(tx, &path, text)?,
-            NodeValue::Domid => self.store.write(tx, &path, &domid.to_string())?,
-            NodeValue::Port(channel) => self.store.write(tx, &path, &self.port(*channel).to_string())?,
-            NodeValue::Path(target) => self.store.write(tx, &path, &self.path(target, domid))?,
-            NodeValue::Now => self.store.write(tx, &path, now)?,
-        }
-        match node.permissions {
-            None => Ok(()),
-            Some(permissions) => self.store.set_permissions(tx, &path, &entries(permissions, domid)),
+        changes.push(match &node.value {
+            NodeValue::Empty => Change::mkdir(&path),
+            NodeValue::Text(text) => Change::write(&path, text),
+            NodeValue::Domid => Change::write(&path, &domid.to_string()),
+            NodeValue::Port(channel) => Change::write(&path, &self.port(*channel).to_string()),
+            NodeValue::Path(target) => Change::write(&path, &self.path(target, domid)),
+            NodeValue::Now => Change::write(&path, now),
+        });
+        if let Some(permissions) = node.permissions {
+            changes.push(Change::set_permissions(&path, &entries(permissions, domid)));
         }
     }
 

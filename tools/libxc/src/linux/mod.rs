@@ -9,7 +9,6 @@ mod raw;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -126,6 +125,14 @@ impl Buf for HypercallBuf {
     fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         self.0.write_at(offset, bytes);
     }
+
+    fn is_zero(&self, offset: usize, count: usize) -> bool {
+        self.0.is_zero(offset, count)
+    }
+
+    fn read_file(&mut self, file: &File, at: u64, count: usize) -> std::io::Result<()> {
+        self.0.read_file(file, at, count)
+    }
 }
 
 /// Mapped pages of another domain.
@@ -164,30 +171,6 @@ pub fn granted_page(domain: u16, reference: u32) -> Result<ForeignPages> {
     let offset = raw::grant_offset(&device, domain, reference).map_err(failed)?;
     // The mapping keeps the device open.
     Mapping::page_at(&device, offset).map(ForeignPages).map_err(failed)
-}
-
-/// A file's bytes, without a copy of them: a kernel has tens of megabytes, and most are looked at once. Whoever changes the file
-/// meanwhile changes them, and whoever shortens it ends this process, as with Xen's toolstack.
-pub struct FileBytes(raw::FileMapping);
-
-impl FileBytes {
-    /// The bytes that a file has now; `None` for what is no regular file, or is empty.
-    pub fn map(file: &File) -> std::io::Result<Option<FileBytes>> {
-        let metadata = file.metadata()?;
-        let length = usize::try_from(metadata.len()).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
-        if !metadata.is_file() || length == 0 {
-            return Ok(None);
-        }
-        Ok(Some(FileBytes(raw::FileMapping::new(file, length)?)))
-    }
-}
-
-impl Deref for FileBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.0.bytes()
-    }
 }
 
 /// The page that the control domain's kernel shares with xenstored (/proc/xen/xsd_kva), and its event channel

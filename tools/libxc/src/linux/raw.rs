@@ -4,12 +4,14 @@
 //! that its caller needs none.
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
-//! made: bytes are copied between it and ordinary memory. A [`FileMapping`] is the exception, and says on what promise. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
+//! made but in [`Mapping::read_file`] and [`Mapping::is_zero`], which say why they may: bytes are copied between it and ordinary memory. The ioctl numbers are
+//! computed as Linux's `_IOC(NONE, …)` does.
 #![expect(unsafe_code, reason = "mappings and ioctls; every block says why it is sound")]
 
 use std::ffi::c_void;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::ptr;
 
 use rustix::io::{Errno, Result};
@@ -77,6 +79,26 @@ impl Mapping {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     }
 
+    /// Whether bytes are all zero. As [`Mapping::read_file`], for a mapping that only this process and its own hypercalls write to.
+    pub(super) fn is_zero(&self, offset: usize, count: usize) -> bool {
+        let from = self.at(offset, count);
+        // SAFETY: `from` is valid for that many bytes of this mapping (checked by `at`), which was zeroed when it was made. While
+        // the slice lives `self` is borrowed, so nobody here writes them, and no hypercall is made that would.
+        let bytes = unsafe { std::slice::from_raw_parts(from.cast_const(), count) };
+        crate::trap::is_zero(bytes)
+    }
+
+    /// Reads `count` bytes of a file to the beginning, from `at` on. For a mapping that only this process and its own hypercalls
+    /// write to.
+    pub(super) fn read_file(&mut self, file: &File, at: u64, count: usize) -> std::io::Result<()> {
+        let to = self.at(0, count);
+        // SAFETY: `to` is valid for that many bytes of this mapping (checked by `at`), which is writable and was zeroed when it
+        // was made. `self` is borrowed alone, so nobody else here reaches them while the slice lives, and a hypercall that would
+        // write to them is made by this process, not meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(to, count) };
+        file.read_exact_at(bytes, at)
+    }
+
     /// The place of a word; panics unless it is aligned and lies in the mapping.
     fn word_at(&self, offset: usize) -> *mut u32 {
         assert!(offset.is_multiple_of(4), "a word at {offset} is not aligned");
@@ -109,25 +131,6 @@ impl Drop for Mapping {
         // SAFETY: The range was mapped by the constructor and belongs to nobody else; no pointer into it outlives `self`.
         let result = unsafe { mm::munmap(self.address, self.length) };
         debug_assert!(result.is_ok(), "munmap of our own mapping fails only for a wrong range");
-    }
-}
-
-/// A file's bytes, for reading.
-pub(super) struct FileMapping(Mapping);
-
-impl FileMapping {
-    /// The first `length` bytes of a regular file, not zero.
-    pub(super) fn new(file: &File, length: usize) -> Result<FileMapping> {
-        // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
-        let address = unsafe { mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0) }?;
-        Ok(FileMapping(Mapping { address, length }))
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: The mapping has that many bytes, readable and private, for as long as `self` lives, and nobody in this
-        // process writes it. That no other process does is the promise of whoever opens it (`super::FileBytes`): who may
-        // write what domains are started from rules over them, and the host, already.
-        unsafe { std::slice::from_raw_parts(self.0.address.cast::<u8>(), self.0.length) }
     }
 }
 
@@ -498,13 +501,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_seen_as_it_is() {
+    fn a_file_is_read_into_a_mapping() {
         let path = std::env::temp_dir().join(format!("libxc-file-{}", std::process::id()));
         let content: Vec<u8> = (0..10_000_u32).map(|index| (index % 251) as u8).collect();
         std::fs::write(&path, &content).unwrap();
-        let mapping = FileMapping::new(&File::open(&path).unwrap(), content.len()).unwrap();
+        let file = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(mapping.bytes(), content);
+        let mut mapping = Mapping::locked(8192).expect("memory for two pages");
+        mapping.read_file(&file, 1000, 8192).unwrap();
+        let mut bytes = vec![0; 8192];
+        mapping.read_at(0, &mut bytes);
+        assert_eq!(bytes, content[1000..9192]);
+        assert!(!mapping.is_zero(4096, 4096));
+        mapping.clear_at(4096, 4095);
+        assert!(mapping.is_zero(4096, 4095) && !mapping.is_zero(4096, 4096));
+        let short = mapping.read_file(&file, 9000, 1001).unwrap_err();
+        assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

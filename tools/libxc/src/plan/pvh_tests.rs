@@ -17,7 +17,7 @@ fn kernel() -> Kernel<'static> {
         supported_features: Some(1 << 15),
         ..Notes::default()
     };
-    let segment = Segment { range: span, vaddr: 0, flags: 7, align: 0x20_0000, bytes: &CODE };
+    let segment = Segment { range: span, vaddr: 0, flags: 7, align: 0x20_0000, offset: 0, length: CODE.len() as u64 };
     Kernel { machine: Machine::X86_64, entry: 0, segments: vec![segment], span, notes }
 }
 

@@ -40,6 +40,11 @@ impl Connection {
         Connection(Way::Socket(socket))
     }
 
+    /// Whether requests may be sent before those before them are answered.
+    pub(super) fn takes_many(&self) -> bool {
+        matches!(self.0, Way::Socket(_))
+    }
+
     pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.0 {
             Way::Socket(socket) => (&*socket).write_all(bytes),

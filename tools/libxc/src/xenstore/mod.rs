@@ -8,6 +8,7 @@
 //! watches do: who looks again at every event misses nothing. A request without an answer is made again, as all of them may be; a
 //! transaction begins again from its start. (If the daemon ended between doing and saying it, something is done twice.)
 
+mod change;
 mod link;
 pub mod wire;
 
@@ -25,6 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
 use crate::fault::{self, Fault, Kind};
+pub use change::Change;
 pub use link::Connection;
 use link::Link;
 use wire::{Message, Reader};
@@ -154,20 +156,17 @@ impl Client {
 
     /// Writes a value, making the node and its parents where they are missing.
     pub fn write(&self, tx: Tx, path: &str, value: &str) -> Result<()> {
-        self.request(XsMessage::Write, tx, &[path.as_bytes(), b"\0", value.as_bytes()]).map(|_| ())
+        self.change(tx, &Change::write(path, value))
     }
 
     /// Makes a node with an empty value unless it is there.
     pub fn mkdir(&self, tx: Tx, path: &str) -> Result<()> {
-        self.request(XsMessage::Mkdir, tx, &[path.as_bytes(), b"\0"]).map(|_| ())
+        self.change(tx, &Change::mkdir(path))
     }
 
     /// Removes a node and what is under it; one that is not there is no error.
     pub fn remove(&self, tx: Tx, path: &str) -> Result<()> {
-        match self.request(XsMessage::Rm, tx, &[path.as_bytes(), b"\0"]) {
-            Err(error) if error.is_absent() => Ok(()),
-            other => other.map(|_| ()),
-        }
+        self.change(tx, &Change::remove(path))
     }
 
     /// Removes a node, and then its parents as far as they have no other children.
@@ -186,9 +185,7 @@ impl Client {
 
     /// Sets a node's permissions.
     pub fn set_permissions(&self, tx: Tx, path: &str, permissions: &[Permission]) -> Result<()> {
-        let entry = |permission: &Permission| format!("{}{}\0", permission.letter, permission.domain);
-        let entries: String = permissions.iter().map(entry).collect();
-        self.request(XsMessage::SetPerms, tx, &[path.as_bytes(), b"\0", entries.as_bytes()]).map(|_| ())
+        self.change(tx, &Change::set_permissions(path, permissions))
     }
 
     /// Tells xenstored that a domain's ring is ready.
@@ -379,16 +376,8 @@ impl Client {
 
     /// Sends a request and waits for its answer.
     fn exchange(&self, connection: &Connection, kind: XsMessage, tx: Tx, parts: &[&[u8]]) -> Next<Vec<u8>> {
-        let number = self.next_request.get();
-        self.next_request.set(number.wrapping_add(1).max(1));
-        let refused = match fault::check(Kind::Store, || describe(kind, parts)) {
-            Ok(()) => None,
-            Err(Fault::Error(errno)) => Some(errno),
-            Err(Fault::Cut) => {
-                connection.cut().map_err(|error| Error::system("cutting xenstored off", error))?;
-                None
-            }
-        };
+        let number = self.number();
+        let refused = self.refusal(connection, kind, parts)?;
         // A transaction whose end is refused has ended all the same, and nothing of it stays.
         let sent = match refused {
             None => parts,
@@ -397,7 +386,39 @@ impl Client {
         };
         let bytes = wire::encode(kind, number, tx.number, sent)
             .ok_or_else(|| Error::Xenstore { request: describe(kind, parts), errno: Errno::E2BIG })?;
-        connection.write_all(&bytes).map_err(|error| Trouble::Lost(Error::system("writing to xenstored", error)))?;
+        self.send(connection, &bytes)?;
+        let payload = self.answer(connection, kind, number, parts)?;
+        match refused {
+            None => Ok(payload),
+            Some(errno) => Err(Error::Xenstore { request: describe(kind, parts), errno }.into()),
+        }
+    }
+
+    /// A number for a request.
+    fn number(&self) -> u32 {
+        let number = self.next_request.get();
+        self.next_request.set(number.wrapping_add(1).max(1));
+        number
+    }
+
+    /// With which error the switch of [`fault`] refuses a request, if it does.
+    fn refusal(&self, connection: &Connection, kind: XsMessage, parts: &[&[u8]]) -> Result<Option<Errno>> {
+        match fault::check(Kind::Store, || describe(kind, parts)) {
+            Ok(()) => Ok(None),
+            Err(Fault::Error(errno)) => Ok(Some(errno)),
+            Err(Fault::Cut) => {
+                connection.cut().map_err(|error| Error::system("cutting xenstored off", error))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn send(&self, connection: &Connection, bytes: &[u8]) -> Next<()> {
+        connection.write_all(bytes).map_err(|error| Trouble::Lost(Error::system("writing to xenstored", error)))
+    }
+
+    /// Waits for the answer to a request.
+    fn answer(&self, connection: &Connection, kind: XsMessage, number: u32, parts: &[&[u8]]) -> Next<Vec<u8>> {
         loop {
             let message = self.next_message(connection)?;
             let (answer, answered) = (known(&message)?, message.header.req_id);
@@ -414,10 +435,7 @@ impl Client {
                 let text = format!("xenstored answered {} with {}", kind.name(), answer.name());
                 return Err(Error::Protocol(text).into());
             } else {
-                return match refused {
-                    None => Ok(message.payload),
-                    Some(errno) => Err(Error::Xenstore { request: describe(kind, parts), errno }.into()),
-                };
+                return Ok(message.payload);
             }
         }
     }

@@ -274,3 +274,75 @@ proptest! {
         prop_assert!(reader.rest().is_empty());
     }
 }
+
+#[test]
+fn changes_are_made_in_order_and_all_answers_are_heard() {
+    let (client, daemon) = daemon(vec![
+        (XsMessage::TransactionStart, b"5\0"),
+        (XsMessage::Error, b"ENOENT\0"),
+        (XsMessage::WatchEvent, b"/w\0token\0"),
+        (XsMessage::Write, b"OK\0"),
+        (XsMessage::Error, b"EACCES\0"),
+        (XsMessage::SetPerms, b"OK\0"),
+        (XsMessage::TransactionEnd, b"OK\0"),
+        (XsMessage::Read, b"value"),
+    ]);
+    let owner = [Permission { domain: 3, letter: 'n' }];
+    let changes =
+        [Change::remove("/a"), Change::write("/b", "1"), Change::mkdir("/c"), Change::set_permissions("/d", &owner)];
+    let error = client.transaction(|tx| client.change_all(tx, &changes)).expect_err("the third is refused");
+    assert!(error.to_string().contains("/c") && error.errno() == Some(Errno::EACCES), "{error}");
+    assert_eq!(
+        client.read(Tx::NONE, "/x").expect("the answers of others are not in its way").as_deref(),
+        Some("value")
+    );
+    assert_eq!(client.next_event(None).expect("was kept").map(|event| event.path).as_deref(), Some("/w"));
+    let (seen, _) = daemon.join().expect("has ended");
+    let kinds = [XsMessage::Rm, XsMessage::Write, XsMessage::Mkdir, XsMessage::SetPerms].map(XsMessage::number);
+    assert_eq!(seen[1..5].iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(), kinds);
+    assert!(seen[1..6].iter().all(|(_, tx, _)| *tx == 5));
+    assert_eq!(seen[4].2, b"/d\0n3\0");
+    assert_eq!(seen[5].2, b"F\0", "nothing of it stays");
+}
+
+#[test]
+fn changes_do_not_wait_for_each_other() {
+    let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+    let server = thread::spawn(move || {
+        theirs.set_read_timeout(Some(Duration::from_secs(60))).expect("can be set");
+        let mut numbers = Vec::new();
+        // No answer before the last request is there.
+        for _ in 0..20 {
+            let mut header = [0; 16];
+            theirs.read_exact(&mut header).expect("a request");
+            let header = XsdSockmsg::read_from_bytes(&header).expect("a header");
+            theirs.read_exact(&mut vec![0; header.len as usize]).expect("its payload");
+            numbers.push(header.req_id);
+        }
+        for req_id in numbers {
+            let header = XsdSockmsg { kind: XsMessage::Mkdir.number(), req_id, tx_id: 7, len: 3 };
+            theirs.write_all(header.as_bytes()).expect("is open");
+            theirs.write_all(b"OK\0").expect("is open");
+        }
+    });
+    let client = Client::from_socket(ours);
+    let tx = Tx { number: 7, connection: client.link.count() };
+    client
+        .change_all(tx, &(0..20).map(|index| Change::mkdir(&format!("/{index}"))).collect::<Vec<_>>())
+        .expect("are made");
+    server.join().expect("has ended");
+}
+
+#[test]
+fn changes_begin_again_with_their_transaction() {
+    let start = || (XsMessage::TransactionStart, b"1\0".as_slice());
+    let ok = |kind| (kind, b"OK\0".as_slice());
+    let first = vec![start(), ok(XsMessage::Write)];
+    let second = vec![start(), ok(XsMessage::Write), ok(XsMessage::Mkdir), ok(XsMessage::TransactionEnd)];
+    let (client, server) = lives("changes", vec![first, second]);
+    let changes = [Change::write("/a", "1"), Change::mkdir("/b")];
+    client.transaction(|tx| client.change_all(tx, &changes)).expect("the second daemon makes them");
+    let seen = server.join().expect("has ended");
+    assert_eq!(seen[1].len(), 4);
+    assert_eq!(seen[1][3].2, b"T\0");
+}

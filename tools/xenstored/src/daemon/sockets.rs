@@ -24,6 +24,8 @@ struct Program {
     stream: UnixStream,
     /// There may be bytes to read; the kernel tells only when it becomes so.
     is_readable: bool,
+    /// The program writes no more: what it has written ends with an end, which the kernel does not tell again.
+    is_ending: bool,
     /// There may be room to write.
     is_writable: bool,
 }
@@ -34,6 +36,8 @@ pub(super) struct Sockets {
     programs: BTreeMap<ConnectionId, Program>,
     /// There may be someone to accept.
     may_accept: bool,
+    /// For what is read: made once.
+    bytes: Vec<u8>,
 }
 
 impl Sockets {
@@ -53,7 +57,7 @@ impl Sockets {
         umask(before);
         let mut listener = listener?;
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        Ok(Sockets { listener, programs: BTreeMap::new(), may_accept: true })
+        Ok(Sockets { listener, programs: BTreeMap::new(), may_accept: true, bytes: vec![0; BITE] })
     }
 
     /// The kernel says that something is ready.
@@ -64,6 +68,7 @@ impl Sockets {
         let number = event.token().0.checked_sub(FIRST_CLIENT).and_then(|number| u64::try_from(number).ok());
         if let Some(program) = number.and_then(|number| self.programs.get_mut(&ConnectionId(number))) {
             program.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            program.is_ending |= event.is_read_closed() || event.is_error();
             program.is_writable |= event.is_writable();
         }
     }
@@ -80,7 +85,7 @@ impl Sockets {
                         token.map_err(io::Error::other).and_then(|token| registry.register(&mut stream, token, both));
                     match registered {
                         Ok(()) => {
-                            let program = Program { stream, is_readable: true, is_writable: true };
+                            let program = Program { stream, is_readable: true, is_ending: false, is_writable: true };
                             self.programs.insert(id, program);
                         }
                         Err(error) => {
@@ -104,17 +109,18 @@ impl Sockets {
     pub(super) fn read(&mut self, engine: &mut Engine, host: &mut dyn Host) -> bool {
         let mut has_more = false;
         let mut gone = Vec::new();
-        let mut bytes = vec![0; BITE];
         for (&id, program) in &mut self.programs {
             engine.proceed(host, id);
             if !program.is_readable || !engine.wants_input(id) {
                 continue;
             }
-            match program.stream.read(&mut bytes) {
+            match program.stream.read(&mut self.bytes) {
                 Ok(0) => gone.push(id),
                 Ok(count) => {
-                    engine.receive(host, id, bytes.get(..count).unwrap_or_default());
-                    has_more = true;
+                    engine.receive(host, id, self.bytes.get(..count).unwrap_or_default());
+                    // Less than there was room for is all that has come; the kernel tells of more (epoll(7)).
+                    program.is_readable = count == BITE || program.is_ending;
+                    has_more |= program.is_readable;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => has_more = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => program.is_readable = false,

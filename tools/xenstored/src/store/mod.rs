@@ -132,25 +132,29 @@ impl Tree {
     pub(crate) fn set(&mut self, path: &str, value: Rc<[u8]>, permissions: Permissions) -> bool {
         self.generation += 1;
         let generation = self.generation;
-        let name = path::leaf(path);
-        let owner = perms::owner(&permissions);
-        if let Some(node) = self.edit(path) {
-            let (old_owner, old_cost) = (perms::owner(&node.permissions), node.cost(name));
-            node.value = value;
-            node.permissions = permissions;
-            node.generation = generation;
-            let cost = node.cost(name);
-            self.refund(old_owner, 1, old_cost);
-            self.charge(owner, cost);
-            return true;
-        }
-        let Some(parent) = path::parent(path).and_then(|parent| self.edit(parent)) else {
-            return false;
+        let (name, owner) = (path::leaf(path), perms::owner(&permissions));
+        let (before, cost) = match path::parent(path) {
+            Some(above) => {
+                let Some(parent) = self.edit(above) else {
+                    return false;
+                };
+                match parent.children.get_mut(name) {
+                    Some(node) => change(Rc::make_mut(node), name, value, permissions, generation),
+                    None => {
+                        let children = BTreeMap::new();
+                        let node = Node { value, permissions, children, generation, children_generation: generation };
+                        let cost = node.cost(name);
+                        parent.children.insert(name.into(), Rc::new(node));
+                        parent.children_generation = generation;
+                        (None, cost)
+                    }
+                }
+            }
+            None => change(Rc::make_mut(&mut self.root), name, value, permissions, generation),
         };
-        let node = Node { value, permissions, children: BTreeMap::new(), generation, children_generation: generation };
-        let cost = node.cost(name);
-        parent.children.insert(name.into(), Rc::new(node));
-        parent.children_generation = generation;
+        if let Some((owner, cost)) = before {
+            self.refund(owner, 1, cost);
+        }
         self.charge(owner, cost);
         true
     }
@@ -201,6 +205,19 @@ impl Tree {
         });
         usage == self.usage
     }
+}
+
+/// Changes a node that is there. Gives whose it was and what it cost, and what it costs.
+fn change(
+    node: &mut Node,
+    name: &str,
+    value: Rc<[u8]>,
+    permissions: Permissions,
+    generation: u64,
+) -> (Option<(u16, u64)>, u64) {
+    let before = (perms::owner(&node.permissions), node.cost(name));
+    (node.value, node.permissions, node.generation) = (value, permissions, generation);
+    (Some(before), node.cost(name))
 }
 
 fn walk_node(path: &str, node: &Node, visit: &mut impl FnMut(&str, &Node)) {

@@ -135,7 +135,7 @@ fn describe_plan(config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outc
     };
     let spec = guest::specification(config, uuid, &nodes, pool)?;
     let kernel = images.kernel()?;
-    let plan = plan(&spec, &kernel, images.ramdisk.len() as u64, &host)
+    let plan = plan(&spec, &kernel, images.ramdisk.payload().len(), &host)
         .map_err(|error| Failure::new(format!("planning domain \"{}\": {error}", config.name)))?;
     Ok(plan.to_string())
 }

@@ -36,10 +36,11 @@ pub fn create<T: Trap, H: Host>(
     let settings = machine.settings();
     let _lock = lock(&settings.lock_file)?;
     let kernel = images.kernel()?;
-    let prepared = prepare(session, machine, &settings, (config, uuid), &kernel, images.ramdisk.len() as u64);
+    let prepared = prepare(session, machine, &settings, (config, uuid), &kernel, images.ramdisk.payload().len());
     let (plan, nodes) =
         prepared.map_err(|failure| failure.while_doing(format!("planning domain \"{}\"", config.name)))?;
-    let payloads = Payloads { kernel: &kernel, ramdisk: &images.ramdisk };
+    let (kernel_file, ramdisk) = (images.kernel_file(), images.ramdisk.payload());
+    let payloads = Payloads { kernel: &kernel, kernel_file, ramdisk };
     let built = build(&plan, &payloads, &session.handle, &session.store)
         .map_err(|error| Failure::new(format!("building domain \"{}\": {error}", config.name)))?;
     let finished = finish(session, machine, config, uuid, built.domid, &nodes)

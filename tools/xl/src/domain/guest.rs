@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Deref;
+use std::os::unix::fs::FileExt;
 
-use image::{ImageError, Kernel};
-use libxc::linux::FileBytes;
+use image::{ImageError, Kernel, Parts};
+use libxc::build::Payload;
 use libxc::plan::spec::{GuestSpec, HostFacts};
 use libxc::trap::Trap;
 use public_abi::sysctl::{INVALID_NODE_ID, PhysCap};
@@ -19,58 +19,64 @@ use crate::session::Session;
 /// A kernel may unpack to this many bytes at most.
 const LARGEST_KERNEL: usize = 1 << 30;
 
+/// A file's first bytes that are read before it is known what it is.
+const HEAD: u64 = 4096;
+/// Bytes of headers or notes that are read at a time at the most.
+const MOST_OF_PART: u64 = 1 << 20;
+/// Parts that are read at the most: each program header may be of notes.
+const MOST_PARTS: usize = 600;
+
 /// The files a guest is started from.
 pub struct Images {
     /// Name of the kernel's file, for messages.
     kernel_file: String,
     /// The kernel, unpacked.
     elf: Content,
+    /// Of a kernel in a file: its headers and notes.
+    parts: Parts,
     /// The initial RAM disk; empty without one.
     pub ramdisk: Content,
 }
 
 /// What a file holds, or what was made of it.
 pub enum Content {
-    /// In memory of its own.
+    /// In memory.
     Read(Vec<u8>),
-    /// Where the kernel has it anyway.
-    Mapped(FileBytes),
+    /// In the file itself: it is read when it is loaded.
+    File(File, u64),
 }
 
-impl Deref for Content {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl Content {
+    /// It, for loading.
+    pub fn payload(&self) -> Payload<'_> {
         match self {
-            Content::Read(bytes) => bytes,
-            Content::Mapped(bytes) => bytes,
+            Content::Read(bytes) => bytes.as_slice().into(),
+            Content::File(file, length) => Payload::File { file, offset: 0, length: *length },
         }
     }
 }
 
 impl Images {
-    /// Reads the files.
+    /// Reads the files, as far as that must be.
     pub fn read(config: &DomainConfig) -> Outcome<Images> {
         let kernel_file = config.kernel.clone().unwrap_or_default();
-        let packed = read_file("kernel", &kernel_file)?;
-        let elf = match image::unpack(&packed, LARGEST_KERNEL) {
-            Ok(Cow::Owned(elf)) => Content::Read(elf),
-            // The file is an ELF file itself: no copy of tens of megabytes.
-            Ok(Cow::Borrowed(_)) => packed,
-            Err(error) => return Err(Failure::new(format!("kernel: {kernel_file}: {error}"))),
-        };
+        let (elf, parts) = kernel(&kernel_file)?;
         let ramdisk = match config.ramdisk.as_deref() {
             None | Some("") => Content::Read(Vec::new()),
-            Some(file) => read_file("ramdisk", file)?,
+            Some(file) => open("ramdisk", file)?,
         };
-        Ok(Images { kernel_file, elf, ramdisk })
+        Ok(Images { kernel_file, elf, parts, ramdisk })
     }
 
     /// The kernel. It has a PVH entry point.
     pub fn kernel(&self) -> Outcome<Kernel<'_>> {
         let file = &self.kernel_file;
         let failed = |error: ImageError| Failure::new(format!("kernel: {file}: {error}"));
-        let kernel = Kernel::parse(&self.elf).map_err(failed)?;
+        let kernel = match &self.elf {
+            Content::Read(bytes) => Kernel::parse(bytes),
+            Content::File(..) => Kernel::parse_parts(&self.parts),
+        };
+        let kernel = kernel.map_err(failed)?;
         match kernel.pvh_entry() {
             Ok(_) => Ok(kernel),
             Err(ImageError::NoNote { .. }) => Err(Failure::new(format!(
@@ -79,20 +85,74 @@ impl Images {
             Err(error) => Err(failed(error)),
         }
     }
+
+    /// The file that the kernel was parsed from.
+    pub fn kernel_file(&self) -> Payload<'_> {
+        self.elf.payload()
+    }
 }
 
-fn read_file(key: &str, file: &str) -> Outcome<Content> {
+/// A kernel's file, unpacked. Of one that is an ELF file itself only headers and notes are read: it has tens of megabytes.
+fn kernel(name: &str) -> Outcome<(Content, Parts)> {
+    let failed = |error: std::io::Error| Failure::new(format!("kernel: {name}: {error}"));
+    let packed = match open("kernel", name)? {
+        Content::File(file, length) => {
+            let head = part(&file, 0, length.min(HEAD)).map_err(failed)?;
+            if image::elf::is_elf(&head) {
+                let parts = headers(&file, length, head).map_err(failed)?;
+                return Ok((Content::File(file, length), parts));
+            }
+            part(&file, 0, length).map_err(failed)?
+        }
+        Content::Read(bytes) => bytes,
+    };
+    let elf = match image::unpack(&packed, LARGEST_KERNEL) {
+        Ok(Cow::Owned(elf)) => elf,
+        Ok(Cow::Borrowed(_)) => packed,
+        Err(error) => return Err(Failure::new(format!("kernel: {name}: {error}"))),
+    };
+    Ok((Content::Read(elf), Parts::default()))
+}
+
+/// All parts of an ELF file that the parser wants; if it wants too much, or too often, it says so when it is asked again.
+fn headers(file: &File, length: u64, head: Vec<u8>) -> std::io::Result<Parts> {
+    let mut parts = Parts::new(length);
+    let mut next = Some((0, head));
+    for _ in 0..MOST_PARTS {
+        let Some((offset, bytes)) = next.take() else { break };
+        parts.add(offset, bytes).map_err(std::io::Error::other)?;
+        if let Err(ImageError::NotInMemory { offset, needed, .. }) = Kernel::parse_parts(&parts)
+            && needed <= MOST_OF_PART
+        {
+            next = Some((offset, part(file, offset, needed)?));
+        }
+    }
+    Ok(parts)
+}
+
+fn part(file: &File, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)?];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// Opens a file that has something in it. What is no regular file is read at once.
+fn open(key: &str, name: &str) -> Outcome<Content> {
     let read = || -> std::io::Result<Content> {
-        let mut opened = File::open(file)?;
-        if let Some(bytes) = FileBytes::map(&opened)? {
-            return Ok(Content::Mapped(bytes));
+        let mut file = File::open(name)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() && metadata.len() != 0 {
+            return Ok(Content::File(file, metadata.len()));
         }
         let mut bytes = Vec::new();
-        opened.read_to_end(&mut bytes)?;
+        file.read_to_end(&mut bytes)?;
         Ok(Content::Read(bytes))
     };
-    let content = read().map_err(|error| Failure::new(format!("{key}: {file}: {error}")))?;
-    if content.is_empty() { Err(Failure::new(format!("{key}: {file}: the file is empty"))) } else { Ok(content) }
+    let content = read().map_err(|error| Failure::new(format!("{key}: {name}: {error}")))?;
+    match content.payload().is_empty() {
+        true => Err(Failure::new(format!("{key}: {name}: the file is empty"))),
+        false => Ok(content),
+    }
 }
 
 /// For each CPU number of the host its node, `None` where there is no such CPU; padded to whole bytes of a CPU map.

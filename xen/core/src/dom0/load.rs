@@ -6,7 +6,7 @@ use super::{BuildError, memory::Plan};
 use crate::domain::{Domain, E820Entry};
 use crate::guest_mem::PhysicalMemory;
 use alloc::vec::Vec;
-use image::load::{Piece, pieces};
+use image::load::{Piece, bytes, pieces};
 use image::placement::{Request, place};
 use image::pvh::{MemoryMapEntry, Module as StartModule, StartInfo, Version};
 use image::{GpaRange, Kernel};
@@ -63,7 +63,7 @@ pub fn load(
     log!(Info, "Dom0 kernel: {} entry {entry:#x}, start info {}", kernel.span, placement.metadata);
     for piece in pieces(&kernel, kernel.span.start(), PAGE_SIZE_U64)? {
         match piece {
-            Piece::Copy { gpa, bytes } => write(domain, gpa, bytes)?,
+            Piece::Copy { gpa, offset, len } => write(domain, gpa, bytes(&file, offset, len)?)?,
             Piece::Zero { gpa, len } => zero(domain, gpa, len)?,
         }
     }

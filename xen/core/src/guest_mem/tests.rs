@@ -130,6 +130,57 @@ fn a_run_of_pages_reads_what_the_walk_would() {
 }
 
 #[test]
+fn pages_of_a_run_come_up_to_the_first_that_is_not_there() {
+    with_guest(|guest, hardware| {
+        long_mode(guest, hardware, 4);
+        // Linear pages 0 to 5 lead to pages 40 to 45, the last one without RAM; page 3 is read-only, page 6 leads nowhere.
+        for page in 0..6 {
+            let writable = if page == 3 { 0 } else { W };
+            put(guest, (TABLES + 3) * PAGE + page * 8, (40 + page) * PAGE + (P | writable));
+        }
+        (40..46).for_each(|page| put(guest, page * PAGE, page));
+        decrease(guest, Gfn::new(45), 0).unwrap();
+        let memory = LinearMemory::new(guest, hardware);
+        let frames = |address, length| {
+            let mut pins = heapless::Vec::<_, 4>::new();
+            memory.run().pages(address, length, &mut pins)?;
+            let behind = |pin: &frame::Pin| {
+                let mut bytes = [0; 8];
+                assert!(machine::memory::read(pin, 0, &mut bytes));
+                u64::from_le_bytes(bytes)
+            };
+            Ok::<Vec<u64>, Errno>(pins.iter().map(behind).collect())
+        };
+        assert_eq!(frames(100, 4096), Ok([40, 41].to_vec()));
+        assert_eq!(frames(0, 4096), Ok([40].to_vec()));
+        assert_eq!(frames(0, 1 << 20), Ok([40, 41, 42, 43].to_vec()), "as many as there is room for");
+        assert_eq!(frames(3 * PAGE, 1 << 20), Ok([43, 44].to_vec()), "no RAM behind them");
+        assert_eq!(frames(5 * PAGE, 1), Err(Errno::EFAULT));
+        assert_eq!(frames(6 * PAGE, 1), Err(Errno::EFAULT));
+
+        // Two pages of bytes, from the middle of the first on.
+        let sources: Vec<frame::Pin> = [50, 51].map(|page| guest.p2m.pin(Gfn::new(page), Access::Read).unwrap()).into();
+        PhysicalMemory::new(guest).write_bytes(Gpa::new(50 * PAGE), &[0x55; 8192]).unwrap();
+        let mut run = memory.run();
+        drop(run.page(3 * PAGE).unwrap());
+        let before = guest.p2m.marked();
+        assert_eq!(run.fill(100, &sources, 2048, 1 << 20), Ok(6144), "as much as there is");
+        assert_eq!(guest.p2m.marked() - before, 3, "each time that a page of either ends");
+        assert_eq!(run.fill(2 * PAGE + 4000, &sources, 0, 8192), Ok(96), "page 3 is read-only");
+        assert_eq!(run.fill(3 * PAGE, &sources, 0, 1), Err(Errno::EFAULT));
+        assert_eq!(run.fill(4 * PAGE, &sources, 0, 8192), Ok(4096), "no RAM behind page 5");
+        assert_eq!(run.fill(5 * PAGE, &sources, 0, 1), Err(Errno::EFAULT));
+        for (page, place, value) in
+            [(40, 99, 0), (40, 100, 0x55), (41, 2147, 0x55), (41, 2148, 0), (43, 8, 0), (44, 0, 0x55)]
+        {
+            let mut byte = [0xee];
+            PhysicalMemory::new(guest).read_bytes(Gpa::new(page * PAGE + place), &mut byte).unwrap();
+            assert_eq!(byte, [value], "byte {place} of page {page}");
+        }
+    });
+}
+
+#[test]
 fn large_pages_and_rights_of_upper_levels_count() {
     with_guest(|guest, hardware| {
         long_mode(guest, hardware, 4);

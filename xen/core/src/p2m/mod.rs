@@ -191,8 +191,8 @@ impl DomainP2m {
     pub fn pin_for_others(&self, gfn: Gfn, access: Access) -> Result<Pin, PinError> {
         let locked = self.locked.lock();
         let entry = locked.tree.find(gfn);
-        if entry.kind.is_readable_ram() && !entry.kind.is_own_ram() {
-            return Err(PinError::NoRam);
+        if !entry.kind.is_own_ram() {
+            return Err(refusal_of_others(entry.kind));
         }
         self.pin_entry(gfn, &entry, access)
     }
@@ -356,6 +356,11 @@ impl Reader<'_> {
         self.p2m.pin_entry(gfn, &self.locked.tree.find(gfn), access)
     }
 
+    /// Keeps many frames that are most often neighbours.
+    pub fn neighbours(&self) -> Neighbours<'_> {
+        Neighbours { map: self, start: Gfn::new(0), entry: None }
+    }
+
     /// Reads bytes that do not leave their page, without a reference of its own: the entry's reference keeps the page for
     /// as long as the map stands still.
     ///
@@ -372,6 +377,70 @@ impl Reader<'_> {
         borrowed.into_entry();
         if is_read { Ok(()) } else { Err(PinError::NoRam) }
     }
+}
+
+/// Frames of a map that stands still, looked up one after the other: neighbours in a large entry cost one look.
+#[derive(Debug)]
+pub struct Neighbours<'r> {
+    map: &'r Reader<'r>,
+    /// The first frame of the last entry, and the entry.
+    start: Gfn,
+    entry: Option<Entry>,
+}
+
+impl<'r> Neighbours<'r> {
+    /// The map.
+    pub fn map(&self) -> &'r Reader<'r> {
+        self.map
+    }
+
+    #[inline]
+    fn entry(&mut self, gfn: Gfn) -> Entry {
+        match self.entry {
+            Some(entry) if gfn.align_down(entry.order) == self.start => entry,
+            _ => {
+                let entry = self.map.locked.tree.find(gfn);
+                (self.start, self.entry) = (gfn.align_down(entry.order), Some(entry));
+                entry
+            }
+        }
+    }
+
+    /// As [`DomainP2m::pin`], for reading.
+    ///
+    /// # Errors
+    /// [`PinError`].
+    #[inline]
+    pub fn pin(&mut self, gfn: Gfn) -> Result<Pin, PinError> {
+        let entry = self.entry(gfn);
+        self.map.p2m.pin_entry(gfn, &entry, Access::Read)
+    }
+
+    /// Copies `length` bytes of a page into a frame of the domain's own RAM, from `from` to `to`, and marks it as written. The entry's
+    /// reference keeps the frame for as long as the map stands still. Nothing is copied that would leave either page.
+    ///
+    /// # Errors
+    /// [`PinError`]; `NoRam` also for what would leave a page.
+    #[inline]
+    pub fn copy(&mut self, gfn: Gfn, to: usize, source: &Pin, from: usize, length: usize) -> Result<(), PinError> {
+        let entry = self.entry(gfn);
+        if !entry.kind.is_own_ram() {
+            return Err(refusal_of_others(entry.kind));
+        }
+        if !entry.kind.is_writable_ram() {
+            return Err(PinError::ReadOnly);
+        }
+        self.map.p2m.mark_dirty(gfn);
+        let borrowed = Pin::from_entry(entry.frame_at(gfn));
+        let is_copied = machine::memory::copy(source, from, &borrowed, to, length);
+        borrowed.into_entry();
+        if is_copied { Ok(()) } else { Err(PinError::NoRam) }
+    }
+}
+
+/// Why a frame that is not the domain's own RAM is not shown to others.
+fn refusal_of_others(kind: Kind) -> PinError {
+    if kind.is_readable_ram() { PinError::NoRam } else { refusal(kind) }
 }
 
 fn refusal(kind: Kind) -> PinError {

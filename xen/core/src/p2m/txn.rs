@@ -6,11 +6,11 @@
 
 use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
-use super::update::{ChangeError, MOST_TABLES, Replaced, Spares};
+use super::update::{ChangeError, Emptied, MOST_TABLES, Replaced, Spares};
 use super::view::{IoLost, View};
 use super::{DomainP2m, HostFormat};
 use core::sync::atomic::Ordering;
-use machine::frame::{self, Pin};
+use machine::frame;
 use machine::lock::{Guard, rank};
 use machine::table::Table;
 use machine::{Gfn, Mfn, log};
@@ -121,9 +121,11 @@ impl<'p> Flush<'p> {
             let page = if let Lost::Page(mfn) = self.lost { Some(mfn) } else { None };
             self.p2m.epoch.flush(page);
         }
-        let io_lost = core::mem::replace(&mut self.io_lost, IoLost::Nothing);
-        if self.p2m.flush_devices(io_lost).is_err() {
-            return self.p2m.keep_for_ever(self.first.take().is_some());
+        if !matches!(self.io_lost, IoLost::Nothing) {
+            let io_lost = core::mem::replace(&mut self.io_lost, IoLost::Nothing);
+            if self.p2m.flush_devices(io_lost).is_err() {
+                return self.p2m.keep_for_ever(self.first.take().is_some());
+            }
         }
         if let Some(released) = self.first.take() {
             self.p2m.let_go(released);
@@ -169,11 +171,7 @@ impl DomainP2m {
 
     fn let_go(&self, released: Released) {
         match released {
-            Released::Frames(mfn, order) => {
-                for page in 0..1u64 << order {
-                    drop(Pin::from_entry(mfn.saturating_add(page)));
-                }
-            }
+            Released::Frames(mfn, order) => frame::put_block(mfn, order),
             Released::Table(table) => self.recycle(table),
         }
     }
@@ -308,6 +306,7 @@ impl<'p> P2mTxn<'p> {
             return Err(ChangeError::NoRoom);
         }
         let Locked { tree, view, spares, .. } = &mut *self.locked;
+        // Most domains have no devices, and most changes empty no table: what is needed then is kept out of the way.
         if let Some(view) = view {
             // Nothing may stand against the view's change once the truth has changed.
             let missing = view.missing(gfn, new);
@@ -317,15 +316,13 @@ impl<'p> P2mTxn<'p> {
         }
         match tree.set(gfn, new, spares, agree) {
             Ok(Replaced { entry, emptied }) => {
-                let of_view = view.as_mut().map(|view| view.follow(gfn, new, spares, &mut self.flush.io_lost));
-                self.flush.due |= self.flush.io_lost != IoLost::Nothing;
-                for table in emptied {
-                    // A stale walk may still read it.
-                    self.flush.stale = true;
-                    self.release(Released::Table(table));
+                if view.is_some() {
+                    self.follow(gfn, new);
                 }
-                for table in of_view.unwrap_or_default() {
-                    self.release(Released::Table(table));
+                if !emptied.is_empty() {
+                    // A stale walk may still read them.
+                    self.flush.stale = true;
+                    self.release_tables(emptied);
                 }
                 Ok(entry)
             }
@@ -335,6 +332,23 @@ impl<'p> P2mTxn<'p> {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Has the view follow a change of the truth.
+    #[inline(never)]
+    fn follow(&mut self, gfn: Gfn, new: &Entry) {
+        let Locked { view, spares, .. } = &mut *self.locked;
+        let Some(view) = view else { return };
+        let emptied = view.follow(gfn, new, spares, &mut self.flush.io_lost);
+        self.flush.due |= self.flush.io_lost != IoLost::Nothing;
+        self.release_tables(emptied);
+    }
+
+    #[cold]
+    fn release_tables(&mut self, tables: Emptied) {
+        for table in tables {
+            self.release(Released::Table(table));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::time;
 use crate::vcpu::{Vcpu, Wait};
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use machine::boxed::OutOfMemory;
-use machine::{CpuId, DomId, cpu};
+use machine::{CpuId, DomId, cpu, frame};
 use public_abi::Errno;
 use public_abi::sched_params::{RATELIMIT_MAX_US, RATELIMIT_MIN_US};
 use public_abi::vcpu::Runstate;
@@ -464,6 +464,8 @@ pub fn idle(host: &Host, me: CpuId) {
     // Whoever queued a vCPU before the flag was set did not see an idle CPU: look again.
     if !others_wait(host, me) {
         let start = cpu::timestamp();
+        // Memory of domains that have ended, while nobody waits for it.
+        while !cpu::must_yield() && frame::scrub_free() {}
         cpu::idle();
         if let Some(cpu) = host.cpus.get(me.index()) {
             cpu.idle_time.fetch_add(cpu::timestamp().saturating_sub(start), Ordering::AcqRel);

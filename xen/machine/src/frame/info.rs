@@ -57,6 +57,8 @@ pub struct State {
     pub leaving: bool,
 }
 
+const OWNER_SHIFT: u32 = 32;
+const KIND_SHIFT: u32 = 48;
 const DIRTY: u64 = 1 << 56;
 const LEAVING: u64 = 1 << 57;
 
@@ -68,17 +70,34 @@ impl State {
 
     const fn pack(self) -> u64 {
         let marks = if self.dirty { DIRTY } else { 0 } | if self.leaving { LEAVING } else { 0 };
-        self.count as u64 | (self.owner.0 as u64) << 32 | (self.kind as u64) << 48 | marks
+        self.count as u64 | (self.owner.0 as u64) << OWNER_SHIFT | (self.kind as u64) << KIND_SHIFT | marks
     }
 
     const fn unpack(word: u64) -> Self {
         Self {
-            kind: Kind::ALL[((word >> 48) & 7) as usize],
-            owner: DomId((word >> 32 & 0xffff) as u16),
+            kind: Kind::ALL[((word >> KIND_SHIFT) & 7) as usize],
+            owner: DomId((word >> OWNER_SHIFT & 0xffff) as u16),
             count: (word & 0xffff_ffff) as u32,
             dirty: word & DIRTY != 0,
             leaving: word & LEAVING != 0,
         }
+    }
+}
+
+/// A change from one state to another, for whoever guesses that many pages are in the same state: much cheaper than looking at each.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    old: u64,
+    new: u64,
+}
+
+impl Change {
+    /// One that no page is in the state for.
+    pub const NEVER: Self = Self { old: u64::MAX, new: u64::MAX };
+
+    /// From `old` to `new`.
+    pub const fn between(old: State, new: State) -> Self {
+        Self { old: old.pack(), new: new.pack() }
     }
 }
 
@@ -101,6 +120,46 @@ impl FrameInfo {
     /// The page's state now.
     pub fn state(&self) -> State {
         State::unpack(self.word.load(Ordering::Acquire))
+    }
+
+    /// Whether old content may be in the page.
+    #[inline]
+    pub fn is_dirty(&self) -> bool {
+        self.word.load(Ordering::Acquire) & DIRTY != 0
+    }
+
+    /// Takes a reference to a page of `owner`'s whose references are counted, unless the last one has gone already, or there are too many.
+    #[inline]
+    pub fn take(&self, owner: DomId) -> bool {
+        // The kinds that are counted are the last two.
+        const _: () = assert!(Kind::Guest as u64 == 6 && Kind::Shared as u64 == 7 && Kind::ALL.len() == 8);
+        const COUNTED: u64 = 6 << KIND_SHIFT;
+        let expected = COUNTED | (owner.0 as u64) << OWNER_SHIFT;
+        let more = |word: u64| {
+            let is_owners = word & (COUNTED | 0xffff << OWNER_SHIFT) == expected;
+            // The count is in the low bits.
+            (is_owners && !matches!(word as u32, 0 | u32::MAX)).then(|| word + 1)
+        };
+        self.word.try_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// Drops a reference. If it was the last one, gives the state before.
+    ///
+    /// # Errors
+    /// The state, if there was none.
+    #[inline]
+    pub fn put(&self) -> Result<Option<State>, State> {
+        let less = |word: u64| (word as u32 != 0).then(|| word - 1);
+        match self.word.try_update(Ordering::AcqRel, Ordering::Acquire, less) {
+            Ok(word) => Ok((word as u32 == 1).then(|| State::unpack(word))),
+            Err(word) => Err(State::unpack(word)),
+        }
+    }
+
+    /// Makes a change if the page is in the state that it is from.
+    #[inline]
+    pub fn apply(&self, change: Change) -> bool {
+        self.word.compare_exchange(change.old, change.new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Sets the state, whatever it was; for pages that nobody else can reach.
@@ -202,6 +261,29 @@ mod tests {
             }
         });
         assert_eq!(info.state().count, 1 + ROUNDS);
+    }
+
+    #[test]
+    fn references_are_taken_and_dropped_as_the_state_says() {
+        for kind in Kind::ALL {
+            for (owner, count) in [(5, 0), (5, 1), (5, 7), (5, u32::MAX), (6, 3), (0xffff, 3)] {
+                let state = State { dirty: owner == 6, leaving: count == 7, ..State::new(kind, DomId(owner), count) };
+                let info = FrameInfo::new();
+                info.set_state(state);
+                let countable = matches!(kind, Kind::Guest | Kind::Shared);
+                let may = countable && owner == 5 && count != 0 && count != u32::MAX;
+                assert_eq!(info.take(DomId(5)), may, "{state:?}");
+                assert_eq!(info.state(), State { count: if may { count + 1 } else { count }, ..state });
+                info.set_state(state);
+                match count {
+                    0 => assert_eq!(info.put(), Err(state)),
+                    count => {
+                        assert_eq!(info.put(), Ok((count == 1).then_some(state)));
+                        assert_eq!(info.state(), State { count: count - 1, ..state });
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod info;
 mod pool;
+mod scrub;
 mod table;
 
 pub use info::{FrameInfo, Kind, State};
@@ -32,9 +33,7 @@ pub fn allocate(order: u32, kind: Kind, owner: DomId, fill: Fill) -> Option<Mfn>
     let count = u32::from(matches!(kind, Kind::Guest | Kind::Shared));
     let mfn = arch::with_frames(|table| table.allocate(order, State::new(kind, owner, count)))?;
     if fill == Fill::Zero {
-        for page in 0..1u64 << order {
-            scrub(mfn.saturating_add(page));
-        }
+        scrub(mfn, 1 << order);
     }
     Some(mfn)
 }
@@ -44,16 +43,22 @@ pub fn free(mfn: Mfn, order: u32) {
     arch::with_frames(|table| table.free(mfn, order));
 }
 
-/// Zeroes a page if it may hold old content.
-fn scrub(mfn: Mfn) {
+/// Zeroes those of `count` pages that may hold old content.
+fn scrub(mfn: Mfn, count: u64) {
     arch::with_frames(|table| {
-        if let Some(info) = table.info(mfn)
-            && info.state().dirty
-        {
-            memory::zero_page(mfn);
-            info.mark_clean();
-        }
+        table.each(mfn, count, |mfn, info| {
+            if info.is_dirty() {
+                memory::zero_page(mfn);
+                info.mark_clean();
+            }
+        });
     });
+}
+
+/// Looks at one page that was freed, and zeroes it if nobody has yet, so that nobody has to wait for that later. False when there
+/// are no more. Pages that have never been used are left as they are.
+pub fn scrub_free() -> bool {
+    arch::with_frames(FrameTable::scrub_free)
 }
 
 /// Hands RAM that was reserved since boot to the pool: pages `[start, start + count)`.
@@ -98,6 +103,20 @@ pub fn state(mfn: Mfn) -> Option<State> {
     arch::with_frames(|table| table.info(mfn).map(FrameInfo::state))
 }
 
+/// How many pages from `mfn` on, of `count`, are RAM in states that `is_good` agrees to, up to the first that is not.
+#[inline]
+pub fn count_while(mfn: Mfn, count: u64, is_good: impl Fn(State) -> bool) -> u64 {
+    let mut good = mfn;
+    arch::with_frames(|table| {
+        table.each(mfn, count, |page, info| {
+            if page == good && is_good(info.state()) {
+                good = page.saturating_add(1);
+            }
+        });
+    });
+    good.number() - mfn.number()
+}
+
 /// Where the owner last saw the page; `None` if it is not RAM.
 pub fn gfn(mfn: Mfn) -> Option<Gfn> {
     arch::with_frames(|table| table.info(mfn).map(FrameInfo::gfn))
@@ -123,6 +142,12 @@ pub fn leaving_pages(owner: DomId) -> u64 {
     arch::with_frames(|table| table.leaving_pages(owner))
 }
 
+/// Drops the references that an entry for `1 << order` pages held; the caller has removed it. As dropping [`Pin::from_entry`] of each
+/// page, at less cost.
+pub fn put_block(mfn: Mfn, order: u32) {
+    arch::with_frames(|table| table.put_block(mfn, order));
+}
+
 /// A reference to a page that a guest owns or may map: while it lives, the page is not freed.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a pin that is dropped at once protects nothing"]
@@ -134,18 +159,9 @@ impl Pin {
     /// Takes a reference to a page of `owner`. `None` if the page is not RAM, not a guest's or shared, somebody else's,
     /// or has no references left (it is being freed).
     pub fn take(mfn: Mfn, owner: DomId) -> Option<Self> {
-        arch::with_frames(|table| {
-            let info = table.info(mfn)?;
-            info.update(|state| {
-                let countable = matches!(state.kind, Kind::Guest | Kind::Shared);
-                if !countable || state.owner != owner || state.count == 0 {
-                    return None;
-                }
-                Some(State { count: state.count.checked_add(1)?, ..state })
-            })
-            .ok()
-        })?;
-        Some(Self { mfn })
+        let is_taken = arch::with_frames(|table| table.info(mfn).is_some_and(|info| info.take(owner)));
+        // Made only if it is one: a pin that is dropped gives its reference back.
+        is_taken.then(|| Self { mfn })
     }
 
     /// The page.

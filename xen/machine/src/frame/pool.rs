@@ -4,6 +4,7 @@
 //! mark that it may hold old content, and whoever allocates it asks for zeroes or does not care: nothing is scrubbed twice.
 
 use super::info::{FrameInfo, Kind, State};
+use super::scrub::Unscrubbed;
 use crate::units::{DomId, Mfn};
 
 /// The largest block: 1 GiB.
@@ -15,6 +16,15 @@ const NONE: u32 = u32::MAX;
 pub trait Records {
     /// The record of `mfn`.
     fn info(&self, mfn: Mfn) -> Option<&FrameInfo>;
+
+    /// Calls `work` with each of `count` pages from `mfn` on that is RAM, and its record.
+    fn each(&self, mfn: Mfn, count: u64, mut work: impl FnMut(Mfn, &FrameInfo)) {
+        for mfn in (0..count).map(|page| mfn.saturating_add(page)) {
+            if let Some(info) = self.info(mfn) {
+                work(mfn, info);
+            }
+        }
+    }
 }
 
 /// The list heads and the count of free pages.
@@ -22,12 +32,13 @@ pub trait Records {
 pub struct Pool {
     heads: [u32; MAX_ORDER as usize + 1],
     free_pages: u64,
+    unscrubbed: Unscrubbed,
 }
 
 impl Pool {
     /// An empty pool.
     pub const fn new() -> Self {
-        Self { heads: [NONE; MAX_ORDER as usize + 1], free_pages: 0 }
+        Self { heads: [NONE; MAX_ORDER as usize + 1], free_pages: 0, unscrubbed: Unscrubbed::new() }
     }
 
     /// Pages free now.
@@ -48,21 +59,29 @@ impl Pool {
             found -= 1;
             self.link(records, mfn.saturating_add(1 << found), found);
         }
-        for page in 0..1u64 << order {
-            let info = records.info(mfn.saturating_add(page))?;
-            info.set_state(State { dirty: info.state().dirty, ..state });
-        }
+        records.each(mfn, 1 << order, |_, info| info.set_state(State { dirty: info.state().dirty, ..state }));
         self.free_pages -= 1 << order;
         Some(mfn)
     }
 
+    /// Takes the next page of those that were [`Pool::free`]d, and says whether it is free still and may hold old content. `None` when
+    /// there are no more.
+    pub fn next_freed(&mut self, records: &impl Records) -> Option<(Mfn, bool)> {
+        let mfn = self.unscrubbed.take()?;
+        let state = records.info(mfn)?.state();
+        Some((mfn, matches!(state.kind, Kind::Free | Kind::FreeTail) && state.dirty))
+    }
+
     /// Gives back a block of `1 << order` pages, all of which may hold old content, and joins it with free neighbours.
     pub fn free(&mut self, records: &impl Records, mfn: Mfn, order: u32) {
-        for page in 0..1u64 << order {
-            if let Some(info) = records.info(mfn.saturating_add(page)) {
-                info.set_state(State { dirty: true, ..State::new(Kind::FreeTail, DomId(0), 0) });
-            }
-        }
+        self.unscrubbed.add(mfn, order);
+        self.add(records, mfn, order);
+    }
+
+    /// The same for pages that are handed out for the first time. Nobody zeroes them beforehand: it would take all the machine's RAM.
+    pub fn add(&mut self, records: &impl Records, mfn: Mfn, order: u32) {
+        const STATE: State = State { dirty: true, ..State::new(Kind::FreeTail, DomId(0), 0) };
+        records.each(mfn, 1 << order, |_, info| info.set_state(STATE));
         self.free_pages += 1 << order;
         let (mut mfn, mut order) = (mfn, order);
         while order < MAX_ORDER {

@@ -15,6 +15,9 @@ use public_abi::Errno;
 use public_abi::domctl::Domctl;
 use public_abi::domctl_debug::GdbsxMemio;
 
+/// Pages that are copied before anything else gets its turn.
+const MOST_PAGES: usize = 16;
+
 /// gdbsx_guestmemio: the addresses are those of the domain's vCPU 0, which has paging off until it runs, and of the caller.
 /// As in Xen (arch/x86/gdbsx.c) any byte that cannot be copied is `EFAULT`, those before it have been copied, and the override of
 /// the page tables counts for PV guests only. It goes on where it stopped by changing the request.
@@ -28,21 +31,15 @@ pub fn copy(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -> R
     let _paused = Paused::new(caller.host, target);
     let hardware = vcpu.hardware.try_lock().ok_or(Stop::Restart(None))?;
     let theirs = LinearMemory::new(target, &hardware);
-    let mut ours = caller.memory.run();
+    let (mut from, into) = (caller.memory.run(), theirs.run());
     while copy.len > 0 {
-        let left = |address: u64| PAGE_SIZE.saturating_sub(Gpa::new(address).offset());
-        let length = usize::try_from(copy.len).map_err(|_| Errno::EFAULT)?.min(left(copy.gva)).min(left(copy.uva));
-        let is_copied = if copy.gwr == 0 {
-            let (from, start) = page(&theirs, copy.gva, Access::Read)?;
-            let (into, place) = page(&caller.memory, copy.uva, Access::Write)?;
-            memory::copy(&from, start, &into, place, length)
+        let length = usize::try_from(copy.len).map_err(|_| Errno::EFAULT)?;
+        let done = if copy.gwr == 0 {
+            take(&theirs, copy.gva, &caller.memory, copy.uva, length)?
         } else {
-            give(&mut ours, copy.uva, &theirs, copy.gva, length)?
+            give(&mut from, copy.uva, &into, copy.gva, length)?
         };
-        if !is_copied {
-            return Err(Errno::EFAULT.into());
-        }
-        let count = u32::try_from(length).map_err(|_| Errno::EFAULT)?;
+        let count = u32::try_from(done).map_err(|_| Errno::EFAULT)?;
         copy.len = copy.len.saturating_sub(count);
         copy.gva = copy.gva.wrapping_add(count.into());
         copy.uva = copy.uva.wrapping_add(count.into());
@@ -55,11 +52,19 @@ pub fn copy(caller: &Caller<'_>, target: &Target<'_>, request: &mut Domctl) -> R
     Ok(answer(request, &copy)?)
 }
 
-/// Copies what lies in one page of each.
-fn give(ours: &mut Run<'_>, from: u64, theirs: &LinearMemory<'_>, to: u64, length: usize) -> Result<bool, Errno> {
-    let (source, start) = ours.page(from)?;
-    let (target, place) = page(theirs, to, Access::Write)?;
-    Ok(memory::copy(&source, start, &target, place, length))
+/// Copies what lies in one page of each; how many bytes that was.
+fn take(theirs: &LinearMemory<'_>, from: u64, ours: &LinearMemory<'_>, to: u64, length: usize) -> Result<usize, Errno> {
+    let (source, start) = page(theirs, from, Access::Read)?;
+    let (target, place) = page(ours, to, Access::Write)?;
+    let length = length.min(PAGE_SIZE.saturating_sub(start)).min(PAGE_SIZE.saturating_sub(place));
+    if memory::copy(&source, start, &target, place, length) { Ok(length) } else { Err(Errno::EFAULT) }
+}
+
+/// Copies what lies in a few of the caller's pages, which are found and kept together; how many bytes that was.
+fn give(ours: &mut Run<'_>, from: u64, theirs: &Run<'_>, to: u64, length: usize) -> Result<usize, Errno> {
+    let mut sources = heapless::Vec::<Pin, MOST_PAGES>::new();
+    ours.pages(from, length, &mut sources)?;
+    theirs.fill(to, &sources, Gpa::new(from).offset(), length)
 }
 
 /// The page of a domain's own RAM behind an address, and the address's place in it; marked as written if that is what it is for.

@@ -12,14 +12,16 @@ use public_abi::domctl_domain::MaxMem;
 use std::vec;
 use std::vec::Vec;
 
-/// Where the guest has RAM: four pages.
+/// Where the guest has RAM.
 const RAM: u64 = 0x40_0000;
+/// So many pages: more than are copied at a time.
+const PAGES: u64 = 40;
 
 fn with_ram(test: impl FnOnce(&World)) {
     with_world(|world| {
         world.domctl(DomctlOp::MaxMem, GUEST.0, MaxMem { max_memkb: 1 << 20 }).unwrap();
         let guest = world.host.domains.get(GUEST).unwrap();
-        for page in 0..4 {
+        for page in 0..PAGES {
             populate(&world.host, &guest, Gfn::new((RAM >> 12) + page), 0).unwrap();
         }
         test(world);
@@ -57,10 +59,42 @@ fn bytes_go_into_a_guest_and_come_back() {
 }
 
 #[test]
+fn long_copies_fit_whatever_their_places_in_pages() {
+    for (length, place, shift) in
+        [(30 * 4096 + 5, 0, 0), (33 * 4096, 4090, 1), (17 * 4096 - 1, 1, 4095), (100, 4095, 9)]
+    {
+        with_ram(|world| {
+            let bytes = pattern(length + shift);
+            let uva = put_bytes(&bytes) + u64::try_from(shift).unwrap();
+            let len = u32::try_from(length).unwrap();
+            let request = GdbsxMemio { gva: RAM + place, uva, len, gwr: 1, ..GdbsxMemio::default() };
+            assert_eq!(copy(world, GUEST.0, request).0, Ok(0));
+            let mut seen = vec![0; length];
+            let guest = world.host.domains.get(GUEST).unwrap();
+            PhysicalMemory::new(&guest).read_bytes(Gpa::new(RAM + place), &mut seen).unwrap();
+            assert_eq!(seen, bytes[shift..], "{length} bytes from {shift} to {place}");
+        });
+    }
+}
+
+#[test]
+fn what_lies_before_a_fault_has_come() {
+    with_ram(|world| {
+        let (gva, uva) = (RAM + (PAGES - 18) * 4096, put_bytes(&vec![0x77; 20 * 4096]));
+        let request = GdbsxMemio { gva, uva, len: 20 * 4096, gwr: 1, ..GdbsxMemio::default() };
+        assert_eq!(copy(world, GUEST.0, request).0, error(Errno::EFAULT));
+        let mut seen = vec![0; 18 * 4096];
+        let guest = world.host.domains.get(GUEST).unwrap();
+        PhysicalMemory::new(&guest).read_bytes(Gpa::new(gva), &mut seen).unwrap();
+        assert!(seen.iter().all(|byte| *byte == 0x77));
+    });
+}
+
+#[test]
 fn what_is_not_the_guests_own_ram_is_a_fault() {
     with_ram(|world| {
         let uva = put_bytes(&[7; 64]);
-        let there = GdbsxMemio { gva: RAM + 4 * 4096 - 32, uva, len: 64, gwr: 1, ..GdbsxMemio::default() };
+        let there = GdbsxMemio { gva: RAM + PAGES * 4096 - 32, uva, len: 64, gwr: 1, ..GdbsxMemio::default() };
         for gwr in [0, 1] {
             assert_eq!(copy(world, GUEST.0, GdbsxMemio { gwr, ..there }).0, error(Errno::EFAULT), "leaves RAM");
             let foreign = GdbsxMemio { gva: uva, gwr, ..there };
@@ -78,13 +112,14 @@ fn what_is_not_the_guests_own_ram_is_a_fault() {
 #[test]
 fn others_run_between_pages() {
     with_ram(|world| {
-        let uva = put_bytes(&pattern(4096 + 100));
+        const LENGTH: u32 = 30 * 4096;
+        let uva = put_bytes(&pattern(LENGTH as usize));
         world.machine.note_work(0, machine::cpu::Work::KICK);
-        let there = GdbsxMemio { gva: RAM + 4000, uva, len: 4196, gwr: 1, ..GdbsxMemio::default() };
+        let there = GdbsxMemio { gva: RAM + 4000, uva, len: LENGTH, gwr: 1, ..GdbsxMemio::default() };
         let (reply, rest) = copy(world, GUEST.0, there);
         assert_eq!(reply, Err(Stop::Restart(None)));
         assert_eq!(rest.gva - there.gva, rest.uva - uva);
-        assert_eq!(u64::from(rest.len), 4196 - (rest.uva - uva));
-        assert!(rest.len < 4196, "something was done");
+        assert_eq!(u64::from(rest.len), u64::from(LENGTH) - (rest.uva - uva));
+        assert!(rest.len < LENGTH, "something was done");
     });
 }

@@ -209,3 +209,157 @@ fn two_machines_do_not_share_pages() {
         assert_eq!(frame::free_pages(), 7);
     });
 }
+
+#[test]
+fn freed_pages_are_zeroed_by_who_has_time_and_others_are_left_alone() {
+    FakeMachine::builder().pages(64).build().on_cpu(0, || {
+        let dirty = |mfn: Mfn| frame::state(mfn).unwrap().dirty;
+        assert!(!frame::scrub_free(), "what was never used is nobody's content");
+        let (first, kept) = (guest_page(), guest_page());
+        for mfn in [first, kept] {
+            let pin = Pin::take(mfn, OWNER).unwrap();
+            assert!(memory::write(&pin, 8, b"secret"));
+        }
+        drop(Pin::from_entry(first));
+        assert!(dirty(first));
+        assert!(frame::scrub_free());
+        assert!(!dirty(first));
+        assert!(!frame::scrub_free());
+        let again = frame::allocate(0, Kind::Guest, OWNER, Fill::Any).unwrap();
+        assert_eq!(again, first, "the smallest block is taken first");
+        let mut bytes = [1; 16];
+        assert!(memory::read(&Pin::take(again, OWNER).unwrap(), 0, &mut bytes));
+        assert_eq!(bytes, [0; 16]);
+
+        // Freed and taken again before anybody had time: it is its new owner's.
+        drop(Pin::from_entry(kept));
+        let taken = frame::allocate(0, Kind::Guest, OWNER, Fill::Zero).unwrap();
+        assert_eq!(taken, kept);
+        let pin = Pin::take(taken, OWNER).unwrap();
+        assert!(memory::write(&pin, 0, b"mine"));
+        while frame::scrub_free() {}
+        assert!(memory::read(&pin, 0, &mut bytes[..4]));
+        assert_eq!(&bytes[..4], b"mine");
+    });
+}
+
+#[test]
+fn a_block_is_freed_but_for_what_somebody_else_has() {
+    const ORDER: u32 = 4;
+    FakeMachine::builder().pages(64).build().on_cpu(0, || {
+        for kept in [&[][..], &[0], &[15], &[3, 4, 9], &[0, 15]] {
+            let block = frame::allocate(ORDER, Kind::Guest, OWNER, Fill::Zero).unwrap();
+            let pins: Vec<Pin> =
+                kept.iter().map(|page| Pin::take(block.saturating_add(*page), OWNER).unwrap()).collect();
+            frame::leave(block, ORDER);
+            assert_eq!(frame::leaving_pages(OWNER), 16);
+            frame::put_block(block, ORDER);
+            let count = kept.len() as u64;
+            assert_eq!((frame::free_pages(), frame::leaving_pages(OWNER)), (64 - count, count), "{kept:?}");
+            for pin in &pins {
+                assert_eq!(frame::state(pin.mfn()).unwrap().count, 1);
+            }
+            drop(pins);
+            assert_eq!((frame::free_pages(), frame::leaving_pages(OWNER)), (64, 0));
+        }
+        assert!(frame::allocate(6, Kind::Guest, OWNER, Fill::Any).is_some(), "everything joined again");
+    });
+}
+
+/// Fills a page with a mark of its owner's.
+fn mark(mfn: Mfn, owner: DomId) {
+    let pin = Pin::take(mfn, owner).unwrap();
+    assert!(memory::fill(&pin, 0, crate::PAGE_SIZE, 0xa5));
+}
+
+fn is_all(mfn: Mfn, owner: DomId, value: u8) -> bool {
+    let mut bytes = [!value; crate::PAGE_SIZE];
+    assert!(memory::read(&Pin::take(mfn, owner).unwrap(), 0, &mut bytes));
+    bytes.iter().all(|byte| *byte == value)
+}
+
+#[test]
+fn whatever_is_freed_and_scrubbed_nobody_sees_anothers_content() {
+    const PAGES: u64 = 256;
+    FakeMachine::builder().pages(PAGES).build().on_cpu(0, || {
+        let mut seed = 2026_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        let mut held: Vec<(Mfn, u32)> = Vec::new();
+        let mut pins: Vec<Pin> = Vec::new();
+        for _ in 0..6000 {
+            match random(8) {
+                0..=2 => {
+                    let order = random(5) as u32;
+                    let Some(mfn) = frame::allocate(order, Kind::Guest, OWNER, Fill::Zero) else { continue };
+                    for page in (0..1 << order).map(|page| mfn.saturating_add(page)) {
+                        assert!(is_all(page, OWNER, 0), "{page:?} shows what somebody else has left");
+                        mark(page, OWNER);
+                    }
+                    held.push((mfn, order));
+                }
+                3..=4 if !held.is_empty() => {
+                    let (mfn, order) = held.swap_remove(random(held.len() as u64) as usize);
+                    if random(2) == 0 {
+                        pins.push(Pin::take(mfn.saturating_add(random(1 << order)), OWNER).unwrap());
+                    }
+                    frame::leave(mfn, order);
+                    if random(2) == 0 {
+                        frame::put_block(mfn, order);
+                    } else {
+                        (0..1 << order).for_each(|page| drop(Pin::from_entry(mfn.saturating_add(page))));
+                    }
+                }
+                5 if !pins.is_empty() => drop(pins.swap_remove(random(pins.len() as u64) as usize)),
+                _ => {
+                    for _ in 0..random(20) {
+                        frame::scrub_free();
+                    }
+                }
+            }
+            assert!(pins.iter().all(|pin| is_all(pin.mfn(), OWNER, 0xa5)), "a page that is in use was zeroed");
+            let used: u64 = held.iter().map(|(_, order)| 1 << order).sum();
+            assert_eq!(frame::free_pages(), PAGES - used - pins.len() as u64);
+            assert_eq!(frame::leaving_pages(OWNER), pins.len() as u64);
+        }
+    });
+}
+
+#[test]
+fn one_cpu_may_scrub_while_others_take_and_free() {
+    const ROUNDS: u32 = 3000;
+    let machine = FakeMachine::builder().cpus(3).pages(64).build();
+    let running = core::sync::atomic::AtomicU32::new(2);
+    std::thread::scope(|scope| {
+        for cpu in 1..3 {
+            let (machine, running) = (&machine, &running);
+            scope.spawn(move || {
+                machine.on_cpu(cpu, || {
+                    let owner = DomId(cpu);
+                    for round in 0..ROUNDS {
+                        let order = round % 4;
+                        let Some(mfn) = frame::allocate(order, Kind::Guest, owner, Fill::Zero) else { continue };
+                        for page in (0..1 << order).map(|page| mfn.saturating_add(page)) {
+                            assert!(is_all(page, owner, 0));
+                            mark(page, owner);
+                            assert!(is_all(page, owner, 0xa5), "zeroed by somebody else");
+                        }
+                        frame::put_block(mfn, order);
+                    }
+                    running.fetch_sub(1, core::sync::atomic::Ordering::AcqRel);
+                });
+            });
+        }
+        machine.on_cpu(0, || {
+            while running.load(core::sync::atomic::Ordering::Acquire) != 0 {
+                if !frame::scrub_free() {
+                    crate::cpu::relax();
+                }
+            }
+            while frame::scrub_free() {}
+        });
+    });
+    machine.on_cpu(0, || assert_eq!(frame::free_pages(), 64));
+}
