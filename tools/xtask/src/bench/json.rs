@@ -23,14 +23,8 @@ fn one(table: &Table) -> Value {
         Emulator::Qemu => "qemu",
         Emulator::Bochs => "bochs",
     };
-    let scene = match table.scene {
-        Scene::Control => "control",
-        Scene::Guest => "guest",
-        Scene::Memory => "memory",
-        Scene::Toolstack => "toolstack",
-    };
     let rows: Vec<Value> = table.lines.iter().map(row).collect();
-    json!({ "emulator": emulator, "scene": scene, "rows": rows })
+    json!({ "emulator": emulator, "scene": table.scene.name(), "rows": rows })
 }
 
 fn row(line: &Line) -> Value {
