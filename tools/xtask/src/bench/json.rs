@@ -7,7 +7,6 @@
 use serde_json::{Value, json};
 
 use super::parse::Reading;
-use super::plan::Scene;
 use super::rows::Unit;
 use super::table::{Line, Table};
 use crate::harness::request::Emulator;
@@ -54,7 +53,7 @@ fn row(line: &Line) -> Value {
 mod tests {
     use super::*;
     use crate::bench::parse::readings;
-    use crate::bench::plan::Machine;
+    use crate::bench::plan::{Machine, Scene};
     use crate::bench::table::tables;
     use crate::harness::request::Hypervisor;
 
