@@ -27,6 +27,7 @@ use crate::provision::packages;
 /// Limits in seconds, for a slow and busy machine.
 const CONTROL_SECONDS: u64 = 600;
 const LINUX_SECONDS: u64 = 1_800;
+const MEMORY_SECONDS: u64 = 5_400;
 const TOOLSTACK_SECONDS: u64 = 7_200;
 /// RAM of the machine in which a hundred domains live.
 const MEMORY_MIB: u32 = 4_096;
@@ -126,7 +127,10 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     let report = paths.logs.join(report);
     match machine.scene {
         Scene::Toolstack | Scene::Life | Scene::Devices => with_toolstack(paths, &mut request, &report)?,
-        Scene::Memory => request.mem = MEMORY_MIB,
+        Scene::Memory => {
+            request.mem = MEMORY_MIB;
+            request.timeout = Some(MEMORY_SECONDS);
+        }
         Scene::Control | Scene::Guest => {}
     }
     request.get = vec![PathPair { from: LOG.to_owned(), to: log.display().to_string() }];
