@@ -135,6 +135,7 @@ macro_rules! hypercalls {
             count(concat!("hypercalls-", $key, "-12"), "… memory_op", None),
             count(concat!("hypercalls-", $key, "-13"), "… multicall", None),
             count(concat!("hypercalls-", $key, "-17"), "… xen_version", None),
+            count(concat!("hypercalls-", $key, "-18"), "… console_io", None),
             count(concat!("hypercalls-", $key, "-20"), "… grant_table_op", None),
             count(concat!("hypercalls-", $key, "-21"), "… vm_assist", None),
             count(concat!("hypercalls-", $key, "-24"), "… vcpu_op", None),
