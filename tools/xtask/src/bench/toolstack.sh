@@ -13,7 +13,7 @@ create_and_destroy() {
 row create-destroy
 for _ in 1 2 3; do create_and_destroy elf.cfg elf; done
 
-# The kernel has 60 MB; its loading has to leave dom0's own work its turns. (tests/scenarios/big-kernel.sh looks with less patience.)
+# The kernel has 60 MB; its loading has to leave dom0's own work its turns. (tests/scenarios/big-kernel.sh shows that such words would be found.)
 ! dmesg | grep -i -e 'soft lockup' -e 'rcu.*stall' -e 'blocked for more' || die "dom0 was kept from its work"
 
 # Last, because unpacking takes longer than all the rest.
