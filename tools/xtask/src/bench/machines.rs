@@ -128,6 +128,7 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     match machine.scene {
         Scene::Toolstack | Scene::Life | Scene::Devices => with_toolstack(paths, &mut request, &report)?,
         Scene::Memory => {
+            artifacts::xl(paths)?;
             request.mem = MEMORY_MIB;
             request.timeout = Some(MEMORY_SECONDS);
         }
