@@ -7,7 +7,6 @@
 use serde_json::{Value, json};
 
 use super::parse::Reading;
-use super::plan::Scene;
 use super::rows::Unit;
 use super::table::{Line, Table};
 use crate::harness::request::Emulator;
@@ -23,14 +22,8 @@ fn one(table: &Table) -> Value {
         Emulator::Qemu => "qemu",
         Emulator::Bochs => "bochs",
     };
-    let scene = match table.scene {
-        Scene::Control => "control",
-        Scene::Guest => "guest",
-        Scene::Memory => "memory",
-        Scene::Toolstack => "toolstack",
-    };
     let rows: Vec<Value> = table.lines.iter().map(row).collect();
-    json!({ "emulator": emulator, "scene": scene, "rows": rows })
+    json!({ "emulator": emulator, "scene": table.scene.name(), "rows": rows })
 }
 
 fn row(line: &Line) -> Value {
@@ -60,7 +53,7 @@ fn row(line: &Line) -> Value {
 mod tests {
     use super::*;
     use crate::bench::parse::readings;
-    use crate::bench::plan::Machine;
+    use crate::bench::plan::{Machine, Scene};
     use crate::bench::table::tables;
     use crate::harness::request::Hypervisor;
 

@@ -27,6 +27,7 @@ use crate::provision::packages;
 /// Limits in seconds, for a slow and busy machine.
 const CONTROL_SECONDS: u64 = 600;
 const LINUX_SECONDS: u64 = 1_800;
+const MEMORY_SECONDS: u64 = 5_400;
 const TOOLSTACK_SECONDS: u64 = 7_200;
 /// RAM of the machine in which a hundred domains live.
 const MEMORY_MIB: u32 = 4_096;
@@ -54,7 +55,9 @@ pub(crate) fn run(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Resu
         Scene::Control => control(paths, machine, qemu_args)?,
         Scene::Guest => linux(paths, machine, include_str!("guest.sh"))?,
         Scene::Memory => linux(paths, machine, include_str!("memory.sh"))?,
-        Scene::Toolstack => linux(paths, machine, include_str!("toolstack.sh"))?,
+        Scene::Toolstack => linux(paths, machine, concat!(include_str!("counted.sh"), include_str!("toolstack.sh")))?,
+        Scene::Life => linux(paths, machine, concat!(include_str!("counted.sh"), include_str!("life.sh")))?,
+        Scene::Devices => linux(paths, machine, concat!(include_str!("counted.sh"), include_str!("devices.sh")))?,
     };
     if readings.is_empty() {
         bail!("nothing was measured; the console's logs are in {}", paths.logs.display());
@@ -120,10 +123,15 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     request.put = toolstack::files(work.path())?;
     request.put.push(PathPair { from: bench_guest(paths)?.display().to_string(), to: "/tests/bench".to_owned() });
     // Kept: it says more than the tables do.
-    let report = paths.logs.join(format!("bench-toolstack-{:?}.report", machine.hypervisor).to_lowercase());
+    let report = format!("bench-{}-{:?}.report", machine.scene.name(), machine.hypervisor).to_lowercase();
+    let report = paths.logs.join(report);
     match machine.scene {
-        Scene::Toolstack => with_toolstack(paths, &mut request, &report)?,
-        Scene::Memory => request.mem = MEMORY_MIB,
+        Scene::Toolstack | Scene::Life | Scene::Devices => with_toolstack(paths, &mut request, &report)?,
+        Scene::Memory => {
+            artifacts::xl(paths)?;
+            request.mem = MEMORY_MIB;
+            request.timeout = Some(MEMORY_SECONDS);
+        }
         Scene::Control | Scene::Guest => {}
     }
     request.get = vec![PathPair { from: LOG.to_owned(), to: log.display().to_string() }];
@@ -139,7 +147,7 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
         true => std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         false => Ok(String::new()),
     };
-    if machine.scene == Scene::Toolstack {
+    if machine.scene.is_counted() {
         return Ok(toolstack::readings(&text(&report)?, &text(&log)?));
     }
     Ok(parse::readings(&text(&log)?))

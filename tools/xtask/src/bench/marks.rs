@@ -1,7 +1,7 @@
 //! Tiny programs whose only work is to execute one of the counter's marker NOPs (`tools/hvcount`).
 //!
-//! For `toolstack.sh`: three for Linux, which a script calls, and a PVH guest whose first instruction is the end of a sample; for
-//! `memory.sh` a guest that sleeps. They are a dozen instructions at most, so they are written here as bytes and not compiled.
+//! Three for Linux, which `counted.sh` and guests' scripts call; for `life.sh` a PVH guest whose first instruction is the end of a
+//! sample; for `memory.sh` a guest that sleeps. They are a dozen instructions at most, so they are written here as bytes and not compiled.
 
 /// What a program marks, as the marker's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +40,18 @@ pub(crate) fn linux_program(mark: Mark) -> Vec<u8> {
     elf(LINUX_BASE, &code, false)
 }
 
-/// A PVH guest that marks the end of a sample with its first instruction, and then waits for nothing.
+/// Sleeps for ever, with interrupts on and none to come: sti; hlt; jmp back. (A domain whose CPUs all halt without interrupts is
+/// powered off, and one that spins keeps the only CPU from the control domain.)
+const SLEEP: [u8; 4] = [0xfb, 0xf4, 0xeb, 0xfc];
+
+/// A PVH guest that marks the end of a sample with its first instruction, and then sleeps.
 pub(crate) fn first_instruction() -> Vec<u8> {
-    let mut code = marker(Mark::End).to_vec();
-    // A domain whose CPUs all halt without interrupts is powered off, so it spins: pause; jmp back.
-    code.extend([0xf3, 0x90, 0xeb, 0xfc]);
-    elf(GUEST_BASE, &code, true)
+    elf(GUEST_BASE, &[marker(Mark::End).as_slice(), &SLEEP].concat(), true)
 }
 
-/// A PVH guest that sleeps for ever, with interrupts on and none to come: sti; hlt; jmp back.
+/// A PVH guest that sleeps.
 pub(crate) fn sleeper() -> Vec<u8> {
-    elf(GUEST_BASE, &[0xfb, 0xf4, 0xeb, 0xfc], true)
+    elf(GUEST_BASE, &SLEEP, true)
 }
 
 /// An ELF64 program with one segment, in which all of it lies, and its code behind the headers.

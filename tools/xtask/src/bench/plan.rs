@@ -16,8 +16,35 @@ pub(crate) enum Scene {
     Guest,
     /// A Linux control domain with a Linux guest: memory.
     Memory,
-    /// A Linux control domain in which a toolstack makes guests, with the plugin that counts.
+    /// A Linux control domain in which a toolstack makes guests that never run, with the plugin that counts.
     Toolstack,
+    /// The same with guests that run: to the first instruction and to init.
+    Life,
+    /// The same with a guest that moves data over its disk and network.
+    Devices,
+}
+
+impl Scene {
+    /// All, fast ones first.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Control, Self::Guest, Self::Memory, Self::Life, Self::Devices, Self::Toolstack];
+
+    /// Its name on the command line and in files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Guest => "guest",
+            Self::Memory => "memory",
+            Self::Toolstack => "toolstack",
+            Self::Life => "life",
+            Self::Devices => "devices",
+        }
+    }
+
+    /// Whether the plugin counts.
+    pub(crate) fn is_counted(self) -> bool {
+        matches!(self, Self::Toolstack | Self::Life | Self::Devices)
+    }
 }
 
 /// One machine.
@@ -48,7 +75,7 @@ fn impossible(machine: Machine) -> Option<&'static str> {
         Machine { emulator: Emulator::Bochs, scene: Scene::Control, hypervisor: Hypervisor::Xen } => {
             Some("Xen wants an IOMMU for a PVH control domain, and Bochs has none")
         }
-        Machine { emulator: Emulator::Bochs, scene: Scene::Toolstack, .. } => Some("the plugin is QEMU's"),
+        Machine { emulator: Emulator::Bochs, scene, .. } if scene.is_counted() => Some("the plugin is QEMU's"),
         Machine { emulator: Emulator::Bochs, scene: Scene::Memory, .. } => {
             Some("memory does not depend on the emulator, and Bochs is slow")
         }
@@ -63,7 +90,7 @@ pub(crate) fn machines(wanted: &Wanted) -> Result<Vec<Machine>, String> {
     }
     let mut machines = Vec::new();
     let mut reasons = Vec::new();
-    for scene in [Scene::Control, Scene::Guest, Scene::Memory, Scene::Toolstack] {
+    for scene in Scene::ALL {
         for emulator in [Emulator::Qemu, Emulator::Bochs] {
             for hypervisor in [Hypervisor::Oxen, Hypervisor::Xen] {
                 let machine = Machine { emulator, scene, hypervisor };
@@ -90,7 +117,7 @@ mod tests {
     #[test]
     fn everything_is_all_that_is_possible() {
         let all = machines(&Wanted::default()).unwrap();
-        assert_eq!(all.len(), 11);
+        assert_eq!(all.len(), 15);
         assert!(all.iter().all(|machine| impossible(*machine).is_none()));
         assert_eq!(all[0], Machine { emulator: Emulator::Qemu, scene: Scene::Control, hypervisor: Hypervisor::Oxen });
     }

@@ -20,7 +20,14 @@ fn heading(table: &Table) -> &'static str {
         (Scene::Guest, Emulator::Qemu) => "Instructions in QEMU (no NRIPS), the bench guest made by xl",
         (Scene::Guest, Emulator::Bochs) => "Instructions in Bochs (NRIPS), the bench guest made by xl",
         (Scene::Memory, _) => "Memory",
-        (Scene::Toolstack, _) => "Instructions of a toolstack's work in QEMU (no NRIPS): ours on Oxen, Debian's on Xen",
+        (Scene::Toolstack | Scene::Life | Scene::Devices, _)
+            if table.lines.iter().all(|line| line.row.unit == Unit::Count) =>
+        {
+            "Hypercalls of a toolstack's work: ours on Oxen, Debian's on Xen"
+        }
+        (Scene::Toolstack | Scene::Life | Scene::Devices, _) => {
+            "Instructions of a toolstack's work in QEMU (no NRIPS): ours on Oxen, Debian's on Xen"
+        }
     }
 }
 

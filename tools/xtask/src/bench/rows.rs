@@ -125,30 +125,49 @@ pub(crate) const TOOLSTACK: &[Row] = &[
     cost("disk-write", "the same, writing with a flush at the end", None),
     cost("net-to-control", "PV network, guest to control domain, TCP, for each MiB", None),
     cost("net-from-control", "the same, control domain to guest", None),
-    count("hypercalls", "hypercalls of create -p and destroy (first row), all domains'", None),
-    count("hypercalls-12", "… memory_op", None),
-    count("hypercalls-13", "… multicall", None),
-    count("hypercalls-17", "… xen_version", None),
-    count("hypercalls-20", "… grant_table_op", None),
-    count("hypercalls-24", "… vcpu_op", None),
-    count("hypercalls-27", "… xsm_op", None),
-    count("hypercalls-29", "… sched_op", None),
-    count("hypercalls-32", "… event_channel_op", None),
-    count("hypercalls-34", "… hvm_op", None),
-    count("hypercalls-35", "… sysctl", None),
-    count("hypercalls-36", "… domctl", None),
-    count("hypercalls-1", "… mmu_update (PV only)", None),
-    count("hypercalls-26", "… mmuext_op (PV only)", None),
-    count("hypercalls-3", "… stack_switch (PV only)", None),
-    count("hypercalls-5", "… fpu_taskswitch (PV only)", None),
-    count("hypercalls-10", "… update_descriptor (PV only)", None),
-    count("hypercalls-14", "… update_va_mapping (PV only)", None),
-    count("hypercalls-23", "… iret (PV only)", None),
-    count("hypercalls-25", "… set_segment_base (PV only)", None),
 ];
 
+/// Rows of hypercalls in one sample of an operation, whoever made them: in all, and by kind (numbers: Xen public/xen.h).
+macro_rules! hypercalls {
+    ($($key:literal: $of:literal,)*) => {
+        &[$(
+            count(concat!("hypercalls-", $key), concat!("hypercalls of ", $of, ", all domains'"), None),
+            count(concat!("hypercalls-", $key, "-12"), "… memory_op", None),
+            count(concat!("hypercalls-", $key, "-13"), "… multicall", None),
+            count(concat!("hypercalls-", $key, "-17"), "… xen_version", None),
+            count(concat!("hypercalls-", $key, "-18"), "… console_io", None),
+            count(concat!("hypercalls-", $key, "-20"), "… grant_table_op", None),
+            count(concat!("hypercalls-", $key, "-21"), "… vm_assist", None),
+            count(concat!("hypercalls-", $key, "-24"), "… vcpu_op", None),
+            count(concat!("hypercalls-", $key, "-27"), "… xsm_op", None),
+            count(concat!("hypercalls-", $key, "-29"), "… sched_op", None),
+            count(concat!("hypercalls-", $key, "-32"), "… event_channel_op", None),
+            count(concat!("hypercalls-", $key, "-33"), "… physdev_op", None),
+            count(concat!("hypercalls-", $key, "-34"), "… hvm_op", None),
+            count(concat!("hypercalls-", $key, "-35"), "… sysctl", None),
+            count(concat!("hypercalls-", $key, "-36"), "… domctl", None),
+            count(concat!("hypercalls-", $key, "-1"), "… mmu_update (PV only)", None),
+            count(concat!("hypercalls-", $key, "-26"), "… mmuext_op (PV only)", None),
+            count(concat!("hypercalls-", $key, "-3"), "… stack_switch (PV only)", None),
+            count(concat!("hypercalls-", $key, "-5"), "… fpu_taskswitch (PV only)", None),
+            count(concat!("hypercalls-", $key, "-10"), "… update_descriptor (PV only)", None),
+            count(concat!("hypercalls-", $key, "-14"), "… update_va_mapping (PV only)", None),
+            count(concat!("hypercalls-", $key, "-23"), "… iret (PV only)", None),
+            count(concat!("hypercalls-", $key, "-25"), "… set_segment_base (PV only)", None),
+        )*]
+    };
+}
+
+/// Hypercalls of operations in [`TOOLSTACK`], by their keys.
+pub(crate) const HYPERCALLS: &[Row] = hypercalls! {
+    "create-destroy": "create -p and destroy",
+    "create-first-instruction": "create to the first instruction",
+    "create-init": "create to Linux's init",
+    "destroy": "destroying that guest",
+};
+
 /// All lists.
-pub(crate) const LISTS: [&[Row]; 3] = [OPERATIONS, MEMORY, TOOLSTACK];
+pub(crate) const LISTS: [&[Row]; 4] = [OPERATIONS, MEMORY, TOOLSTACK, HYPERCALLS];
 
 /// The row of a key.
 pub(crate) fn find(rows: &'static [Row], key: &str) -> Option<&'static Row> {

@@ -86,7 +86,9 @@ pub(crate) fn tables(runs: &[(Machine, Readings)]) -> Vec<Table> {
     }
     let of =
         |hypervisor| gather(runs, |machine| machine.hypervisor == hypervisor && machine.emulator == Emulator::Qemu);
-    for (list, scene) in [(rows::MEMORY, Scene::Memory), (rows::TOOLSTACK, Scene::Toolstack)] {
+    let lists =
+        [(rows::MEMORY, Scene::Memory), (rows::TOOLSTACK, Scene::Toolstack), (rows::HYPERCALLS, Scene::Toolstack)];
+    for (list, scene) in lists {
         tables.push(table(list, Emulator::Qemu, scene, &of(Hypervisor::Oxen), &of(Hypervisor::Xen)));
     }
     tables.retain(|table| !table.lines.is_empty());

@@ -1,7 +1,7 @@
-//! The scene in which a toolstack works, counted by the plugin: what it puts into the machine, and what its report means.
+//! The scenes that the plugin counts, of a toolstack and of devices: what they put into the machine, and what the report means.
 //!
-//! The script marks rows and says in its log, in the same order, how they are called; the plugin's report has them by number.
-//! Hypercalls by kind are those of the row `create-destroy`.
+//! The scripts mark rows and say in their log, in the same order, how they are called; the plugin's report has them by number. Rows
+//! of the same name are samples of one operation.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::parse::{Reading, Readings};
 use crate::harness::request::{Hypervisor, PathPair};
 use crate::initramfs::{cpio, tree::Tree};
 
-/// The row whose hypercalls are shown by kind.
-const CALLS_OF: &str = "create-destroy";
+/// The rows whose hypercalls are shown by kind.
+const CALLS_OF: [&str; 4] = ["create-destroy", "create-first-instruction", "create-init", "destroy"];
 /// What `moves.sh` moves.
-const MOVED_MIB: u64 = 64;
+const MOVED_MIB: u64 = 16;
 /// Rows of what devices move: they are shown for each MiB.
 const MOVES: [&str; 4] = ["disk-read", "disk-write", "net-to-control", "net-from-control"];
 
@@ -109,25 +109,38 @@ fn rows(report: &str) -> BTreeMap<u64, Counted> {
 pub(super) fn readings(report: &str, log: &str) -> Readings {
     let rows = rows(report);
     let names = log.lines().filter_map(|line| line.strip_prefix("ROW ")).map(str::trim);
-    let mut readings = Readings::new();
+    let mut by_name: BTreeMap<&str, Vec<&Counted>> = BTreeMap::new();
     for (number, name) in (0_u64..).zip(names) {
-        let Some(row) = rows.get(&number).filter(|row| row.samples != 0) else { continue };
+        if let Some(row) = rows.get(&number).filter(|row| row.samples != 0) {
+            by_name.entry(name).or_default().push(row);
+        }
+    }
+    let mut readings = Readings::new();
+    for (name, rows) in by_name {
         let part = if MOVES.contains(&name) { MOVED_MIB } else { 1 };
-        let value = Reading::Value { minimum: row.least / part, median: row.median / part };
-        readings.insert(name.to_owned(), value);
-        if name == CALLS_OF {
-            readings.extend(calls(row));
+        let mut medians: Vec<u64> = rows.iter().map(|row| row.median / part).collect();
+        medians.sort_unstable();
+        let minimum = rows.iter().map(|row| row.least / part).min().unwrap_or(0);
+        let median = medians.get(medians.len() / 2).copied().unwrap_or(0);
+        readings.insert(name.to_owned(), Reading::Value { minimum, median });
+        if CALLS_OF.contains(&name) {
+            readings.extend(calls(name, &rows));
         }
     }
     readings
 }
 
 /// Hypercalls of one sample, by kind and in all.
-fn calls(row: &Counted) -> Vec<(String, Reading)> {
-    let of_one = |count: u64| Reading::once(count / row.samples);
+fn calls(name: &str, rows: &[&Counted]) -> Vec<(String, Reading)> {
+    let samples: u64 = rows.iter().map(|row| row.samples).sum();
+    let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
+    for (number, count) in rows.iter().flat_map(|row| &row.calls) {
+        *sums.entry(*number).or_default() += count;
+    }
+    let of_one = |count: u64| Reading::once(count / samples);
     let mut list: Vec<_> =
-        row.calls.iter().map(|(number, count)| (format!("hypercalls-{number}"), of_one(*count))).collect();
-    list.push(("hypercalls".to_owned(), of_one(row.calls.values().sum())));
+        sums.iter().map(|(number, count)| (format!("hypercalls-{name}-{number}"), of_one(*count))).collect();
+    list.push((format!("hypercalls-{name}"), of_one(sums.values().sum())));
     list
 }
 
@@ -138,8 +151,12 @@ mod tests {
     const REPORT: &str = "row 0 samples 3 host 5 guest 4 exits 0 total 9 least 8\nexit 81 2\n\
                           row 1 samples 2 host 600 guest 16 exits 1 total 616 least 600\ncall 12 8\ncall 36 4\n\
                           row 2 samples 0 host 0 guest 0 exits 0 total 0 least 0\n\
-                          row 3 samples 1 host 6400 guest 0 exits 0 total 6400 least 6400\n";
-    const LOG: &str = "something\nROW toolstack-nothing\nROW create-destroy\nROW destroy\nROW disk-read\nROW the-end\n";
+                          row 3 samples 1 host 1600 guest 0 exits 0 total 1600 least 1600\n\
+                          row 4 samples 1 host 30 guest 0 exits 0 total 30 least 30\ncall 36 1\n\
+                          row 5 samples 1 host 50 guest 0 exits 0 total 50 least 50\ncall 36 3\n\
+                          row 6 samples 1 host 40 guest 0 exits 0 total 40 least 40\ncall 36 2\ncall 12 3\n";
+    const LOG: &str = "something\nROW toolstack-nothing\nROW create-destroy\nROW create-init\nROW disk-read\nROW destroy\n\
+                       ROW destroy\nROW destroy\nROW the-end\n";
 
     #[test]
     fn rows_get_their_names_in_order() {
@@ -147,16 +164,23 @@ mod tests {
         assert_eq!(found["toolstack-nothing"], Reading::Value { minimum: 8, median: 9 });
         assert_eq!(found["create-destroy"], Reading::Value { minimum: 600, median: 616 });
         assert_eq!(found["disk-read"], Reading::once(100), "of one MiB");
-        assert!(!found.contains_key("destroy"), "without samples");
+        assert!(!found.contains_key("create-init"), "without samples");
         assert!(!found.contains_key("the-end"));
+    }
+
+    #[test]
+    fn rows_of_one_name_are_one() {
+        assert_eq!(readings(REPORT, LOG)["destroy"], Reading::Value { minimum: 30, median: 40 });
     }
 
     #[test]
     fn hypercalls_are_those_of_one_sample() {
         let found = readings(REPORT, LOG);
-        assert_eq!(found["hypercalls-12"], Reading::once(4));
-        assert_eq!(found["hypercalls-36"], Reading::once(2));
-        assert_eq!(found["hypercalls"], Reading::once(6));
+        assert_eq!(found["hypercalls-create-destroy-12"], Reading::once(4));
+        assert_eq!(found["hypercalls-create-destroy-36"], Reading::once(2));
+        assert_eq!(found["hypercalls-create-destroy"], Reading::once(6));
+        assert_eq!(found["hypercalls-destroy-36"], Reading::once(2));
+        assert_eq!(found["hypercalls-destroy"], Reading::once(3));
     }
 
     #[test]

@@ -85,6 +85,8 @@ fn describe(machine: Machine) -> String {
         Scene::Guest => "the bench guest made by xl",
         Scene::Memory => "memory, with Linux",
         Scene::Toolstack => "a toolstack's work",
+        Scene::Life => "guests from create to destroy",
+        Scene::Devices => "disk and network",
     };
     format!("measuring {hypervisor} in {emulator}: {what}")
 }
