@@ -54,6 +54,8 @@ for maker in debian oxen; do
     same block-list cmd
     same network-list cmd
     same channel-list cmd
+    same_code trigger cmd power
+    same_code button-press cmd sleep
     same -N vcpu-pin cmd 0 0 all
     same -N vcpu-pin cmd all - 0
     # What one changes the other shows.
