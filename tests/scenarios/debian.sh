@@ -3,7 +3,7 @@
 # from PV disks, a raw file and a qcow2 image, to their logins; 100 MiB go from dom0 to a guest, to the other guest, back and to dom0
 # again, unchanged; the guests shut down and their file systems are clean. The long runs have all disks of dom0's, and guests on a volume
 # and on a partition, the one behind a route.
-# run: --disk virtio --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 1500
+# nightly: --disk virtio --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 1500
 # nightly: --disk nvme --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 3600 --dom0-args oxen.more
 # nightly: --disk ahci --smp 1 --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 3600 --dom0-args oxen.more
 # checks: create list shutdown

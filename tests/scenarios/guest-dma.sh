@@ -1,7 +1,9 @@
 #!/bin/sh
-# An IOMMU of AMD's: guests' disks are disks of the machine, which read and write the guests' own pages. What a guest writes past its
+# An IOMMU of AMD's, or of Intel's: guests' disks are disks of the machine, which read and write the guests' own pages. What a guest writes past its
 # page cache is on the disk for dom0, past dom0's page cache, and the other way round. A disk that goes past the IOMMU is copied.
-# run: --tools oxen --qemu-args "-device amd-iommu,pt=off -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past"
+# A guest on a bridge with the machine's network card fetches from the outside, and gets back what it sends there.
+# run: --tools oxen --put /usr/share/seabios/bios-256k.bin=/put/content --qemu-args "-device amd-iommu,pt=off -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past -netdev user,id=net,restrict=on,tftp=/usr/share/seabios,guestfwd=tcp:10.0.2.100:7-cmd:cat -device e1000e,netdev=net"
+# run: --tools oxen --put /usr/share/seabios/bios-256k.bin=/put/content --qemu-args "-device intel-iommu -drive if=none,id=n,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device nvme,drive=n,serial=1 -drive if=none,id=v,snapshot=on,driver=null-co,read-zeroes=on,size=64M -device virtio-blk-pci,drive=v,iommu_platform=on,disable-legacy=on -drive if=none,id=w,snapshot=on,driver=null-co,read-zeroes=on,size=8M -device virtio-blk-pci,drive=w,serial=past -netdev user,id=net,restrict=on,tftp=/usr/share/seabios,guestfwd=tcp:10.0.2.100:7-cmd:cat -device e1000e,netdev=net"
 # checks: create block-attach destroy info
 . /oxen/lib.sh
 
@@ -28,7 +30,11 @@ head -c 1048576 /dev/urandom > /tmp/random
 dd if=/tmp/random of=/dev/nvme0n1 bs=65536 oflag=direct 2> /dev/null || die "dom0 cannot write"
 dd if=/dev/nvme0n1 bs=65536 count=16 iflag=direct 2> /dev/null | cmp - /tmp/random || die "dom0 reads something else"
 
-config dma - "disk = [ 'phy:/dev/nvme0n1,xvda,w', 'phy:/dev/$through,xvdb,w' ]"
+wait_until 60 sh -c 'ls -d /sys/bus/pci/drivers/e1000e/*/net/*' || die "no network card"
+card=$(basename "$(ls -d /sys/bus/pci/drivers/e1000e/*/net/*)")
+brctl addbr xenbr0 && brctl addif xenbr0 "$card" && ip link set "$card" up && ip link set xenbr0 up || die "no bridge"
+
+config dma - "disk = [ 'phy:/dev/nvme0n1,xvda,w', 'phy:/dev/$through,xvdb,w' ]" "vif = [ 'bridge=xenbr0' ]"
 sed -i 's/console=hvc0/console=hvc0 oxen.modules/' /tmp/dma.cfg
 xl create /tmp/dma.cfg || die "create"
 wait_for 250 GUEST-READY "$log" || die "no greeting"
@@ -49,6 +55,14 @@ for pair in "nvme0n1 xvda" "$through xvdb"; do
     echo "/dev/$there: $MIB MiB each way"
 done
 rm /tmp/r
+
+# By the bridge to the outside and back: what comes in is the card's own work, what goes out it reads from the guest's pages.
+wanted=$(sha256sum < /put/content | sum)
+answer '^UP 0' 'ip addr add 10.0.2.77/24 dev eth0; ip link set eth0 up; ping -c 1 -w 60 10.0.2.2 > /dev/null; echo UP $?' || die "the outside does not answer the guest"
+answer "^FETCHED $wanted" 'busybox tftp -g -r bios-256k.bin -l /tmp/fetched 10.0.2.2; echo FETCHED $(sha256sum < /tmp/fetched)' || die "the guest fetches something else"
+answer '^SENT 0' 'head -c 2000000 /dev/urandom > /tmp/r; busybox nc 10.0.2.100 7 < /tmp/r > /tmp/back; busybox cmp /tmp/r /tmp/back; echo SENT $?' || die "what the guest sends comes back otherwise"
+xl dmesg | grep 'IOMMU: .* it may not' && die "a device was refused something"
+echo "bridged to $card: 256 KiB fetched, 2 MB there and back"
 
 # What is past the IOMMU would miss the guest's pages: it is copied.
 xl block-attach dma "phy:/dev/$past,xvdc,w" || die "block-attach"

@@ -1,12 +1,13 @@
-//! The machine that devices are served by, for tests: it notes what it is asked for, keeps what it has made, and lets the
-//! n-th request fail.
+//! The machine that devices are served by, for tests: it notes what it is asked for and keeps what it has made. The switch of
+//! [`libxc::fault`] lets the n-th request fail.
 
 use libxc::device::dma::{Card, Dma};
-use libxc::device::host::{Host, Made, Mounted, Number, What};
+use libxc::device::host::{AboutTo, Host, Made, Mounted, Number, What};
 use libxc::error::{Error, Result};
+use libxc::fault;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -15,55 +16,47 @@ use std::time::Duration;
 pub struct FakeHost {
     /// Everything that was asked for and changes something.
     pub asked: RefCell<Vec<String>>,
-    /// Block devices that were made and are still there.
-    pub made: RefCell<BTreeSet<String>>,
+    /// Block devices that were made and are still there, and what of.
+    pub made: RefCell<BTreeMap<String, String>>,
     /// Whether hardware is behind block devices and bridges.
     pub hardware: Cell<bool>,
     /// Whether block devices are mounted.
     pub mounted: Cell<bool>,
-    requests: Cell<u64>,
-    fail_at: Cell<Option<u64>>,
+    /// What somebody else does while the next block device is given back.
+    pub meanwhile: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl FakeHost {
-    /// Refuses request number `n` from now, counted from 0.
-    pub fn fail_request(&self, n: Option<u64>) {
-        self.fail_at.set(n.map(|n| self.requests.get() + n));
-    }
-
-    /// Whether the request that is to be refused is still to come.
-    pub fn failure_is_due(&self) -> bool {
-        self.fail_at.get().is_some()
-    }
-
-    fn count(&self) -> Result<()> {
-        let number = self.requests.replace(self.requests.get() + 1);
-        if self.fail_at.get() == Some(number) {
-            self.fail_at.set(None);
-            return Err(Error::system("asking the fake machine", io::Error::from(ErrorKind::PermissionDenied)));
-        }
-        Ok(())
+    /// Asks for something, unless the switch says otherwise.
+    fn ask(&self, doing: impl Fn() -> String) -> Result<()> {
+        fault::check_host(&doing).map_err(|error| Error::system(doing(), error))
     }
 
     fn note(&self, text: String) -> Result<()> {
-        self.count()?;
+        self.ask(|| text.clone())?;
         self.asked.borrow_mut().push(text);
         Ok(())
     }
 
-    fn make(&self, kind: &str, major: u32, what: String) -> Result<Made> {
-        self.note(what)?;
-        let mut made = self.made.borrow_mut();
-        let minor = (0..).find(|minor| !made.contains(&format!("/dev/{kind}{minor}"))).unwrap_or(0);
+    fn make(&self, kind: &str, major: u32, target: &str, what: String, about_to: AboutTo<'_>) -> Result<Made> {
+        let is_free = |minor: &u32| !self.made.borrow().contains_key(&format!("/dev/{kind}{minor}"));
+        let minor = (0..).find(is_free).unwrap_or(0);
         let path = format!("/dev/{kind}{minor}");
-        made.insert(path.clone());
+        about_to(&path)?;
+        self.note(what)?;
+        self.made.borrow_mut().insert(path.clone(), target.into());
         Ok(Made { path, number: Number { major, minor } })
     }
 }
 
 impl Host for FakeHost {
+    fn bounces(&self) -> Result<bool> {
+        self.ask(|| "reading /proc/cmdline".into())?;
+        Ok(false)
+    }
+
     fn inspect(&self, path: &str) -> Result<What> {
-        self.count()?;
+        self.ask(|| path.into())?;
         match path {
             _ if path.starts_with("/dev/") => Ok(What::Block {
                 number: Number { major: 259, minor: 17 },
@@ -76,21 +69,27 @@ impl Host for FakeHost {
     }
 
     fn mounted(&self, _: Number) -> Result<Mounted> {
-        self.count()?;
+        self.ask(|| "reading /proc/self/mountinfo".into())?;
         Ok(if self.mounted.get() { Mounted::Writable } else { Mounted::No })
     }
 
-    fn attach_loop(&self, path: &str, read_only: bool) -> Result<Made> {
-        self.make("loop", 7, format!("loop {path} read_only={read_only}"))
+    fn attach_loop(&self, path: &str, read_only: bool, about_to: AboutTo<'_>) -> Result<Made> {
+        self.make("loop", 7, path, format!("loop {path} read_only={read_only}"), about_to)
     }
 
-    fn attach_image(&self, path: &str, format: &str, read_only: bool) -> Result<Made> {
-        self.make("nbd", 43, format!("{format} {path} read_only={read_only}"))
+    fn attach_image(&self, path: &str, format: &str, read_only: bool, about_to: AboutTo<'_>) -> Result<Made> {
+        self.make("nbd", 43, path, format!("{format} {path} read_only={read_only}"), about_to)
     }
 
-    fn detach(&self, path: &str) -> Result<()> {
+    fn detach(&self, path: &str, target: &str) -> Result<()> {
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
+        }
         self.note(format!("detach {path}"))?;
-        self.made.borrow_mut().remove(path);
+        let mut made = self.made.borrow_mut();
+        if made.get(path).is_some_and(|of| of == target) {
+            made.remove(path);
+        }
         Ok(())
     }
 
@@ -100,21 +99,21 @@ impl Host for FakeHost {
     }
 
     fn is_bridge(&self, name: &str) -> Result<bool> {
-        self.count()?;
+        self.ask(|| format!("looking for the bridge {name}"))?;
         Ok(name.starts_with("br"))
     }
 
-    fn card_behind(&self, _: &str) -> Result<Option<Card>> {
-        self.count()?;
+    fn card_behind(&self, interface: &str) -> Result<Option<Card>> {
+        self.ask(|| format!("looking for the card behind {interface}"))?;
         Ok(self.hardware.get().then(|| Card { name: "eth0".into(), dma: Dma::Ordinary }))
     }
 
-    fn wait_for_interface(&self, _: &str, _: Duration) -> Result<()> {
-        self.count()
+    fn wait_for_interface(&self, interface: &str, _: Duration) -> Result<()> {
+        self.ask(|| format!("waiting for {interface}"))
     }
 
-    fn mtu(&self, _: &str) -> Result<u32> {
-        self.count()?;
+    fn mtu(&self, interface: &str) -> Result<u32> {
+        self.ask(|| format!("the MTU of {interface}"))?;
         Ok(1400)
     }
 

@@ -6,13 +6,14 @@
 
 use crate::kernel;
 use crate::processor::{Operation, Outcome, Processor, enter_long_mode};
+use crate::tally::Tally;
 use crate::templates;
 use machine::codec::registers::rflags;
 use machine::codec::vmcb::exit;
 use machine::exit::Exit;
 use machine::fake::Guest;
 use public_abi::hypercall::TABLE;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -176,58 +177,20 @@ impl Subject {
         arguments[if matches!(number, CONSOLE_IO | VCPU_OP) { 2 } else { 1 }] = ARENA;
         (number, arguments, arena)
     }
-
-    /// Whether a call is left out: it ends the caller, or the machine.
-    fn is_left_out(&self, random: &mut Random, number: u64, arguments: &[u64; 6], arena: &[u8]) -> bool {
-        let command = arguments[0] & 0xffff_ffff;
-        let word = |at: usize| u32::from_le_bytes(arena[at..at + 4].try_into().expect("four bytes"));
-        match number {
-            // Shutting down, by the watchdog or at once: now and then by a guest, never by the control domain.
-            SCHED_OP if matches!(command, 2 | 4 | 5 | 6) => self.is_control || !random.once_in(64),
-            // Waiting without an end is nothing to find out about.
-            SCHED_OP if matches!(command, 1 | 3) => true,
-            VCPU_OP if self.is_control && command == 10 => true,
-            VCPU_OP if command == 3 || command == 2 => self.is_control || !random.once_in(64),
-            // Keys such as 'R' restart the machine.
-            SYSCTL if word(0) == 7 => true,
-            // A list of calls may have all of the above in it.
-            MULTICALL => self.is_control,
-            // The control domain's own registers are this program.
-            DOMCTL if self.is_control && u16::from_le_bytes([arena[8], arena[9]]) == 0 => {
-                matches!(word(0), 12 | 13 | 28 | 34)
-            }
-            // Its own kernel and its shared page stay where they are: only others' frames are moved, and none is mapped.
-            MEMORY_OP if self.is_control => {
-                let half = |at: usize| u16::from_le_bytes([arena[at], arena[at + 1]]);
-                let target = match command & 63 {
-                    0 | 1 | 6 | 11 => half(24),
-                    7 | 15 | 23 => half(0),
-                    28 => 0,
-                    _ => 1,
-                };
-                matches!(target, 0 | 0x7ff0)
-            }
-            GRANT_TABLE_OP if self.is_control => command == 0,
-            // How it hears of events, and the switch to another ABI of events.
-            HVM_OP if self.is_control => matches!(command, 0 | 23),
-            EVENT_CHANNEL_OP if self.is_control => matches!(command, 10 | 11),
-            _ => false,
-        }
-    }
 }
 
 /// Numbers of hypercalls (public/xen.h).
-const PLATFORM_OP: u64 = 7;
-const MEMORY_OP: u64 = 12;
-const MULTICALL: u64 = 13;
-const CONSOLE_IO: u64 = 18;
-const GRANT_TABLE_OP: u64 = 20;
-const VCPU_OP: u64 = 24;
-const SCHED_OP: u64 = 29;
-const EVENT_CHANNEL_OP: u64 = 32;
-const HVM_OP: u64 = 34;
-const SYSCTL: u64 = 35;
-const DOMCTL: u64 = 36;
+pub(crate) const PLATFORM_OP: u64 = 7;
+pub(crate) const MEMORY_OP: u64 = 12;
+pub(crate) const MULTICALL: u64 = 13;
+pub(crate) const CONSOLE_IO: u64 = 18;
+pub(crate) const GRANT_TABLE_OP: u64 = 20;
+pub(crate) const VCPU_OP: u64 = 24;
+pub(crate) const SCHED_OP: u64 = 29;
+pub(crate) const EVENT_CHANNEL_OP: u64 = 32;
+pub(crate) const HVM_OP: u64 = 34;
+pub(crate) const SYSCTL: u64 = 35;
+pub(crate) const DOMCTL: u64 = 36;
 
 /// What is called most, some more than others.
 const OF_GUESTS: [u64; 12] = [12, 12, 12, 20, 20, 20, 32, 32, 24, 34, 13, 29];
@@ -242,59 +205,75 @@ const COMMANDS: [(u64, u64); 9] =
 pub struct Progress {
     /// Operations that are still to be done.
     pub left: AtomicU64,
-    /// Hypercalls by number and command: how many were answered, how many of these succeeded.
-    pub calls: Mutex<BTreeMap<(u64, u32), (u64, u64)>>,
+    /// The answers to hypercalls.
+    pub calls: Mutex<Tally>,
     /// Whether the caller has given up: its code is not there any more, or its registers are beyond repair.
     pub is_stuck: AtomicBool,
     /// The last operation, for the message of a failure.
-    pub last: Mutex<String>,
+    pub last: Mutex<Last>,
+}
+
+/// An operation, as it becomes text when somebody wants to read it.
+#[derive(Clone, Debug, Default)]
+pub enum Last {
+    /// There was none.
+    #[default]
+    Nothing,
+    /// A hypercall: number, arguments, the beginning of what they point at.
+    Hypercall(u64, [u64; 6], [u8; 96]),
+    /// Something else.
+    Other(String),
+}
+
+impl Last {
+    /// A hypercall.
+    pub fn hypercall(number: u64, arguments: &[u64; 6], arena: &[u8]) -> Self {
+        Self::Hypercall(number, *arguments, arena.first_chunk().copied().unwrap_or([0; 96]))
+    }
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Hypercall(number, arguments, arena) => {
+                write!(f, "hypercall {number} {arguments:x?}, arena")?;
+                arena.as_chunks::<8>().0.iter().try_for_each(|word| write!(f, " {:x}", u64::from_le_bytes(*word)))
+            }
+            Self::Other(text) => f.write_str(text),
+        }
+    }
 }
 
 /// Entries without end of an operation after which a caller gives up.
 const MOST_ENTRIES: u32 = 20_000;
 
-impl Subject {
-    /// A random hypercall that does not end the caller or the machine, as [`Subject::hypercall`] gives it.
-    pub fn harmless_hypercall(&self, random: &mut Random) -> (u64, [u64; 6], Vec<u8>) {
-        loop {
-            let (number, arguments, arena) = self.hypercall(random);
-            if !self.is_left_out(random, number, &arguments, &arena) {
-                return (number, arguments, arena);
-            }
-        }
-    }
-}
-
-/// A hypercall as text, with the beginning of what it points at.
-pub fn describe_hypercall(number: u64, arguments: &[u64; 6], arena: &[u8]) -> String {
-    let words: Vec<String> =
-        arena.as_chunks::<8>().0.iter().take(12).map(|word| format!("{:x}", u64::from_le_bytes(*word))).collect();
-    format!("hypercall {number} {arguments:x?}, arena {}", words.join(" "))
-}
-
 /// What the next operation is, with what it leaves in the arena.
-fn next_operation(subject: &Subject, random: &mut Random) -> (Operation, Option<Vec<u8>>, String) {
+fn next_operation(subject: &Subject, random: &mut Random) -> (Operation, Option<Vec<u8>>, Last) {
     if !subject.is_control && random.once_in(4) {
         let operation = other_operation(subject, random);
         let text = describe(&operation);
-        return (operation, None, text);
+        return (operation, None, Last::Other(text));
     }
     let (number, arguments, arena) = subject.harmless_hypercall(random);
-    let text = describe_hypercall(number, &arguments, &arena);
-    (Operation::Hypercall(number, arguments), Some(arena), text)
+    let last = Last::hypercall(number, &arguments, &arena);
+    (Operation::Hypercall(number, arguments), Some(arena), last)
+}
+
+/// What a hypercall asks for.
+pub fn command(number: u64, arguments: &[u64; 6], arena: &[u8]) -> u32 {
+    match number {
+        PLATFORM_OP | SYSCTL | DOMCTL => arena.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes)),
+        // The upper bits are a cursor.
+        MEMORY_OP => (arguments[0] & 63) as u32,
+        _ => arguments[0] as u32,
+    }
 }
 
 /// The number of a hypercall and of what it asks for.
 fn name(operation: &Operation, arena: Option<&[u8]>) -> Option<(u64, u32)> {
     let Operation::Hypercall(number, arguments) = operation else { return None };
-    let first_word = arena.and_then(|arena| arena.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
-    let command = match *number {
-        PLATFORM_OP | SYSCTL | DOMCTL => first_word?,
-        // The upper bits are a cursor.
-        MEMORY_OP => (arguments[0] & 63) as u32,
-        _ => arguments[0] as u32,
-    };
-    Some((*number, command))
+    Some((*number, command(*number, arguments, arena.unwrap_or_default())))
 }
 
 fn describe(operation: &Operation) -> String {
@@ -393,8 +372,8 @@ pub fn hammer(
                 // Whatever the last one has done to the paging mode.
                 enter_long_mode(guest);
                 guest.vmcb.guest.rflags |= rflags::IF;
-                let (operation, contents, text) = next_operation(&subject, &mut random);
-                *progress.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
+                let (operation, contents, last) = next_operation(&subject, &mut random);
+                *progress.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
                 call = name(&operation, contents.as_deref());
                 arena = contents;
                 processor.begin(operation);
@@ -407,11 +386,9 @@ pub fn hammer(
             }
             match processor.go_on(guest) {
                 Ok(Outcome::Word(rax)) => {
-                    if let Some(call) = call.take() {
+                    if let Some((number, command)) = call.take() {
                         let mut calls = progress.calls.lock().unwrap_or_else(PoisonError::into_inner);
-                        let (answered, succeeded) = calls.entry(call).or_insert((0, 0));
-                        *answered += 1;
-                        *succeeded += u64::from(rax.cast_signed() >= 0);
+                        calls.count(number, command, rax.cast_signed());
                     }
                 }
                 Ok(_) => {}

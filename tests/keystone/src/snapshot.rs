@@ -10,7 +10,7 @@ use machine::{DomId, Gfn, Mfn};
 use public_abi::Request;
 use public_abi::domid::DOMID_SELF;
 use public_abi::event_channel::{EventChannelOp, PortStatus, Status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use xen_core::domain::Domain;
 use xen_core::p2m::Kind;
@@ -108,7 +108,13 @@ impl Snapshot {
         compare("event channels of the control domain", &self.ports, &other.ports);
         compare("run queues", &self.queues, &other.queues);
         compare("bytes on the heap", &self.heap_bytes, &other.heap_bytes);
-        compare("xenstore", &self.nodes, &other.nodes);
+        let paths: BTreeSet<&String> = self.nodes.keys().chain(other.nodes.keys()).collect();
+        for path in paths {
+            let value = |nodes: &BTreeMap<String, Vec<u8>>| {
+                nodes.get(path).map(|value| String::from_utf8_lossy(value).into_owned())
+            };
+            compare(&format!("xenstore {path}"), &value(&self.nodes), &value(&other.nodes));
+        }
         text
     }
 }

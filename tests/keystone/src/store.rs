@@ -9,9 +9,11 @@ use libxc::xenstore::Client;
 use public_abi::io::xs_wire::{XsMessage, XsdSockmsg};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The nodes, and the domains that were introduced.
@@ -37,6 +39,7 @@ struct State {
     requests: u64,
     fail_at: Option<u64>,
     backends: Backends,
+    consoles: bool,
 }
 
 /// A xenstored.
@@ -81,6 +84,28 @@ impl Store {
         self.state().backends = backends;
     }
 
+    /// Whether there is a xenconsoled, which gives each domain that is introduced a terminal.
+    pub fn set_consoles(&self, consoles: bool) {
+        self.state().consoles = consoles;
+    }
+
+    /// Listens at a place, so that clients whose connection is cut can connect again; until what this gives is dropped.
+    pub fn listen(&self, place: PathBuf) -> Listener {
+        let listener = UnixListener::bind(&place).expect("a socket can be made");
+        let (store, is_over) = (self.clone(), Arc::new(AtomicBool::new(false)));
+        let is_over_there = is_over.clone();
+        let accept = move || {
+            for socket in listener.incoming() {
+                if is_over_there.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (store, socket) = (store.clone(), socket.expect("a connection"));
+                thread::spawn(move || store.serve(socket));
+            }
+        };
+        Listener { place, is_over, thread: Some(thread::spawn(accept)) }
+    }
+
     /// A connection.
     pub fn client(&self) -> Client {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -104,12 +129,15 @@ impl Store {
             let mut state = self.state();
             let number = state.requests;
             state.requests += 1;
-            let State { tree, backends, fail_at, .. } = &mut *state;
+            let State { tree, backends, fail_at, consoles, .. } = &mut *state;
             let answer = if fail_at.take_if(|at| *at == number).is_some() {
                 Err("ENOSPC")
             } else {
                 let answer = answer(tree, &mut open, kind, header.tx_id, &payload);
                 backends::react(&mut tree.nodes, *backends);
+                if *consoles && matches!(kind, XsMessage::Introduce | XsMessage::TransactionEnd) {
+                    make_terminals(tree);
+                }
                 answer
             };
             drop(state);
@@ -126,6 +154,43 @@ impl Store {
             if socket.write_all(&bytes).is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// A place where a xenstored listens.
+pub struct Listener {
+    place: PathBuf,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// A client that connects again when its connection is cut.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.place).expect("somebody listens")
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // One last connection, for it to look.
+        if UnixStream::connect(&self.place).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // Whether it ended well is no matter at the end.
+            drop(thread.join());
+        }
+    }
+}
+
+/// What xenconsoled does for the domains that were introduced.
+fn make_terminals(tree: &mut Tree) {
+    for domain in &tree.introduced {
+        let tty = tree.nodes.get_mut(&format!("/local/domain/{domain}/console/tty"));
+        if let Some(tty) = tty.filter(|tty| tty.is_empty()) {
+            *tty = format!("/dev/pts/{domain}").into_bytes();
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::control::Control;
 use libxc::error::{Error, Result};
+use libxc::fault;
 use libxc::trap::{Buf, Events, Foreign, Trap};
 use machine::PAGE_SIZE_U64;
 use public_abi::domid::DOMID_SELF;
@@ -26,29 +27,17 @@ pub struct FakeTrap {
     control: Rc<Control>,
     /// Calls so far: hypercalls, mappings and buffers.
     calls: Cell<u64>,
-    /// The call that fails, and with what.
-    failure: Cell<Option<(u64, Errno)>>,
 }
 
 impl FakeTrap {
     /// A trap over the control domain's kernel.
     pub fn new(control: &Rc<Control>) -> Self {
-        Self { control: control.clone(), calls: Cell::new(0), failure: Cell::new(None) }
+        Self { control: control.clone(), calls: Cell::new(0) }
     }
 
     /// Calls so far.
     pub fn calls(&self) -> u64 {
         self.calls.get()
-    }
-
-    /// Lets call number `n` from now, counted from 0, fail without having been made.
-    pub fn fail_call(&self, n: Option<u64>, errno: Errno) {
-        self.failure.set(n.map(|n| (self.calls.get() + n, errno)));
-    }
-
-    /// Whether the call that was to fail is still to come.
-    pub fn failure_is_due(&self) -> bool {
-        self.failure.get().is_some()
     }
 
     /// The control domain's kernel.
@@ -57,15 +46,8 @@ impl FakeTrap {
     }
 
     /// Counts a call.
-    fn count(&self) -> std::result::Result<(), Errno> {
-        let number = self.calls.replace(self.calls.get() + 1);
-        match self.failure.get() {
-            Some((at, errno)) if at == number => {
-                self.failure.set(None);
-                Err(errno)
-            }
-            _ => Ok(()),
-        }
+    fn count(&self) {
+        self.calls.set(self.calls.get() + 1);
     }
 }
 
@@ -211,30 +193,36 @@ impl Trap for FakeTrap {
     type Events = GuestEvents;
 
     fn alloc(&self, bytes: usize) -> Result<GuestBuffer> {
-        let buffer = self.count().and_then(|()| self.buffer(bytes));
-        buffer.map_err(|errno| failed("mapping memory for hypercalls".into(), errno))
+        const DOING: &str = "mapping memory for hypercalls";
+        self.count();
+        let buffer = fault::check_map(|| DOING.into()).and_then(|()| self.buffer(bytes));
+        buffer.map_err(|errno| failed(DOING.into(), errno))
     }
 
     fn hypercall(&self, number: u64, [a, b, c, d, e]: [u64; 5]) -> std::result::Result<u64, Errno> {
-        self.count()?;
+        self.count();
         crate::guest::answer(self.control.hypercall(number, [a, b, c, d, e, 0]))
     }
 
     fn foreign(&self, domain: u16, gfns: &[u64]) -> Result<GuestPages> {
+        let doing = || format!("mapping {} pages of domain {domain}", gfns.len());
         let map = || {
-            self.count()?;
+            self.count();
+            fault::check_map(doing)?;
             let pages = self.frames(gfns.len())?;
             for (gfns, at) in gfns.chunks(BATCH).zip((pages.gfn..).step_by(BATCH)) {
                 self.map_batch(domain, gfns, at)?;
             }
             Ok(pages)
         };
-        map().map_err(|errno| failed(format!("mapping {} pages of domain {domain}", gfns.len()), errno))
+        map().map_err(|errno| failed(doing(), errno))
     }
 
     fn resource(&self, domain: u16, kind: Resource, id: u32, frame: u64, frames: usize) -> Result<GuestPages> {
+        let doing = || format!("mapping resource {} of domain {domain}", kind.name());
         let map = || {
-            self.count()?;
+            self.count();
+            fault::check_map(doing)?;
             let pages = self.frames(frames)?;
             let own: Vec<u64> = (pages.gfn..).take(frames).collect();
             let mut list = self.buffer(own.len() * 8)?;
@@ -252,7 +240,7 @@ impl Trap for FakeTrap {
             self.control.exchange(&mut request, |arg| Request::MemoryOp { cmd, arg })?;
             Ok(pages)
         };
-        map().map_err(|errno: Errno| failed(format!("mapping resource {} of domain {domain}", kind.name()), errno))
+        map().map_err(|errno: Errno| failed(doing(), errno))
     }
 
     fn events(&self) -> Result<GuestEvents> {

@@ -205,6 +205,11 @@ impl World {
         true
     }
 
+    /// Whether other CPUs run on threads of their own.
+    pub fn has_threads(&self) -> bool {
+        self.threads
+    }
+
     /// Turns taken so far.
     pub fn turns(&self) -> u64 {
         self.turns.get()

@@ -8,8 +8,10 @@ use libxc::device::detach::Force;
 use libxc::device::dma::Facts;
 use libxc::device::list::{Entry, entries, next_number};
 use libxc::device::nodes::{Disk, Share, Vif};
-use libxc::device::{Device, DeviceError, Devices, Kind};
+use libxc::device::{Device, DeviceError, Devices, Kind as DeviceKind};
+use libxc::fault::{self, How, Kind, Plan};
 use libxc::xenstore::{Client, Tx};
+use public_abi::Errno;
 use std::time::Duration;
 
 /// A guest that exists, as far as xenstore knows.
@@ -75,7 +77,7 @@ fn vif() -> Vif {
 }
 
 fn interface(number: u32) -> Device {
-    Device { kind: Kind::Network, domain: GUEST, number, backend: 0 }
+    Device { kind: DeviceKind::Network, domain: GUEST, number, backend: 0 }
 }
 
 /// What a failure says; it must have left nothing behind.
@@ -182,7 +184,7 @@ fn a_mounted_device_is_no_guests() {
 fn an_interface_joins_its_bridge() {
     let bench = Bench::new();
     let before = bench.store.tree();
-    let number = next_number(&bench.client, GUEST, Kind::Network).expect("can be asked");
+    let number = next_number(&bench.client, GUEST, DeviceKind::Network).expect("can be asked");
     bench.devices().add_vif(&interface(number), &vif()).expect("is added");
     let back = "/local/domain/0/backend/vif/3/0";
     for (node, value) in [
@@ -197,7 +199,7 @@ fn an_interface_joins_its_bridge() {
     }
     assert_eq!(bench.text("/local/domain/3/device/vif/0/mtu").as_deref(), Some("1500"));
     assert_eq!(*bench.host.asked.borrow(), ["mtu vif3.0 1400", "join vif3.0 br0", "up vif3.0"]);
-    assert_eq!(next_number(&bench.client, GUEST, Kind::Network).expect("can be asked"), 1);
+    assert_eq!(next_number(&bench.client, GUEST, DeviceKind::Network).expect("can be asked"), 1);
     assert!(
         reason(bench.devices().add_vif(&interface(1), &Vif { bridge: "x".into(), ..vif() })).contains("no bridge x")
     );
@@ -236,7 +238,7 @@ fn a_routed_interface_gets_its_routes() {
 #[test]
 fn a_share_has_its_nodes() {
     let bench = Bench::new();
-    let device = Device { kind: Kind::Share, domain: GUEST, number: 0, backend: 0 };
+    let device = Device { kind: DeviceKind::Share, domain: GUEST, number: 0, backend: 0 };
     let share = Share { tag: "t".into(), path: "/srv".into(), security_model: "none".into() };
     bench.devices().add_share(&device, &share).expect("is added");
     assert_eq!(bench.text("/local/domain/3/device/9pfs/0/tag").as_deref(), Some("t"));
@@ -327,7 +329,7 @@ fn add_and_remove(bench: &Bench, arm: impl Fn(Option<u64>), is_due: impl Fn() ->
             check(devices.add_disk(GUEST, 0, &disk("/img/a")).map(drop));
             check(devices.add_disk(GUEST, 0, &image).map(drop));
             check(devices.add_vif(&interface(0), &vif()));
-            present = bench.host.made.borrow().iter().cloned().collect();
+            present = bench.host.made.borrow().keys().cloned().collect();
             for entry in entries(&bench.client, GUEST, None).unwrap_or_default() {
                 check(devices.remove(&entry, Force::AtOnce).map(drop));
             }
@@ -353,7 +355,10 @@ fn every_request_to_xenstored_that_fails_leaves_nothing_behind() {
 #[test]
 fn every_request_to_the_machine_that_fails_leaves_nothing_behind() {
     let bench = Bench::new();
-    let arm = |n| bench.host.fail_request(n);
-    let failures = add_and_remove(&bench, arm, || bench.host.failure_is_due());
+    let arm = |n: Option<u64>| match n {
+        Some(number) => fault::arm(Plan { kind: Some(Kind::Host), number, how: How::Error(Errno::EPERM) }),
+        None => drop(fault::disarm()),
+    };
+    let failures = add_and_remove(&bench, arm, || !fault::has_failed());
     assert!(failures > 10, "{failures}");
 }

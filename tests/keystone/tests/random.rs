@@ -1,14 +1,16 @@
 //! Random hypercalls, from a guest and from the control domain, with a seed: nothing that a domain asks for may stop the
 //! hypervisor, break a rule of its memory, change what is not the domain's, or stay when the domain has gone.
 //!
-//! OXEN_SOAK=N runs N times as long; OXEN_SEED=S begins with seed S. A failure prints the seed and the operation.
+//! OXEN_SOAK=N runs N times as long (1000 for a hundred million calls, with `--profile soak`); OXEN_SEED=S begins with seed S. A
+//! failure prints the seed and the operation.
 
 mod common;
 
 use common::{CONFIG, with_toolstack, with_toolstack_on};
 use keystone::audit::audit;
+use keystone::harmless::written;
 use keystone::kernel;
-use keystone::random::{ARENA, Progress, Random, Subject, describe_hypercall, hammer};
+use keystone::random::{ARENA, Last, Progress, Random, Subject, command, hammer};
 use keystone::snapshot::Snapshot;
 use keystone::toolstack::Toolstack;
 use keystone::world::Plan;
@@ -21,20 +23,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use xen_core::vcpu::Wait;
 
-/// Operations of one domain's life, and lives of one run.
-const OPERATIONS: u64 = 400;
-const LIVES: u64 = 40;
+/// Operations of one domain's life, and hypercalls of one test.
+const OPERATIONS: u64 = 2000;
+const CALLS: u64 = 100_000;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Runs `life` with one seed after the other.
-fn with_seeds(lives: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
+/// Runs `life` with one seed after the other until so many hypercalls were answered.
+fn with_seeds(calls: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
     let first = from_environment("OXEN_SEED", 1);
-    let lives = lives * from_environment("OXEN_SOAK", 1);
+    let calls = calls * from_environment("OXEN_SOAK", 1);
     let progress = Arc::new(Progress::default());
-    for seed in first..first + lives {
+    let answered = || progress.calls.lock().unwrap().all();
+    let mut shown = 0;
+    for seed in first.. {
         let result = catch_unwind(AssertUnwindSafe(|| life(seed, &progress)));
         if let Err(reason) = result {
             eprintln!(
@@ -44,14 +48,20 @@ fn with_seeds(lives: u64, mut life: impl FnMut(u64, &Arc<Progress>)) {
             );
             resume_unwind(reason);
         }
+        let answered = answered();
+        if answered / 1_000_000 > shown {
+            shown = answered / 1_000_000;
+            eprintln!("{answered} calls, seeds {first} to {seed}");
+        }
+        if answered >= calls {
+            println!("SOAK {answered} calls, seeds {first} to {seed}");
+            break;
+        }
     }
     let calls = progress.calls.lock().unwrap();
-    let succeeded = calls.values().filter(|(_, succeeded)| *succeeded > 0).count();
-    if std::env::var_os("OXEN_STATISTICS").is_some() {
-        eprintln!("{succeeded} kinds of calls succeeded; (number, command): (answered, succeeded) {calls:?}");
-    }
+    println!("{}", calls.coverage());
     // Otherwise the generator has stopped to make calls that get far.
-    assert!(succeeded > 30, "only {succeeded} kinds of calls ever succeeded: {calls:?}");
+    assert!(calls.succeeded() > 100, "only {} kinds of calls ever succeeded", calls.succeeded());
 }
 
 /// Turns without an operation after which a domain is given up: it has broken its own code, or waits for ever.
@@ -97,7 +107,7 @@ fn a_guest_that_asks_for_anything_harms_only_itself() {
         let world = toolstack.control.world();
         let witness_before = witness(toolstack);
         let mut before = None;
-        with_seeds(LIVES, |seed, progress| {
+        with_seeds(CALLS, |seed, progress| {
             let mut random = Random::new(seed ^ 0x5eed);
             let domid = toolstack.create(CONFIG).unwrap_or_else(|failure| panic!("{failure}")).domid;
             let subject = Subject { domain: domid, neighbour: domid, ram_frames: 1024, is_control: false };
@@ -130,16 +140,12 @@ fn check_after(toolstack: &Toolstack, before: &mut Option<Snapshot>, seed: u64) 
 /// Makes a random call of the control domain's.
 fn ask_for_anything(toolstack: &Toolstack, subject: &Subject, random: &mut Random, progress: &Progress) {
     let (number, arguments, arena) = subject.harmless_hypercall(random);
-    *progress.last.lock().unwrap() = describe_hypercall(number, &arguments, &arena);
+    *progress.last.lock().unwrap() = Last::hypercall(number, &arguments, &arena);
     let control = &toolstack.control;
-    control.write(ARENA, &arena);
+    control.write(ARENA, &written(&arena));
     let answer = control.hypercall(number, arguments);
-    let command = u32::from_le_bytes(*arena.first_chunk().expect("has bytes"));
-    let command = if matches!(number, 7 | 35 | 36) { command } else { arguments[0] as u32 };
-    let mut calls = progress.calls.lock().unwrap();
-    let (answered, succeeded) = calls.entry((number, command)).or_insert((0, 0));
-    *answered += 1;
-    *succeeded += u64::from(answer >= 0);
+    let command = command(number, &arguments, &arena);
+    progress.calls.lock().unwrap().count(number, command, answer);
 }
 
 #[test]
@@ -147,7 +153,7 @@ fn a_control_domain_that_asks_for_anything_keeps_a_sound_host() {
     with_toolstack(|toolstack| {
         let world = toolstack.control.world();
         let mut before = None;
-        with_seeds(LIVES, |seed, progress| {
+        with_seeds(CALLS, |seed, progress| {
             let mut random = Random::new(seed ^ 0xc0de);
             let mut guests = Vec::new();
             for number in 0..2 {
@@ -166,7 +172,7 @@ fn a_control_domain_that_asks_for_anything_keeps_a_sound_host() {
                     world.machine.note_work(0, Work::KICK);
                 }
                 ask_for_anything(toolstack, &subject, &mut random, progress);
-                if random.once_in(16) {
+                if random.once_in(128) {
                     audit(world.host);
                 }
             }
@@ -223,7 +229,7 @@ fn vcpus_that_ask_for_anything_at_the_same_time_meet_no_race() {
     with_toolstack_on(&plan, |toolstack| {
         let world = toolstack.control.world();
         let mut before = None;
-        with_seeds(LIVES / 8, |seed, progress| {
+        with_seeds(CALLS / 20, |seed, progress| {
             let mut random = Random::new(seed ^ 0xaced);
             let create = |number: u64| {
                 let config = CONFIG.replace("\"g\"", &format!("\"g{number}\""));
@@ -237,11 +243,7 @@ fn vcpus_that_ask_for_anything_at_the_same_time_meet_no_race() {
                 ask_for_anything(toolstack, &subject, &mut random, progress);
             }
             for guest in &all {
-                let mut calls = progress.calls.lock().unwrap();
-                for (call, (answered, succeeded)) in guest.calls.lock().unwrap().iter() {
-                    let entry = calls.entry(*call).or_insert((0, 0));
-                    (entry.0, entry.1) = (entry.0 + answered, entry.1 + succeeded);
-                }
+                progress.calls.lock().unwrap().add(&guest.calls.lock().unwrap());
             }
             clean_up(toolstack);
             audit(world.host);

@@ -50,6 +50,8 @@ pub(crate) struct Row {
     pub(crate) samples: Vec<Counts>,
     /// Exit codes of all samples, and how often each came.
     pub(crate) codes: BTreeMap<u64, u64>,
+    /// Hypercalls of all samples by number, whoever made them.
+    pub(crate) calls: BTreeMap<u64, u64>,
     /// Instructions of all samples by address, if they were recorded.
     pub(crate) addresses: BTreeMap<u64, u64>,
 }
@@ -64,6 +66,8 @@ pub(crate) struct Meter {
     /// Counts when the sample began.
     begun: Option<Counts>,
     row: Row,
+    /// Instructions by address when the sample began, if they are recorded.
+    before: BTreeMap<u64, u64>,
     started: bool,
 }
 
@@ -122,9 +126,28 @@ impl Meter {
         self.started && self.begun.is_some() && self.row.number == row
     }
 
-    /// Counts one instruction of the row.
-    pub(crate) fn at(&mut self, address: u64) {
-        *self.row.addresses.entry(address).or_default() += 1;
+    /// A hypercall of this number is about to be made.
+    pub(crate) fn call(&mut self, number: u64) {
+        if self.begun.is_some() {
+            *self.row.calls.entry(number).or_default() += 1;
+        }
+    }
+
+    /// Says how many instructions each address has executed so far, before a mark of a sample whose addresses count.
+    pub(crate) fn executed(&mut self, marker: Marker, addresses: BTreeMap<u64, u64>) {
+        match marker {
+            Marker::Begin => self.before = addresses,
+            Marker::End => {
+                let before = std::mem::take(&mut self.before);
+                for (address, count) in addresses {
+                    let new = count - before.get(&address).copied().unwrap_or(0);
+                    if new != 0 {
+                        *self.row.addresses.entry(address).or_default() += new;
+                    }
+                }
+            }
+            Marker::Row => self.before.clear(),
+        }
     }
 }
 
@@ -165,14 +188,28 @@ mod tests {
         meter.enter(500);
         meter.mark(Marker::Begin, 501);
         assert!(meter.samples(0) && !meter.samples(1));
-        meter.at(0x1000);
-        meter.at(0x1000);
+        meter.executed(Marker::Begin, BTreeMap::from([(0x1000, 7), (0x2000, 1)]));
+        meter.executed(Marker::End, BTreeMap::from([(0x1000, 9), (0x2000, 1)]));
         meter.mark(Marker::End, 505);
         assert!(!meter.samples(0));
         let row = meter.mark(Marker::Row, 600).unwrap();
         assert_eq!(row.samples, [Counts { guest: 4, host: 0, exits: 0 }]);
         assert!(row.codes.is_empty());
         assert_eq!(row.addresses, BTreeMap::from([(0x1000, 2)]));
+    }
+
+    #[test]
+    fn hypercalls_count_inside_of_samples() {
+        let mut meter = Meter::default();
+        meter.mark(Marker::Row, 0);
+        meter.call(12);
+        meter.mark(Marker::Begin, 1);
+        meter.call(12);
+        meter.call(36);
+        meter.call(12);
+        meter.mark(Marker::End, 9);
+        meter.call(12);
+        assert_eq!(meter.mark(Marker::Row, 10).unwrap().calls, BTreeMap::from([(12, 2), (36, 1)]));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! QEMU's plugin interface, version 4 (QEMU 9.1 to 10.0; include/qemu/qemu-plugin.h has the declarations): all of this
 //! crate's unsafe code.
 //!
-//! Every instruction adds one to its processor's count, inline. VMRUN, the instruction behind it and the marker NOPs call
-//! back; so does every instruction while a row is recorded, for which QEMU tests a flag inline.
+//! Every instruction adds one to its processor's count, inline. VMRUN, the instruction behind it, hypercalls and the marker NOPs call
+//! back. While a row is recorded each address has a count of its own, too, inline: a callback would cost a thousand times more.
 
 #![expect(unsafe_code, reason = "QEMU's interface is C")]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
 use std::io::Write;
@@ -52,8 +52,6 @@ const NO_REGISTERS: c_int = 0;
 const READ_REGISTERS: c_int = 1;
 /// Inline operation: add.
 const ADD: c_int = 0;
-/// Condition: not equal.
-const NOT_EQUAL: c_int = 3;
 
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(id: u64, callback: extern "C" fn(u64, *mut c_void));
@@ -64,19 +62,9 @@ unsafe extern "C" {
     fn qemu_plugin_insn_size(instruction: *const c_void) -> usize;
     fn qemu_plugin_insn_data(instruction: *const c_void, bytes: *mut c_void, length: usize) -> usize;
     fn qemu_plugin_register_vcpu_insn_exec_cb(at: *mut c_void, callback: Event, flags: c_int, user: *mut c_void);
-    fn qemu_plugin_register_vcpu_insn_exec_cond_cb(
-        at: *mut c_void,
-        callback: Event,
-        flags: c_int,
-        condition: c_int,
-        counter: Counter,
-        value: u64,
-        user: *mut c_void,
-    );
     fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(at: *mut c_void, what: c_int, counter: Counter, value: u64);
     fn qemu_plugin_scoreboard_new(bytes: usize) -> *mut c_void;
     fn qemu_plugin_u64_get(counter: Counter, processor: c_uint) -> u64;
-    fn qemu_plugin_u64_set(counter: Counter, processor: c_uint, value: u64);
     fn qemu_plugin_get_registers() -> *mut Array;
     fn qemu_plugin_read_register(handle: *mut c_void, bytes: *mut Array) -> c_int;
     fn qemu_plugin_read_memory_vaddr(address: u64, bytes: *mut Array, length: usize) -> bool;
@@ -87,12 +75,16 @@ unsafe extern "C" {
 /// Where a VMCB has its exit code (AMD APM volume 2, appendix B).
 const EXIT_CODE: u64 = 0x70;
 
+/// Addresses that are counted while a row is recorded; more than a kernel, its tools and a hypervisor execute.
+const PLACES: usize = 1 << 21;
+
 /// What was asked for, and the counters.
 struct Setup {
     direct_map: u64,
     row: Option<u64>,
     retired: Counter,
-    recording: Counter,
+    /// One counter for each address, while a row is recorded.
+    places: Counter,
 }
 
 static SETUP: OnceLock<Setup> = OnceLock::new();
@@ -104,6 +96,17 @@ struct State {
     /// Addresses of the instructions behind VMRUNs.
     behind_vmrun: HashSet<u64>,
     report: Option<File>,
+    /// Where in the board an address has its counter.
+    places: HashMap<u64, usize>,
+}
+
+impl State {
+    /// The place of an address's counter; none when all are taken.
+    fn place(&mut self, address: u64) -> Option<usize> {
+        let next = self.places.len() * size_of::<u64>();
+        let place = *self.places.entry(address).or_insert(next);
+        (place < PLACES * size_of::<u64>()).then_some(place)
+    }
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -150,12 +153,17 @@ fn word(read: impl FnOnce(*mut Array) -> bool) -> Option<u64> {
     })
 }
 
+/// What is in RAX.
+fn rax() -> Option<u64> {
+    let handle = std::ptr::with_exposed_provenance_mut(*RAX.get()?);
+    // SAFETY: QEMU gave the handle for processors of this kind; the callback that asks may read registers.
+    word(|array| unsafe { qemu_plugin_read_register(handle, array) } > 0)
+}
+
 /// The exit code in the VMCB whose physical address is in RAX.
 fn exit_code() -> Option<u64> {
     let setup = SETUP.get()?;
-    let handle = std::ptr::with_exposed_provenance_mut(*RAX.get()?);
-    // SAFETY: QEMU gave the handle for processors of this kind; the callback that asks may read registers.
-    let vmcb = word(|array| unsafe { qemu_plugin_read_register(handle, array) } > 0)?;
+    let vmcb = rax()?;
     // SAFETY: any address may be asked for.
     let code = word(|array| unsafe { qemu_plugin_read_memory_vaddr(setup.direct_map + vmcb + EXIT_CODE, array, 8) })?;
     Some(code & 0xffff_ffff)
@@ -188,20 +196,30 @@ extern "C" fn on_exit(processor: c_uint, _: *mut c_void) {
     with_meter(processor, |meter, retired| meter.leave(retired, code));
 }
 
-extern "C" fn on_instruction(processor: c_uint, address: *mut c_void) {
-    with_meter(processor, |meter, _| meter.at(address.addr() as u64));
+extern "C" fn on_call(processor: c_uint, _: *mut c_void) {
+    // Callers give 32 bits (Xen's public headers: hypercall numbers are below 64).
+    let number = rax().map_or(u64::MAX, |rax| rax & 0xffff_ffff);
+    with_meter(processor, |meter, _| meter.call(number));
+}
+
+/// Instructions that a processor has executed so far, by address.
+fn by_address(processor: c_uint) -> BTreeMap<u64, u64> {
+    let (Some(setup), Some(state)) = (SETUP.get(), &*state()) else { return BTreeMap::new() };
+    // SAFETY: the board was made by `set_up`, and the places lie in it.
+    let count = |offset: usize| unsafe { qemu_plugin_u64_get(Counter { offset, ..setup.places }, processor) };
+    state.places.iter().map(|(address, place)| (*address, count(*place))).filter(|(_, count)| *count != 0).collect()
 }
 
 fn on_marker(processor: c_uint, marker: Marker) {
     let Some(setup) = SETUP.get() else { return };
-    let Some((row, records)) = with_meter(processor, |meter, retired| {
-        let row = meter.mark(marker, retired);
-        (row, setup.row.is_some_and(|row| meter.samples(row)))
-    }) else {
-        return;
-    };
-    // SAFETY: the counter was made by `install`.
-    unsafe { qemu_plugin_u64_set(setup.recording, processor, u64::from(records)) };
+    let addresses = if setup.row.is_some() { by_address(processor) } else { BTreeMap::new() };
+    let row = with_meter(processor, |meter, retired| {
+        if setup.row.is_some_and(|row| meter.samples(row) || marker == Marker::Begin) {
+            meter.executed(marker, addresses);
+        }
+        meter.mark(marker, retired)
+    });
+    let Some(row) = row else { return };
     if let (Some(row), Some(state)) = (row, state().as_mut())
         && let Some(file) = &mut state.report
         && let Err(error) = file.write_all(report::text(&row).as_bytes())
@@ -224,6 +242,11 @@ extern "C" fn on_row(processor: c_uint, _: *mut c_void) {
 }
 
 const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+/// How PVH guests call.
+const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
+/// How kernels of PV guests call: only kernels, so in the upper half of addresses.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const UPPER_HALF: u64 = 1 << 63;
 
 extern "C" fn on_block(_: u64, block: *mut c_void) {
     // SAFETY: QEMU gives a block that is valid during this call.
@@ -261,14 +284,13 @@ fn instrument(instruction: *mut c_void) {
     }
     // SAFETY: as above, and the counter was made by `install`.
     unsafe { qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, ADD, setup.retired, 1) };
-    if setup.row.is_some() {
-        let user = std::ptr::without_provenance_mut(address as usize);
-        let flags = NO_REGISTERS;
-        let flag = setup.recording;
-        // SAFETY: as above; the user data is a number.
-        unsafe {
-            qemu_plugin_register_vcpu_insn_exec_cond_cb(instruction, on_instruction, flags, NOT_EQUAL, flag, 0, user);
-        }
+    if let Some(place) = state().as_mut().filter(|_| setup.row.is_some()).and_then(|state| state.place(address)) {
+        let counter = Counter { offset: place, ..setup.places };
+        // SAFETY: as above; the place lies in the board.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, ADD, counter, 1) };
+    }
+    if bytes == VMMCALL || (bytes == SYSCALL && address >= UPPER_HALF) {
+        call(on_call, READ_REGISTERS);
     }
     if bytes == VMRUN {
         if let Some(state) = state().as_mut() {
@@ -326,8 +348,12 @@ fn set_up(words: &[String]) -> Result<(), String> {
         }
     }
     *state() = Some(State { report, ..State::default() });
-    // SAFETY: no conditions.
-    let counter = || Counter { board: unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) }, offset: 0 };
-    SETUP.get_or_init(|| Setup { direct_map, row, retired: counter(), recording: counter() });
+    let counters = |count: usize| {
+        // SAFETY: no conditions.
+        let board = unsafe { qemu_plugin_scoreboard_new(count * size_of::<u64>()) };
+        Counter { board, offset: 0 }
+    };
+    let places = if row.is_some() { PLACES } else { 1 };
+    SETUP.get_or_init(|| Setup { direct_map, row, retired: counters(1), places: counters(places) });
     Ok(())
 }

@@ -10,6 +10,7 @@ use public_abi::{GuestPtr, Request};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Error, Result};
+use crate::fault::{self, Fault, Kind};
 use crate::trap::{Buf, Trap};
 
 /// Bytes of the scratch buffer; calls with more get a buffer of their own.
@@ -61,7 +62,11 @@ impl<T: Trap> Handle<T> {
     pub fn call(&self, operation: &'static str, request: &Request) -> Result<u64> {
         let (number, [a, b, c, d, e, _]) = request.encode();
         let family = request.call().name();
-        self.trap.hypercall(number, [a, b, c, d, e]).map_err(|errno| Error::Hypercall { family, operation, errno })
+        let made = match fault::check(Kind::Hypercall, || format!("{family} {operation}")) {
+            Ok(()) => self.trap.hypercall(number, [a, b, c, d, e]),
+            Err(fault) => Err(Fault::errno(fault)),
+        };
+        made.map_err(|errno| Error::Hypercall { family, operation, errno })
     }
 
     /// Makes a call that takes the address of a structure, which is copied in and out.

@@ -6,6 +6,7 @@ pub mod build;
 pub mod core_dump;
 pub mod device;
 pub mod error;
+pub mod fault;
 pub mod handle;
 pub mod linux;
 pub mod plan;

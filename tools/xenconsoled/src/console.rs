@@ -14,7 +14,8 @@ use crate::backlog::Backlog;
 use crate::log::Log;
 use crate::options::Overflow;
 use crate::pty::Pty;
-use crate::ring::{BadIndex, Ring};
+use crate::ring::Ring;
+use service::index::BadIndex;
 
 /// How often a ring is looked at in one period.
 const LOOKS: u32 = 100;

@@ -9,6 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use libxc::trap::Foreign;
 use public_abi::io::console::{IN_SIZE, OUT_SIZE, XenconsInterface};
+use service::index::{BadIndex, advance, distance, wrapped};
 
 const INPUT: usize = offset_of!(XenconsInterface, input);
 const OUTPUT: usize = offset_of!(XenconsInterface, output);
@@ -16,10 +17,6 @@ const INPUT_TAKEN: usize = offset_of!(XenconsInterface, in_cons);
 const INPUT_GIVEN: usize = offset_of!(XenconsInterface, in_prod);
 const OUTPUT_TAKEN: usize = offset_of!(XenconsInterface, out_cons);
 const OUTPUT_GIVEN: usize = offset_of!(XenconsInterface, out_prod);
-
-/// An index makes no sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadIndex;
 
 /// Output that was read and of which the guest does not know that yet.
 #[must_use]
@@ -94,20 +91,6 @@ impl<P: Foreign> Ring<P> {
     pub(crate) fn page(&mut self) -> &mut P {
         &mut self.page
     }
-}
-
-/// Bytes from one index to another.
-fn distance(from: u32, to: u32, size: usize) -> Result<usize, BadIndex> {
-    usize::try_from(to.wrapping_sub(from)).ok().filter(|count| *count <= size).ok_or(BadIndex)
-}
-
-fn wrapped(index: u32, size: usize) -> usize {
-    usize::try_from(index).unwrap_or(0) % size
-}
-
-fn advance(index: u32, count: usize) -> u32 {
-    // A count is at most a ring's size.
-    index.wrapping_add(u32::try_from(count).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -17,16 +17,7 @@ mod store;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Runs the program with its arguments, the first of which is its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match options::Options::try_parse_from(arguments) {
-        Ok(options) => daemon::run(&options),
-        Err(error) => {
-            // Help goes to standard output, mistakes to standard error; if neither can be written, nobody is there to read.
-            drop(error.print());
-            if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
-    }
+    service::arguments::run::<options::Options>(arguments, daemon::run)
 }

@@ -11,6 +11,7 @@ use public_abi::io::xs_wire::{
     CONNECTED, ERROR_NONE, RECONNECT, RING_SIZE, SERVER_FEATURE_ERROR, SERVER_FEATURE_RECONNECTION,
     XenstoreDomainInterface,
 };
+use service::index::{BadIndex, advance, distance, wrapped};
 
 use std::mem::offset_of;
 
@@ -23,10 +24,6 @@ const ANSWER_GIVEN: usize = offset_of!(XenstoreDomainInterface, rsp_prod);
 const FEATURES: usize = offset_of!(XenstoreDomainInterface, server_features);
 const CONNECTION: usize = offset_of!(XenstoreDomainInterface, connection);
 const ERROR: usize = offset_of!(XenstoreDomainInterface, error);
-
-/// An index of the domain's is further away than a ring is long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadIndex;
 
 /// How far the daemon has come: both indices are its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +116,11 @@ impl<P: Foreign> Ring<P> {
     }
 
     fn pending(&self) -> Result<usize, BadIndex> {
-        distance(self.place.taken, self.page.load(REQUEST_GIVEN))
+        distance(self.place.taken, self.page.load(REQUEST_GIVEN), RING_SIZE)
     }
 
     fn room(&self) -> Result<usize, BadIndex> {
-        distance(self.page.load(ANSWER_TAKEN), self.place.given).map(|used| RING_SIZE - used)
+        distance(self.page.load(ANSWER_TAKEN), self.place.given, RING_SIZE).map(|used| RING_SIZE - used)
     }
 
     /// Takes the bytes that are there. The domain sees that only at [`Ring::publish`].
@@ -135,7 +132,7 @@ impl<P: Foreign> Ring<P> {
         // The bytes were written before the index was.
         fence(Ordering::SeqCst);
         let mut bytes = vec![0; count];
-        let start = wrapped(self.place.taken);
+        let start = wrapped(self.place.taken, RING_SIZE);
         let (first, second) = bytes.split_at_mut(count.min(RING_SIZE - start));
         self.page.read_at(REQUESTS + start, first);
         self.page.read_at(REQUESTS, second);
@@ -157,7 +154,7 @@ impl<P: Foreign> Ring<P> {
         let count = self.room()?.min(bytes.len());
         // The domain has read what was there before it moved its index.
         fence(Ordering::SeqCst);
-        let start = wrapped(self.place.given);
+        let start = wrapped(self.place.given, RING_SIZE);
         let (first, second) = bytes[..count].split_at(count.min(RING_SIZE - start));
         self.page.write_at(ANSWERS + start, first);
         self.page.write_at(ANSWERS, second);
@@ -172,20 +169,6 @@ impl<P: Foreign> Ring<P> {
     pub(crate) fn page(&mut self) -> &mut P {
         &mut self.page
     }
-}
-
-/// Bytes from one index to another.
-fn distance(from: u32, to: u32) -> Result<usize, BadIndex> {
-    usize::try_from(to.wrapping_sub(from)).ok().filter(|count| *count <= RING_SIZE).ok_or(BadIndex)
-}
-
-fn wrapped(index: u32) -> usize {
-    usize::try_from(index).unwrap_or(0) % RING_SIZE
-}
-
-fn advance(index: u32, count: usize) -> u32 {
-    // A count is at most the ring's size.
-    index.wrapping_add(u32::try_from(count).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -206,9 +189,9 @@ pub(crate) mod tests {
         /// Writes a request as far as there is room; how much that was.
         pub(crate) fn request(&mut self, bytes: &[u8]) -> usize {
             let (taken, given) = (self.load(REQUEST_TAKEN), self.load(REQUEST_GIVEN));
-            let count = (RING_SIZE - distance(taken, given).expect("own index")).min(bytes.len());
+            let count = (RING_SIZE - distance(taken, given, RING_SIZE).expect("own index")).min(bytes.len());
             for (step, byte) in bytes.iter().take(count).enumerate() {
-                self.0[REQUESTS + wrapped(advance(given, step))] = *byte;
+                self.0[REQUESTS + wrapped(advance(given, step), RING_SIZE)] = *byte;
             }
             self.store(REQUEST_GIVEN, advance(given, count));
             count
@@ -217,8 +200,8 @@ pub(crate) mod tests {
         /// Reads what has been answered.
         pub(crate) fn answer(&mut self) -> Vec<u8> {
             let (taken, given) = (self.load(ANSWER_TAKEN), self.load(ANSWER_GIVEN));
-            let count = distance(taken, given).expect("the daemon's index is right");
-            let bytes = (0..count).map(|step| self.0[ANSWERS + wrapped(advance(taken, step))]).collect();
+            let count = distance(taken, given, RING_SIZE).expect("the daemon's index is right");
+            let bytes = (0..count).map(|step| self.0[ANSWERS + wrapped(advance(taken, step), RING_SIZE)]).collect();
             self.store(ANSWER_TAKEN, given);
             bytes
         }

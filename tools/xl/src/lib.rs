@@ -23,6 +23,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use libxc::fault;
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::output::{note, print};
 
@@ -33,7 +35,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error, &arguments)),
     };
-    match commands::run(&cli) {
+    if let Err(error) = fail_as_told() {
+        note(format_args!("xl: {error}"));
+        return ExitCode::from(2);
+    }
+    let outcome = commands::run(&cli);
+    if let Some(report) = fault::disarm() {
+        tell(&report);
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_silent() {
@@ -41,6 +51,30 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::from(failure.code())
         }
+    }
+}
+
+/// Turns the switch of [`fault`] on if the environment says so. Programs that are started do not inherit it.
+fn fail_as_told() -> Result<(), fault::Unknown> {
+    let Some(text) = std::env::var_os(fault::VARIABLE) else { return Ok(()) };
+    fault::arm(fault::parse(&text.to_string_lossy(), end)?);
+    Ok(())
+}
+
+/// Ends this process as `kill -9` does.
+fn end() -> ! {
+    loop {
+        if let Err(error) = kill_process(getpid(), Signal::KILL) {
+            note(format_args!("xl: {error}"));
+        }
+    }
+}
+
+/// Says what the switch has done, for whoever turned it on.
+fn tell(report: &fault::Report) {
+    match &report.failed {
+        Some(what) => note(format_args!("xl: {}: made to fail: {what}", fault::VARIABLE)),
+        None => note(format_args!("xl: {}: nothing failed; {} were asked for", fault::VARIABLE, report.asked)),
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use libxc::fault;
 use libxc::plan::nodes::format_uuid;
 use rustix::fs::{FlockOperation, flock};
 
@@ -16,7 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::note;
 
 /// Where the files are.
-const DIRECTORY: &str = "/var/lib/xen";
+pub const DIRECTORY: &str = "/var/lib/xen";
 /// The file that holds the configuration.
 pub const CONFIGURATION: &str = "libxl-json";
 /// The file in which `xl config-update` leaves a configuration for the next build: the text of a configuration file.
@@ -50,7 +51,12 @@ impl Drop for Lock {
 impl UserData {
     /// The user data of a domain.
     pub fn new(domid: u16, uuid: &[u8; 16]) -> UserData {
-        UserData { directory: DIRECTORY.into(), domid, uuid: format_uuid(uuid) }
+        UserData::below(Path::new(DIRECTORY), domid, uuid)
+    }
+
+    /// The same in another directory than the usual one.
+    pub fn below(directory: &Path, domid: u16, uuid: &[u8; 16]) -> UserData {
+        UserData { directory: directory.into(), domid, uuid: format_uuid(uuid) }
     }
 
     fn path(&self, kind: char, name: &str) -> PathBuf {
@@ -59,7 +65,9 @@ impl UserData {
 
     fn lock(&self) -> Outcome<Lock> {
         let path = self.path('l', "domain-userdata-lock");
-        let failed = |error: std::io::Error| Failure::new(format!("locking {}: {error}", path.display()));
+        let doing = || format!("locking {}", path.display());
+        let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", doing()));
+        fault::check_host(doing).map_err(failed)?;
         loop {
             let mut options = OpenOptions::new();
             let file =
@@ -94,6 +102,7 @@ impl UserData {
     fn write(&self, name: &str, content: &[u8]) -> Outcome {
         let (new, path) = (self.path('n', name), self.path('d', name));
         let write = || {
+            fault::check_host(|| format!("writing {}", path.display()))?;
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(content)?;
             fs::rename(&new, &path)
@@ -115,7 +124,7 @@ impl UserData {
     /// The content of a file; `None` if there is none.
     pub fn read(&self, name: &str) -> Outcome<Option<Vec<u8>>> {
         let path = self.path('d', name);
-        match fs::read(&path) {
+        match fault::check_host(|| format!("reading {}", path.display())).and_then(|()| fs::read(&path)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::new(format!("reading {}: {error}", path.display()))),
@@ -125,7 +134,10 @@ impl UserData {
     /// Removes all files of the domain.
     pub fn remove_all(&self) -> Outcome {
         let _lock = self.lock()?;
-        self.each(|path| fs::remove_file(path))
+        // One that somebody else has just removed is gone.
+        self.each(|path| {
+            fs::remove_file(path).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        })
     }
 
     /// Gives all files of the domain to another UUID.
@@ -140,7 +152,9 @@ impl UserData {
 
     /// Goes through the files of the domain, but for the lock.
     fn each(&self, act: impl Fn(&Path) -> std::io::Result<()>) -> Outcome {
-        let failed = |error: std::io::Error| Failure::new(format!("in {}: {error}", self.directory.display()));
+        let doing = || format!("looking for files in {}", self.directory.display());
+        let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", doing()));
+        fault::check_host(doing).map_err(failed)?;
         let middle = format!(".{}.{}.", self.domid, self.uuid);
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();

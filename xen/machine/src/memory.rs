@@ -94,6 +94,20 @@ pub fn write(pin: &Pin, offset: usize, bytes: &[u8]) -> bool {
     true
 }
 
+/// Copies `length` bytes from one page to another, or within one. False (and nothing copied) if that would cross the end of
+/// either.
+#[must_use]
+pub fn copy(source: &Pin, from: usize, target: &Pin, to: usize, length: usize) -> bool {
+    if !fits(from, length) || !fits(to, length) {
+        return false;
+    }
+    let (from, to) = (page(source.mfn()).wrapping_add(from), page(target.mfn()).wrapping_add(to));
+    // SAFETY: inside both pages by the check above, which may be the same page; only raw pointers and atomics reach guest
+    // pages. Nobody looks at the bytes, so it does not matter if a guest changes them meanwhile.
+    unsafe { core::ptr::copy(from, to, length) };
+    true
+}
+
 /// Fills `length` bytes of a page with `value`. False (and nothing written) if that would cross the page's end.
 #[must_use]
 pub fn fill(pin: &Pin, offset: usize, length: usize, value: u8) -> bool {
@@ -137,6 +151,14 @@ impl PinnedWord {
     #[inline]
     pub fn lies_in(&self, mfn: Mfn) -> bool {
         arch::lies_in(self.0.as_ptr().cast(), mfn)
+    }
+
+    /// The page that it lies in.
+    pub fn into_pin(self) -> Pin {
+        let page = arch::page_of(self.0.as_ptr().cast());
+        // Its reference of the page goes to the pin.
+        core::mem::forget(self);
+        Pin::from_entry(page)
     }
 
     /// Reads it.

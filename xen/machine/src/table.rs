@@ -26,6 +26,8 @@ pub struct Format {
     table: u64,
     /// Which of them, for a table of level 0 and, added to that, for each level above it.
     table_of_level: [u64; 2],
+    /// Whether hardware may read entries past the processors' caches: what it shall see is written back to memory.
+    is_written_back: bool,
 }
 
 impl Format {
@@ -38,11 +40,19 @@ impl Format {
     pub const STAGE_2: Self = Self::marked(1, 0x0000_ffff_ffff_f000, 1 << 52);
     /// Tables of AMD's IOMMU (48882, 2.2.3): an entry says in bits 11:9 of which level the table is that it points to, counted
     /// from 1, or 0 if it is a page, as large as its place in the tree makes it.
-    pub const AMD_IO: Self =
-        Self { present: 1, address: 0x000f_ffff_ffff_f000, table: 7 << 9, table_of_level: [1 << 9, 1 << 9] };
+    pub const AMD_IO: Self = Self {
+        present: 1,
+        address: 0x000f_ffff_ffff_f000,
+        table: 7 << 9,
+        table_of_level: [1 << 9, 1 << 9],
+        is_written_back: false,
+    };
+    /// Second-level tables of Intel's IOMMU (VT-d revision 4.1, 9.8): bits 61:52 are ignored. Units may walk them past the caches
+    /// (extended capability C).
+    pub const INTEL_IO: Self = Self { is_written_back: true, ..Self::marked(0b11, 0x000f_ffff_ffff_f000, 1 << 58) };
 
     const fn marked(present: u64, address: u64, mark: u64) -> Self {
-        Self { present, address, table: mark, table_of_level: [mark, 0] }
+        Self { present, address, table: mark, table_of_level: [mark, 0], is_written_back: false }
     }
 
     /// Whether hardware follows an entry with these bits.
@@ -94,7 +104,7 @@ impl Root {
     }
 }
 
-/// As [`Root`], for a tree of [`Format::AMD_IO`], at which an IOMMU begins to walk.
+/// As [`Root`], for a tree of an IOMMU's format, at which its units begin to walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoRoot(Mfn);
 
@@ -178,8 +188,11 @@ impl<'a> TableRef<'a> {
 
     /// Stores an entry, and counts the entries in use. Gives the old bits.
     #[inline]
-    fn put(self, index: usize, bits: u64) -> u64 {
+    fn put(self, index: usize, bits: u64, format: &Format) -> u64 {
         let old = self.entry(index).swap(bits, Ordering::AcqRel);
+        if format.is_written_back {
+            arch::write_back_word(self.0, index % ENTRIES);
+        }
         if (old == 0) != (bits == 0) {
             arch::with_frames(|frames| {
                 let info = frames.info(self.0);
@@ -213,7 +226,7 @@ impl<'a> TableRef<'a> {
     /// old bits.
     #[inline]
     pub fn set_absent(self, index: usize, bits: u64, format: &Format) -> u64 {
-        self.put(index, bits & !(format.present | format.table))
+        self.put(index, bits & !(format.present | format.table), format)
     }
 
     /// Stores a leaf of `1 << order` pages. `attributes` are all bits but the address. Gives the old bits.
@@ -231,7 +244,7 @@ impl<'a> TableRef<'a> {
     ) -> Result<u64, WrongTarget> {
         let mfn = check_target(target, order)?;
         let bits = attributes & !format.own() | mfn.address().number() & format.address;
-        Ok(self.put(index, bits))
+        Ok(self.put(index, bits, format))
     }
 
     /// Changes the attributes of a present leaf without touching its address: the bits of `clear` go, those of `set` come.
@@ -240,16 +253,24 @@ impl<'a> TableRef<'a> {
     #[inline]
     pub fn change(self, index: usize, clear: u64, set: u64, format: &Format) -> u64 {
         let (clear, set) = (clear & !format.own(), set & !format.own());
-        self.entry(index).update(Ordering::AcqRel, Ordering::Acquire, |bits| {
+        let old = self.entry(index).update(Ordering::AcqRel, Ordering::Acquire, |bits| {
             if format.is_present(bits) { bits & !clear | set } else { bits }
-        })
+        });
+        if format.is_written_back {
+            arch::write_back_word(self.0, index % ENTRIES);
+        }
+        old
     }
 
     /// Stores a pointer to `child`, which the tree owns from now on; its entries are of `level`, counted from 0. Gives the old
     /// bits.
     pub fn set_table(self, index: usize, child: Table, level: u32, attributes: u64, format: &Format) -> u64 {
         let address = child.0.address().number() & format.address;
-        self.put(index, attributes & !format.own() | address | format.table_bits(level))
+        if format.is_written_back {
+            // Its zeros, too: memory may hold what the page was before.
+            arch::write_back(child.0);
+        }
+        self.put(index, attributes & !format.own() | address | format.table_bits(level), format)
     }
 
     /// Takes a child table out of the tree, leaving `bits` (without present bits) in its place. `None` if there is none.

@@ -53,7 +53,7 @@ mod guest {
         let mut info = PhysInfo::default();
         test.succeeds("physinfo", call::sysctl(SysctlOp::PhysInfo, &mut info));
         let is_there = PhysCap::from_bits_truncate(info.capabilities).contains(PhysCap::DIRECTIO);
-        test.check("the IOMMU is in use", is_there, "run it with -device amd-iommu,pt=off");
+        test.check("the IOMMU is in use", is_there, "run it with -device amd-iommu,pt=off or -device intel-iommu");
         let found = (0..32).map(|device| device << 3).find(|place| configuration(*place, 0) == EDU);
         let (Some(place), true) = (found, is_there) else {
             test.check("edu is there", found.is_some(), "run it with -device edu");

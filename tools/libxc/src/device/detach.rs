@@ -86,7 +86,7 @@ impl<H: Host> Devices<'_, H> {
             return self.run_script(&script, &entry.backend_path, &device, false);
         }
         match read("node")? {
-            Some(made) if made.starts_with("/dev/") => self.host.detach(&made),
+            Some(made) if made.starts_with("/dev/") => self.host.detach(&made, &read("params")?.unwrap_or_default()),
             _ => Ok(()),
         }
     }

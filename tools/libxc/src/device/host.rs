@@ -53,8 +53,14 @@ pub struct Made {
     pub number: Number,
 }
 
+/// What hears the path of a block device that is about to be made.
+pub type AboutTo<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
+
 /// The machine.
 pub trait Host {
+    /// Whether the control domain's kernel copies every transfer of devices, so that none reaches guests' pages.
+    fn bounces(&self) -> Result<bool>;
+
     /// What is at a path.
     fn inspect(&self, path: &str) -> Result<What>;
 
@@ -62,13 +68,17 @@ pub trait Host {
     fn mounted(&self, number: Number) -> Result<Mounted>;
 
     /// Makes a block device of a file or of another block device, whose data go through the page cache.
-    fn attach_loop(&self, path: &str, read_only: bool) -> Result<Made>;
+    ///
+    /// `about_to` is told the device's path just before it is made, so that it is written down somewhere whenever this
+    /// process ends.
+    fn attach_loop(&self, path: &str, read_only: bool, about_to: AboutTo<'_>) -> Result<Made>;
 
-    /// Makes a block device of an image in a format of QEMU's.
-    fn attach_image(&self, path: &str, format: &str, read_only: bool) -> Result<Made>;
+    /// Makes a block device of an image in a format of QEMU's; `about_to` as above.
+    fn attach_image(&self, path: &str, format: &str, read_only: bool, about_to: AboutTo<'_>) -> Result<Made>;
 
-    /// Gives a made block device back; it goes when its last user has closed it.
-    fn detach(&self, path: &str) -> Result<()>;
+    /// Gives back a block device that was, or was about to be, made of `target`; it goes when its last user has closed it. One
+    /// that is made of something else by now is somebody else's.
+    fn detach(&self, path: &str, target: &str) -> Result<()>;
 
     /// Runs a hotplug script with an argument list and additions to the environment.
     fn run_script(&self, script: &str, arguments: &[&str], environment: &[(String, String)]) -> Result<()>;

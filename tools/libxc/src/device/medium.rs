@@ -3,7 +3,8 @@
 //!
 //! What can be known to fail is found out by [`decide`], before anything is written; [`connect`] does it once the backend
 //! waits, by telling it the device's numbers (`physical-device`). `node` remembers a device that was made, for whoever
-//! detaches it, as Xen's own script does.
+//! detaches it, as Xen's own script does; but it is written before the device is made, so that a toolstack that is killed
+//! leaves none behind that nobody knows of.
 
 use super::dma::Way;
 use super::host::{Host, Made, Mounted, Number, What};
@@ -125,39 +126,37 @@ fn numbers(number: Number) -> String {
 pub fn connect<H: Host>(devices: &Devices<'_, H>, disk: &Disk, device: &Device, serving: &Serving) -> Result<()> {
     let target = disk.target.as_deref().unwrap_or_default();
     let host = devices.host;
+    let mut about_to = |path: &str| devices.store.write(Tx::NONE, &format!("{}/node", device.backend_path()), path);
     match serving {
         Serving::Elsewhere => devices.wait_for_other_toolstack(device),
         Serving::Script(script) => devices.run_script(script, &device.backend_path(), device, true),
-        Serving::Device(number) => announce(devices, device, target, *number, false),
-        Serving::Loop => announce_made(devices, device, host.attach_loop(target, !disk.writable)?),
-        Serving::Image(format) => announce_made(devices, device, host.attach_image(target, format, !disk.writable)?),
+        Serving::Device(number) => announce(devices, device, target, *number),
+        Serving::Loop => {
+            let made = host.attach_loop(target, !disk.writable, &mut about_to)?;
+            announce_made(devices, device, target, made)
+        }
+        Serving::Image(format) => {
+            let made = host.attach_image(target, format, !disk.writable, &mut about_to)?;
+            announce_made(devices, device, target, made)
+        }
     }
 }
 
-fn announce_made<H: Host>(devices: &Devices<'_, H>, device: &Device, made: Made) -> Result<()> {
-    announce(devices, device, &made.path, made.number, true).or_else(|error| {
+fn announce_made<H: Host>(devices: &Devices<'_, H>, device: &Device, target: &str, made: Made) -> Result<()> {
+    announce(devices, device, &made.path, made.number).or_else(|error| {
         // The reason is worth more than whether this worked, too, unless something is left behind.
         devices
             .host
-            .detach(&made.path)
+            .detach(&made.path, target)
             .map_err(|second| Error::Protocol(format!("{error}; {} is left behind: {second}", made.path)))?;
         Err(error)
     })
 }
 
 /// Tells the backend which device it is.
-fn announce<H: Host>(
-    devices: &Devices<'_, H>,
-    device: &Device,
-    path: &str,
-    number: Number,
-    is_made: bool,
-) -> Result<()> {
+fn announce<H: Host>(devices: &Devices<'_, H>, device: &Device, path: &str, number: Number) -> Result<()> {
     let (store, back) = (devices.store, device.backend_path());
     store.transaction(|tx| {
-        if is_made {
-            store.write(tx, &format!("{back}/node"), path)?;
-        }
         store.write(tx, &format!("{back}/physical-device-path"), path)?;
         store.write(tx, &format!("{back}/physical-device"), &numbers(number))?;
         store.write(tx, &format!("{back}/hotplug-status"), "connected")

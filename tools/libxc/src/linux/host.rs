@@ -16,8 +16,9 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::raw;
 use crate::device::dma::{Card, Dma};
-use crate::device::host::{Host, Made, Mounted, Number, What};
+use crate::device::host::{AboutTo, Host, Made, Mounted, Number, What};
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// How often a free loop device may be taken by somebody else before it is had.
 const LOOP_ATTEMPTS: u32 = 64;
@@ -30,32 +31,30 @@ const SCRIPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinuxHost;
 
-impl LinuxHost {
-    /// Whether the kernel copies every transfer of devices.
-    pub fn bounces(&self) -> Result<bool> {
-        let line = read("/proc/cmdline")?;
-        let forced =
-            |word: &str| word.strip_prefix("swiotlb=").is_some_and(|value| value.split(',').any(|v| v == "force"));
-        Ok(line.split_whitespace().any(forced))
-    }
-}
-
 fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let doing = doing.into();
     move |error| Error::system(doing, error)
 }
 
+/// Whether the switch of [`fault`] lets something be done, which `doing` says.
+fn may(doing: impl Fn() -> String) -> Result<()> {
+    fault::check_host(&doing).map_err(|error| Error::system(doing(), error))
+}
+
 fn read(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
+    may(|| format!("reading {}", path.display()))?;
     fs::read_to_string(path).map_err(failed(format!("reading {}", path.display())))
 }
 
 fn write(path: &str, text: &str) -> Result<()> {
+    may(|| format!("writing \"{text}\" to {path}"))?;
     fs::write(path, text).map_err(failed(format!("writing \"{text}\" to {path}")))
 }
 
 /// The names in a directory; none if there is no such directory.
 fn names(path: &str) -> Result<Vec<String>> {
+    may(|| format!("reading {path}"))?;
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -132,14 +131,40 @@ fn card(interface: &str, depth: u32) -> Result<Option<Card>> {
 }
 
 fn any_socket() -> Result<OwnedFd> {
+    may(|| "opening a socket".into())?;
     socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(|error| Error::system("opening a socket", error))
+}
+
+/// The file that a loop device is made of, if it is.
+fn backing_file(device: &str) -> Result<Option<String>> {
+    let path = format!("/sys/block/{}/loop/backing_file", device.trim_start_matches("/dev/"));
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim_end_matches('\n').into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::system(format!("reading {path}"), error)),
+    }
+}
+
+/// Whether what Linux calls a backing file is what a user calls `target`.
+fn is_of(backing: &str, target: &str) -> bool {
+    let backing = backing.strip_suffix(" (deleted)").unwrap_or(backing);
+    let place = fs::canonicalize(target);
+    backing == target || place.is_ok_and(|place| place.as_os_str() == backing)
 }
 
 /// Layers of devices on devices that are looked through.
 const DEPTH: u32 = 8;
 
 impl Host for LinuxHost {
+    fn bounces(&self) -> Result<bool> {
+        let line = read("/proc/cmdline")?;
+        let forced =
+            |word: &str| word.strip_prefix("swiotlb=").is_some_and(|value| value.split(',').any(|v| v == "force"));
+        Ok(line.split_whitespace().any(forced))
+    }
+
     fn inspect(&self, path: &str) -> Result<What> {
+        may(|| path.into())?;
         let found = fs::metadata(path).map_err(failed(path))?;
         if found.is_file() {
             return Ok(What::File);
@@ -169,7 +194,8 @@ impl Host for LinuxHost {
         Ok(mounted)
     }
 
-    fn attach_loop(&self, path: &str, read_only: bool) -> Result<Made> {
+    fn attach_loop(&self, path: &str, read_only: bool, about_to: AboutTo<'_>) -> Result<Made> {
+        may(|| format!("opening {path}"))?;
         let file =
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed(format!("opening {path}")))?;
         let mut options = OpenOptions::new();
@@ -179,21 +205,26 @@ impl Host for LinuxHost {
             .open("/dev/loop-control")
             .map_err(failed("opening /dev/loop-control (is the module loop loaded?)"))?;
         for _ in 0..LOOP_ATTEMPTS {
+            may(|| "looking for a free loop device".into())?;
             let number =
                 raw::loop_free(&control).map_err(|error| Error::system("looking for a free loop device", error))?;
             let device_path = format!("/dev/loop{number}");
             let device = options.open(&device_path).map_err(failed(format!("opening {device_path}")))?;
+            // All that may fail comes before the device has its file.
+            let number = number_of(&device_path)?;
+            about_to(&device_path)?;
+            may(|| format!("making {device_path} of {path}"))?;
             match raw::loop_configure(&device, &file, path, read_only) {
                 // Somebody else was faster.
                 Err(Errno::BUSY) => {}
                 Err(error) => return Err(Error::system(format!("making {device_path} of {path}"), error)),
-                Ok(()) => return Ok(Made { number: number_of(&device_path)?, path: device_path }),
+                Ok(()) => return Ok(Made { number, path: device_path }),
             }
         }
         Err(Error::Protocol("every free loop device is taken by somebody else".into()))
     }
 
-    fn attach_image(&self, path: &str, format: &str, read_only: bool) -> Result<Made> {
+    fn attach_image(&self, path: &str, format: &str, read_only: bool, about_to: AboutTo<'_>) -> Result<Made> {
         let missing = |what: &str| {
             Error::Protocol(format!(
                 "{path}: a {format} image needs {what} (`apt install qemu-utils', `modprobe nbd'); a raw image needs neither"
@@ -205,6 +236,9 @@ impl Host for LinuxHost {
         devices.sort();
         let Some(name) = devices.first() else { return Err(missing("a free nbd device")) };
         let device = format!("/dev/{name}");
+        let number = number_of(&device)?;
+        about_to(&device)?;
+        may(|| format!("making {device} of {path}"))?;
         let mut command = Command::new("qemu-nbd");
         command.args(["--fork", "--persistent", "--cache=writeback", "--discard=unmap", "--format", format]);
         command.args(read_only.then_some("--read-only")).args(["--connect", &device, path]);
@@ -214,11 +248,12 @@ impl Host for LinuxHost {
             Ok(output) if !output.status.success() => {
                 Err(Error::Protocol(format!("qemu-nbd: {}", String::from_utf8_lossy(&output.stderr).trim_end())))
             }
-            Ok(_) => Ok(Made { number: number_of(&device)?, path: device }),
+            Ok(_) => Ok(Made { number, path: device }),
         }
     }
 
-    fn detach(&self, path: &str) -> Result<()> {
+    fn detach(&self, path: &str, target: &str) -> Result<()> {
+        may(|| format!("giving {path} back"))?;
         if path.starts_with("/dev/nbd") {
             let status = Command::new("qemu-nbd").args(["--disconnect", path]).stdin(Stdio::null()).output();
             return match status {
@@ -232,6 +267,9 @@ impl Host for LinuxHost {
         if !path.starts_with("/dev/loop") {
             return Ok(());
         }
+        if !backing_file(path)?.is_some_and(|file| is_of(&file, target)) {
+            return Ok(());
+        }
         let device = File::open(path).map_err(failed(format!("opening {path}")))?;
         match raw::loop_clear(&device) {
             // It has no file any more.
@@ -241,6 +279,7 @@ impl Host for LinuxHost {
     }
 
     fn run_script(&self, script: &str, arguments: &[&str], environment: &[(String, String)]) -> Result<()> {
+        may(|| format!("running {script}"))?;
         let mut command = Command::new(script);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdin(Stdio::null()).spawn().map_err(failed(format!("running {script}")))?;
@@ -260,14 +299,17 @@ impl Host for LinuxHost {
     }
 
     fn is_bridge(&self, name: &str) -> Result<bool> {
+        may(|| format!("looking for the bridge {name}"))?;
         Ok(!name.contains('/') && Path::new(&format!("/sys/class/net/{name}/bridge")).exists())
     }
 
     fn card_behind(&self, interface: &str) -> Result<Option<Card>> {
+        may(|| format!("looking for the card behind {interface}"))?;
         card(interface, DEPTH)
     }
 
     fn wait_for_interface(&self, interface: &str, patience: Duration) -> Result<()> {
+        may(|| format!("waiting for {interface}"))?;
         let place = format!("/sys/class/net/{interface}");
         let deadline = Instant::now() + patience;
         while !Path::new(&place).exists() {
@@ -289,6 +331,7 @@ impl Host for LinuxHost {
     }
 
     fn rename(&self, interface: &str, name: &str) -> Result<()> {
+        may(|| format!("renaming {interface} to {name}"))?;
         raw::interface_rename(any_socket()?.as_fd(), interface, name)
             .map_err(|error| Error::system(format!("renaming {interface} to {name}"), error))
     }
@@ -304,6 +347,7 @@ impl Host for LinuxHost {
     }
 
     fn join_bridge(&self, interface: &str, bridge: &str) -> Result<()> {
+        may(|| format!("adding {interface} to the bridge {bridge}"))?;
         let text = read(format!("/sys/class/net/{interface}/ifindex"))?;
         let index = text.trim().parse().map_err(|_| Error::Protocol(format!("{interface} has no number")))?;
         raw::bridge_add(any_socket()?.as_fd(), bridge, index)
@@ -321,6 +365,7 @@ impl Host for LinuxHost {
     }
 
     fn add_route(&self, interface: &str, address: Ipv4Addr) -> Result<()> {
+        may(|| format!("a route to {address} by {interface}"))?;
         raw::add_route(any_socket()?.as_fd(), interface, address.octets())
             .map_err(|error| Error::system(format!("a route to {address} by {interface}"), error))
     }
@@ -345,6 +390,20 @@ mod tests {
         fs::remove_file(&path).expect("is removed");
         assert_eq!(LinuxHost.inspect("/").expect("is there"), What::Other);
         assert!(LinuxHost.inspect(&path.to_string_lossy()).is_err_and(|error| error.is_absent()));
+    }
+
+    #[test]
+    fn a_backing_file_is_known_by_any_of_its_names() {
+        let path = std::env::temp_dir().join(format!("libxc-backing-{}", std::process::id()));
+        let link = path.with_extension("link");
+        fs::write(&path, b"x").expect("is written");
+        std::os::unix::fs::symlink(&path, &link).expect("is made");
+        let place = fs::canonicalize(&path).expect("is there").to_string_lossy().into_owned();
+        assert!(is_of(&place, &path.to_string_lossy()) && is_of(&place, &link.to_string_lossy()));
+        assert!(!is_of(&place, "/other") && !is_of("/other", &path.to_string_lossy()));
+        fs::remove_file(&path).expect("is removed");
+        fs::remove_file(&link).expect("is removed");
+        assert!(is_of(&format!("{place} (deleted)"), &place));
     }
 
     #[test]

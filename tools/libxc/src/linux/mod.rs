@@ -9,6 +9,7 @@ mod raw;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -20,6 +21,7 @@ use raw::Mapping;
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::trap::{Buf, Events, Foreign, Trap};
 
 /// Bytes of a page.
@@ -53,12 +55,14 @@ impl Trap for Privcmd {
     type Events = Evtchn;
 
     fn alloc(&self, bytes: usize) -> Result<HypercallBuf> {
+        const DOING: &str = "mapping memory for hypercalls";
         let length = bytes.max(1).next_multiple_of(PAGE);
+        may_map(|| DOING.into())?;
         let mapping = match &self.hypercall {
             Some(device) => Mapping::shared(device, length),
             None => Mapping::locked(length),
         };
-        mapping.map(HypercallBuf).map_err(|error| Error::system("mapping memory for hypercalls", error))
+        mapping.map(HypercallBuf).map_err(|error| Error::system(DOING, error))
     }
 
     fn hypercall(&self, number: u64, arguments: [u64; 5]) -> std::result::Result<u64, Errno> {
@@ -68,7 +72,9 @@ impl Trap for Privcmd {
     }
 
     fn foreign(&self, domain: u16, gfns: &[u64]) -> Result<ForeignPages> {
-        let failed = |error| Error::system(format!("mapping {} pages of domain {domain}", gfns.len()), error);
+        let doing = || format!("mapping {} pages of domain {domain}", gfns.len());
+        let failed = |error| Error::system(doing(), error);
+        may_map(doing)?;
         let mapping = Mapping::shared(&self.privcmd, gfns.len() * PAGE).map_err(failed)?;
         let mut results = vec![0; gfns.len()];
         raw::map_batch(&self.privcmd, domain, &mapping, gfns, &mut results).map_err(failed)?;
@@ -82,7 +88,9 @@ impl Trap for Privcmd {
     }
 
     fn resource(&self, domain: u16, kind: Resource, id: u32, frame: u64, frames: usize) -> Result<ForeignPages> {
-        let failed = |error| Error::system(format!("mapping resource {} of domain {domain}", kind.name()), error);
+        let doing = || format!("mapping resource {} of domain {domain}", kind.name());
+        let failed = |error| Error::system(doing(), error);
+        may_map(doing)?;
         let mapping = Mapping::shared(&self.privcmd, frames * PAGE).map_err(failed)?;
         raw::map_resource(&self.privcmd, domain, &mapping, kind.number(), id, frame).map_err(failed)?;
         Ok(ForeignPages(mapping))
@@ -92,6 +100,11 @@ impl Trap for Privcmd {
         let device = open("/dev/xen/evtchn").map_err(|source| Error::system("opening /dev/xen/evtchn", source))?;
         Ok(Evtchn { device })
     }
+}
+
+/// Whether the switch of [`fault`] lets a mapping be.
+fn may_map(doing: impl Fn() -> String) -> Result<()> {
+    fault::check_map(&doing).map_err(|errno| Error::system(doing(), std::io::Error::from_raw_os_error(errno.number())))
 }
 
 /// Memory for hypercall arguments.
@@ -151,6 +164,30 @@ pub fn granted_page(domain: u16, reference: u32) -> Result<ForeignPages> {
     let offset = raw::grant_offset(&device, domain, reference).map_err(failed)?;
     // The mapping keeps the device open.
     Mapping::page_at(&device, offset).map(ForeignPages).map_err(failed)
+}
+
+/// A file's bytes, without a copy of them: a kernel has tens of megabytes, and most are looked at once. Whoever changes the file
+/// meanwhile changes them, and whoever shortens it ends this process, as with Xen's toolstack.
+pub struct FileBytes(raw::FileMapping);
+
+impl FileBytes {
+    /// The bytes that a file has now; `None` for what is no regular file, or is empty.
+    pub fn map(file: &File) -> std::io::Result<Option<FileBytes>> {
+        let metadata = file.metadata()?;
+        let length = usize::try_from(metadata.len()).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
+        if !metadata.is_file() || length == 0 {
+            return Ok(None);
+        }
+        Ok(Some(FileBytes(raw::FileMapping::new(file, length)?)))
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.bytes()
+    }
 }
 
 /// The page that the control domain's kernel shares with xenstored (/proc/xen/xsd_kva), and its event channel

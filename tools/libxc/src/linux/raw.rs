@@ -4,7 +4,7 @@
 //! that its caller needs none.
 //!
 //! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
-//! made: bytes are copied between it and ordinary memory. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
+//! made: bytes are copied between it and ordinary memory. A [`FileMapping`] is the exception, and says on what promise. The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
 #![expect(unsafe_code, reason = "mappings and ioctls; every block says why it is sound")]
 
 use std::ffi::c_void;
@@ -109,6 +109,25 @@ impl Drop for Mapping {
         // SAFETY: The range was mapped by the constructor and belongs to nobody else; no pointer into it outlives `self`.
         let result = unsafe { mm::munmap(self.address, self.length) };
         debug_assert!(result.is_ok(), "munmap of our own mapping fails only for a wrong range");
+    }
+}
+
+/// A file's bytes, for reading.
+pub(super) struct FileMapping(Mapping);
+
+impl FileMapping {
+    /// The first `length` bytes of a regular file, not zero.
+    pub(super) fn new(file: &File, length: usize) -> Result<FileMapping> {
+        // SAFETY: The address is the kernel's choice, so the mapping replaces nothing that exists.
+        let address = unsafe { mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0) }?;
+        Ok(FileMapping(Mapping { address, length }))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: The mapping has that many bytes, readable and private, for as long as `self` lives, and nobody in this
+        // process writes it. That no other process does is the promise of whoever opens it (`super::FileBytes`): who may
+        // write what domains are started from rules over them, and the host, already.
+        unsafe { std::slice::from_raw_parts(self.0.address.cast::<u8>(), self.0.length) }
     }
 }
 
@@ -476,6 +495,16 @@ mod tests {
         assert_eq!(size_of::<Route>(), 120);
         assert_eq!(std::mem::offset_of!(Route, device), 88);
         assert_eq!(interface_name("sixteen-letters-"), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn a_file_is_seen_as_it_is() {
+        let path = std::env::temp_dir().join(format!("libxc-file-{}", std::process::id()));
+        let content: Vec<u8> = (0..10_000_u32).map(|index| (index % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let mapping = FileMapping::new(&File::open(&path).unwrap(), content.len()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(mapping.bytes(), content);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Memory of a domain: populating it, its map, and copying into it.
+//! Memory of a domain: populating it, and its map. Copying into it is in [`super::copy`].
 
 use public_abi::memory::{E820Entry, ForeignMemoryMap, MemoryMap, MemoryOp, MemoryReservation, PodTarget};
 use public_abi::{Errno, GuestPtr, Request};
@@ -8,16 +8,13 @@ use image::GpaRange;
 
 use crate::error::{Error, Result};
 use crate::handle::{Array, Handle};
-use crate::plan::layout::{self, MapEntry, PAGE};
-use crate::trap::{Foreign, Trap};
+use crate::plan::layout::{self, MapEntry};
+use crate::trap::Trap;
 
 /// Sizes of memory that the hypervisor maps as one, as powers of two in pages, largest first: 1 GiB, 2 MiB, 4 KiB.
 const ORDERS: [u32; 3] = [18, 9, 0];
 /// Extents in one call.
 const MOST_EXTENTS: u64 = 1024;
-/// Pages mapped at a time when copying: enough to make the cost of a mapping small, few enough for a soft real-time
-/// kernel, which unmaps page by page.
-const WINDOW: u64 = 512;
 
 impl<T: Trap> Handle<T> {
     /// Puts memory under all of `range`. With `large`, in pieces as large as alignment and the hypervisor's memory allow.
@@ -116,75 +113,5 @@ impl<T: Trap> Handle<T> {
         let operation = MemoryOp::SetPodTarget;
         let call = |arg| Request::MemoryOp { cmd: operation.number().into(), arg };
         self.exchange(operation.name(), &mut request, Array::None, |_, _| (), call).map(|_| ())
-    }
-
-    /// Opens a domain's memory for copying.
-    pub fn guest_memory(&self, domain: u16) -> GuestMemory<'_, T> {
-        GuestMemory { handle: self, domain, window: None }
-    }
-}
-
-/// A domain's memory, seen through a window of mapped pages that moves along.
-pub struct GuestMemory<'a, T: Trap> {
-    handle: &'a Handle<T>,
-    domain: u16,
-    window: Option<Window<T>>,
-}
-
-struct Window<T: Trap> {
-    /// First frame in it.
-    first: u64,
-    pages: T::Foreign,
-}
-
-impl<T: Trap> GuestMemory<'_, T> {
-    /// Copies bytes to an address. `limit` is the end of the populated range that the bytes lie in: no page beyond it is
-    /// mapped.
-    pub fn write(&mut self, address: u64, bytes: &[u8], limit: u64) -> Result<()> {
-        self.pieces(address, bytes.len() as u64, limit, |pages, offset, done, count| {
-            pages.write_at(offset, &bytes[done..done + count]);
-        })
-    }
-
-    /// Sets `length` bytes from an address on to zero.
-    pub fn clear(&mut self, address: u64, length: u64, limit: u64) -> Result<()> {
-        self.pieces(address, length, limit, |pages, offset, _, count| pages.clear_at(offset, count))
-    }
-
-    /// Goes through a range window by window: `act` gets the window, the offset in it, the bytes done and the bytes to do.
-    fn pieces(
-        &mut self,
-        address: u64,
-        length: u64,
-        limit: u64,
-        mut act: impl FnMut(&mut T::Foreign, usize, usize, usize),
-    ) -> Result<()> {
-        let mut done = 0;
-        while done < length {
-            let at = address + done;
-            let window = self.window_at(at / PAGE, limit.div_ceil(PAGE))?;
-            let offset = at - window.first * PAGE;
-            let count = (length - done).min(window.pages.len() as u64 - offset);
-            act(&mut window.pages, offset as usize, done as usize, count as usize);
-            done += count;
-        }
-        Ok(())
-    }
-
-    /// The window that has a frame in it: the present one, or a new one up to the next multiple of the window's size.
-    fn window_at(&mut self, gfn: u64, end: u64) -> Result<&mut Window<T>> {
-        let inside = |window: &Window<T>| {
-            gfn.checked_sub(window.first).is_some_and(|index| index * PAGE < window.pages.len() as u64)
-        };
-        let kept = self.window.take().filter(inside);
-        let window = match kept {
-            Some(window) => window,
-            None => {
-                let last = (gfn + 1).next_multiple_of(WINDOW).min(end.max(gfn + 1));
-                let gfns: Vec<u64> = (gfn..last).collect();
-                Window { first: gfn, pages: self.handle.trap().foreign(self.domain, &gfns)? }
-            }
-        };
-        Ok(self.window.insert(window))
     }
 }

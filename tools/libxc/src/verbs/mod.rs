@@ -3,6 +3,7 @@
 //! Each is one hypercall, or the few that Xen needs for one answer, with plain Rust types on the outside. They are methods
 //! of [`Handle`]; [`crate::build`] puts them together into a domain.
 
+pub mod copy;
 pub mod domain;
 pub mod host;
 pub mod memory;

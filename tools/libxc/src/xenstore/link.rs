@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,14 @@ impl Connection {
         match &self.0 {
             Way::Socket(socket) => (&*socket).read(bytes),
             Way::Device(file) => (&*file).read(bytes),
+        }
+    }
+
+    /// Cuts it, as the daemon's end would; the kernel's own way cannot be cut.
+    pub(super) fn cut(&self) -> io::Result<()> {
+        match &self.0 {
+            Way::Socket(socket) => socket.shutdown(Shutdown::Both),
+            Way::Device(_) => Ok(()),
         }
     }
 }

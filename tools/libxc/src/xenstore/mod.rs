@@ -24,12 +24,16 @@ use public_abi::io::xs_wire::{PAYLOAD_MAX, XsMessage};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
+use crate::fault::{self, Fault, Kind};
 pub use link::Connection;
 use link::Link;
 use wire::{Message, Reader};
 
 /// How often a transaction is tried against others before it is given up.
 const ATTEMPTS: u32 = 100;
+/// How often a transaction is tried that the daemon could not look into: C xenstored copies nodes when they are first looked at, and
+/// answers EIO when parent and child are of different times because somebody else has removed one of them meanwhile.
+const TORN_ATTEMPTS: u32 = 5;
 /// How often one request is made when the daemon ends each time before it answers.
 const TRIES: u32 = 5;
 
@@ -220,12 +224,18 @@ impl Client {
 
     /// Does `work` in a transaction, again from the start when others were in its way. Nothing of it stays if it fails.
     pub fn transaction<R>(&self, mut work: impl FnMut(Tx) -> Result<R>) -> Result<R> {
+        let mut torn = 0;
         for _ in 0..ATTEMPTS {
             let tx = self.begin()?;
             let done = match work(tx) {
                 Ok(done) => done,
                 // Whatever it was: the daemon has gone, and the transaction with it.
                 Err(_) if self.is_stale(tx) => continue,
+                Err(Error::Xenstore { errno: Errno::EIO, .. }) if torn + 1 < TORN_ATTEMPTS => {
+                    torn += 1;
+                    self.end(tx, false)?;
+                    continue;
+                }
                 Err(error) => {
                     // The reason for giving up is worth more than whether that worked, too.
                     return self.end(tx, false).and(Err(error));
@@ -371,7 +381,21 @@ impl Client {
     fn exchange(&self, connection: &Connection, kind: XsMessage, tx: Tx, parts: &[&[u8]]) -> Next<Vec<u8>> {
         let number = self.next_request.get();
         self.next_request.set(number.wrapping_add(1).max(1));
-        let bytes = wire::encode(kind, number, tx.number, parts)
+        let refused = match fault::check(Kind::Store, || describe(kind, parts)) {
+            Ok(()) => None,
+            Err(Fault::Error(errno)) => Some(errno),
+            Err(Fault::Cut) => {
+                connection.cut().map_err(|error| Error::system("cutting xenstored off", error))?;
+                None
+            }
+        };
+        // A transaction whose end is refused has ended all the same, and nothing of it stays.
+        let sent = match refused {
+            None => parts,
+            Some(_) if kind == XsMessage::TransactionEnd => &[b"F\0".as_slice()],
+            Some(errno) => return Err(Error::Xenstore { request: describe(kind, parts), errno }.into()),
+        };
+        let bytes = wire::encode(kind, number, tx.number, sent)
             .ok_or_else(|| Error::Xenstore { request: describe(kind, parts), errno: Errno::E2BIG })?;
         connection.write_all(&bytes).map_err(|error| Trouble::Lost(Error::system("writing to xenstored", error)))?;
         loop {
@@ -390,7 +414,10 @@ impl Client {
                 let text = format!("xenstored answered {} with {}", kind.name(), answer.name());
                 return Err(Error::Protocol(text).into());
             } else {
-                return Ok(message.payload);
+                return match refused {
+                    None => Ok(message.payload),
+                    Some(errno) => Err(Error::Xenstore { request: describe(kind, parts), errno }.into()),
+                };
             }
         }
     }

@@ -115,6 +115,26 @@ fn a_transaction_that_fails_is_given_up() {
 }
 
 #[test]
+fn a_transaction_that_meets_a_removal_is_done_again() {
+    // What xl destroy saw while the monitor removed the same domain's nodes.
+    let removal =
+        |answer| [(XsMessage::TransactionStart, b"7\0".as_slice()), answer, (XsMessage::TransactionEnd, b"OK\0")];
+    let torn = || removal((XsMessage::Error, b"EIO\0"));
+    let gone = removal((XsMessage::Error, b"ENOENT\0"));
+    let (client, seen) = daemon([torn(), torn(), gone].concat());
+    client.transaction(|tx| client.remove(tx, "/local/domain/0/backend")).expect("it is gone");
+    let ends = |(seen, _): (Vec<Seen>, UnixStream)| -> Vec<Vec<u8>> {
+        seen.into_iter().skip(2).step_by(3).map(|(_, _, body)| body).collect()
+    };
+    assert_eq!(ends(seen.join().expect("has seen all")), [b"F\0", b"F\0", b"T\0"]);
+    // A daemon that cannot read what it has says so each time.
+    let (client, seen) = daemon((0..TORN_ATTEMPTS).flat_map(|_| torn()).collect());
+    let error = client.transaction(|tx| client.remove(tx, "/local/domain/0/backend")).expect_err("it fails each time");
+    assert_eq!(error.errno(), Some(Errno::EIO));
+    assert_eq!(ends(seen.join().expect("has seen all")).len() as u32, TORN_ATTEMPTS);
+}
+
+#[test]
 fn events_between_answers_are_kept() {
     let (client, daemon) = daemon(vec![
         (XsMessage::Watch, b"OK\0"),

@@ -2,15 +2,14 @@
 
 use libxc::device::detach::Force;
 use libxc::device::list::{Entry, entries};
-use libxc::device::vdev;
-use libxc::linux::LinuxHost;
 use serde_json::{Map, Value};
 
-use super::{change_stored, or_minus_one};
+use super::or_minus_one;
 use crate::cli::{Attach, BlockDetach, Domains};
 use crate::config::disk::Disk;
 use crate::device_json;
-use crate::domain::devices;
+use crate::domain::attach;
+use crate::domain::machine::Machine;
 use crate::failure::{Failure, Outcome};
 use crate::json::to_text;
 use crate::output::{line, print, print_json};
@@ -18,36 +17,21 @@ use crate::session::Session;
 
 pub(super) fn attach(options: &Attach, dry_run: bool) -> Outcome {
     let session = Session::open()?;
-    let domid = session.find(&options.domain)?;
+    session.find(&options.domain)?;
     let disk = Disk::parse_parts(options.parts.iter().map(String::as_str))
         .map_err(|error| Failure::new(format!("disk: {error}")))?;
     if dry_run {
         return print(format!("disk: {}\n", to_text(&device_json::disk(&disk))));
     }
     let info = session.info(&options.domain)?;
-    let on_machine = devices::on_this_machine(&session, &LinuxHost)?;
-    let device = devices::attach_disk(&session, &on_machine, domid, &disk)?;
-    let stored = change_stored(&info, "disks", |list| list.push(device_json::disk(&disk)));
-    stored.or_else(|failure| {
-        // A device that the next build would not have is none.
-        let entry =
-            entries(&session.store, domid, Some("vbd"))?.into_iter().find(|entry| entry.number == device.number);
-        entry.map_or(Ok(()), |entry| devices::detach(&on_machine, &entry, Force::AtOnce))?;
-        Err(failure)
-    })
+    attach::block(&session, &Machine::this(), &info, &disk)
 }
 
 pub(super) fn detach(options: &BlockDetach) -> Outcome {
     let session = Session::open()?;
     let info = session.info(&options.domain)?;
-    let number = vdev::number(&options.device);
-    let entry =
-        entries(&session.store, info.domid, Some("vbd"))?.into_iter().find(|entry| Some(entry.number) == number);
-    let Some(entry) = entry else { return Err(Failure::new(format!("Device {} not connected.", options.device))) };
     let force = if options.force { Force::AtOnce } else { Force::Never };
-    devices::detach(&devices::to_remove(&session, &LinuxHost), &entry, force)?;
-    let stays = |disk: &Value| disk["vdev"].as_str().and_then(vdev::number) != number;
-    change_stored(&info, "disks", |list| list.retain(stays))
+    attach::block_detach(&session, &Machine::this(), &info, &options.device, force)
 }
 
 /// What a device's list shows of both halves; `nodes` are the guest's numbers, with the names that they have in JSON.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use libxc::fault::VARIABLE;
 use libxc::plan::pvh::plan;
 
 use crate::cli::{Cli, Create};
@@ -13,6 +14,7 @@ use crate::console::Console;
 use crate::domain::create::{create, fresh_uuid};
 use crate::domain::destroy::destroy;
 use crate::domain::guest::{self, Images};
+use crate::domain::machine::Machine;
 use crate::domain::monitor::{self, Ward};
 use crate::failure::{Failure, Outcome};
 use crate::host_config::HostConfig;
@@ -141,11 +143,11 @@ fn describe_plan(config: &DomainConfig, uuid: [u8; 16], images: &Images) -> Outc
 /// Creates the domain, lets it run, and leaves a monitor.
 fn start(options: &Create, mut ward: Ward, images: &Images) -> Outcome {
     let session = Session::open()?;
-    ward.domid = create(&session, &ward.config, ward.uuid, images)?;
+    ward.domid = create(&session, &Machine::this(), &ward.config, ward.uuid, images)?;
     let console = match run_it(options, &session, &ward) {
         Ok(console) => console,
         Err(failure) => {
-            destroy(&session, ward.domid)?;
+            destroy(&session, &Machine::this(), ward.domid)?;
             return Err(failure);
         }
     };
@@ -172,7 +174,8 @@ fn run_it(options: &Create, session: &Session, ward: &Ward) -> Outcome<Option<At
         (false, _) => None,
         (true, false) => Some(Attached::Here(Box::new(Console::open(ward.domid)?))),
         (true, true) => {
-            let child = Command::new("/proc/self/exe").args(["console", &ward.domid.to_string()]).spawn();
+            let child =
+                Command::new("/proc/self/exe").env_remove(VARIABLE).args(["console", &ward.domid.to_string()]).spawn();
             child.map_err(|error| Failure::new(format!("starting the console client: {error}")))?;
             Some(Attached::Child)
         }

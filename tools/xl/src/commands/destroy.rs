@@ -2,6 +2,7 @@
 
 use crate::cli::Destroy;
 use crate::domain::destroy::destroy;
+use crate::domain::machine::Machine;
 use crate::failure::{Failure, Outcome};
 use crate::session::Session;
 
@@ -13,5 +14,6 @@ pub(super) fn run(options: &Destroy) -> Outcome {
             "Not destroying domain 0; use -f to force. This can only be done when using a disaggregated hardware domain and toolstack.",
         ));
     }
-    destroy(&session, domid).map_err(|failure| failure.while_doing(format!("destroying {}", options.domain)))
+    destroy(&session, &Machine::this(), domid)
+        .map_err(|failure| failure.while_doing(format!("destroying {}", options.domain)))
 }

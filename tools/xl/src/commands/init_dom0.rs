@@ -10,10 +10,11 @@ use libxc::xenstore::Tx;
 use serde_json::json;
 
 use crate::domain::history;
+use crate::domain::machine::Machine;
 use crate::failure::{Failure, Outcome};
 use crate::json;
 use crate::session::Session;
-use crate::userdata::{CONFIGURATION, UserData};
+use crate::userdata::CONFIGURATION;
 
 /// Where ids of past domains and, on a host without Xen's tools, all user data are.
 const FOLDERS: [&str; 2] = ["/run/xen", "/var/lib/xen"];
@@ -35,8 +36,9 @@ pub(super) fn run() -> Outcome {
     }
     store.write(Tx::NONE, "/local/domain/0/domid", "0")?;
     store.write(Tx::NONE, "/local/domain/0/name", "Domain-0")?;
+    let machine = Machine::this();
     // Of the boot before, where /run outlives one.
-    match history::clear() {
+    match history::clear(machine.run()) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(Failure::new(format!("past domains: {error}")));
         }
@@ -47,5 +49,5 @@ pub(super) fn run() -> Outcome {
     // libxl stores the terminating zero, too.
     let mut text = json::to_text(&json::in_order(stub)).into_bytes();
     text.push(0);
-    UserData::new(info.domid, &info.uuid).store(CONFIGURATION, &text)
+    machine.user_data(info.domid, &info.uuid).store(CONFIGURATION, &text)
 }

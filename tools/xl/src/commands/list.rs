@@ -118,6 +118,9 @@ fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {
 
 /// The columns that every table has.
 fn row(name: &str, info: &DomainInfo) -> String {
+    // What C's printf makes of xl's missing name. Without a word there, scripts take the id for the name: a toolstack that is killed
+    // can leave such a domain.
+    let name = if name.is_empty() { "(null)" } else { name };
     let flag = |flag: DomainInfoFlags, letter: char| if info.flags.contains(flag) { letter } else { '-' };
     let reason = match info.shutdown() {
         None => '-',
@@ -176,5 +179,6 @@ mod tests {
             cpu_pool: 0,
         };
         assert_eq!(row("g", &info), "g                                            1   256     1     --psc-       1.2");
+        assert_eq!(row("", &info), "(null)                                       1   256     1     --psc-       1.2");
     }
 }

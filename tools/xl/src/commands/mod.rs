@@ -29,14 +29,9 @@ mod vcpu_pin;
 mod vcpu_set;
 mod vm_list;
 
-use libxc::verbs::domain::DomainInfo;
-use serde_json::Value;
-
 use crate::cli::{Cli, Command};
 use crate::domain::monitor;
 use crate::failure::{Failure, Outcome};
-use crate::json;
-use crate::userdata::{CONFIGURATION, UserData};
 
 /// Runs the command.
 pub fn run(cli: &Cli) -> Outcome {
@@ -95,25 +90,6 @@ fn has_dry_run(command: &Command) -> bool {
             | Command::BlockAttach(_)
             | Command::NetworkAttach(_)
     )
-}
-
-/// Changes a list of the stored configuration, from which the domain is built the next time.
-fn change_stored(info: &DomainInfo, key: &str, change: impl FnOnce(&mut Vec<Value>)) -> Outcome {
-    UserData::new(info.domid, &info.uuid).change(CONFIGURATION, |stored| {
-        let mut config =
-            json::from_text(stored).map_err(|error| Failure::new(format!("the stored configuration: {error}")))?;
-        let mut list = config[key].as_array().cloned().unwrap_or_default();
-        change(&mut list);
-        match config.as_object_mut() {
-            Some(object) if list.is_empty() => drop(object.shift_remove(key)),
-            Some(object) => drop(object.insert(key.into(), Value::Array(list))),
-            None => return Err(Failure::new("the stored configuration is no object")),
-        }
-        // libxl stores the terminating zero, too.
-        let mut text = json::to_text(&json::in_order(config)).into_bytes();
-        text.push(0);
-        Ok(text)
-    })
 }
 
 /// A number as xl prints it: -1 if there is none.

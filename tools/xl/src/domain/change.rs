@@ -75,19 +75,36 @@ pub fn memory_target<T: Trap>(session: &Session<T>, domid: u16, kib: u64) -> Out
     if domid == 0 && target < LEAST_CONTROL_KIB {
         return Err(Failure::new(format!("the control domain needs {} MiB or more", LEAST_CONTROL_KIB >> 10)));
     }
+    let is_pv = session.guest_type(domid)? == "pv";
     handle.domain_max_memory(domid, target + video + EXTRA_KIB)?;
-    if session.guest_type(domid)? != "pv" {
-        handle.set_pod_target(domid, (target + EXTRA_KIB) / 4)?;
+    let tell = || -> libxc::Result<()> {
+        if !is_pv {
+            handle.set_pod_target(domid, (target + EXTRA_KIB) / 4)?;
+        }
+        store.transaction(|tx| {
+            store.write(tx, &format!("{memory}/target"), &target.to_string())?;
+            store.write(tx, &format!("/vm/{}/memory", format_uuid(&info.uuid)), &(target >> 10).to_string())
+        })
+    };
+    with_old_limit(session, &info, tell())
+}
+
+/// Gives a domain the limit back that it had, if what came after changing it has failed.
+fn with_old_limit<T: Trap>(
+    session: &Session<T>,
+    info: &libxc::verbs::domain::DomainInfo,
+    done: libxc::Result<()>,
+) -> Outcome {
+    let Err(error) = done else { return Ok(()) };
+    match session.handle.domain_max_memory(info.domid, info.max_pages.saturating_mul(4)) {
+        Ok(()) => Err(error.into()),
+        Err(second) => Err(Failure::new(format!("{error}; giving the old limit back failed, too: {second}"))),
     }
-    Ok(store.transaction(|tx| {
-        store.write(tx, &format!("{memory}/target"), &target.to_string())?;
-        store.write(tx, &format!("/vm/{}/memory", format_uuid(&info.uuid)), &(target >> 10).to_string())
-    })?)
 }
 
 /// Changes how much memory a domain may have, in KiB, which may not be less than it is asked to have.
 pub fn memory_maximum<T: Trap>(session: &Session<T>, domid: u16, kib: u64) -> Outcome {
-    existing(session, domid)?;
+    let info = existing(session, domid)?;
     let memory = format!("/local/domain/{domid}/memory");
     let target = number(session, Tx::NONE, &format!("{memory}/target"))?;
     if kib < target {
@@ -98,7 +115,7 @@ pub fn memory_maximum<T: Trap>(session: &Session<T>, domid: u16, kib: u64) -> Ou
         )));
     }
     session.handle.domain_max_memory(domid, kib + EXTRA_KIB)?;
-    Ok(session.store.write(Tx::NONE, &format!("{memory}/static-max"), &kib.to_string())?)
+    with_old_limit(session, &info, session.store.write(Tx::NONE, &format!("{memory}/static-max"), &kib.to_string()))
 }
 
 /// Asks a domain to have its first `count` vCPUs up and the others down.

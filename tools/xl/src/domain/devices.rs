@@ -7,7 +7,6 @@ use libxc::device::host::Host;
 use libxc::device::list::{Entry, entries, next_number};
 use libxc::device::nodes::{self, Share};
 use libxc::device::{Device, Devices, Kind, PATIENCE};
-use libxc::linux::LinuxHost;
 use libxc::trap::Trap;
 use public_abi::sysctl::PhysCap;
 use public_abi::version::Feature;
@@ -36,13 +35,13 @@ pub fn facts<T: Trap>(session: &Session<T>, bounces: bool) -> Outcome<Facts> {
 }
 
 /// What devices are added and removed with on this machine.
-pub fn on_this_machine<'a, T: Trap>(session: &'a Session<T>, host: &'a LinuxHost) -> Outcome<Devices<'a, LinuxHost>> {
+pub fn on_this_machine<'a, T: Trap, H: Host>(session: &'a Session<T>, host: &'a H) -> Outcome<Devices<'a, H>> {
     let facts = facts(session, host.bounces()?)?;
     Ok(Devices { store: &session.store, host, facts, patience: PATIENCE })
 }
 
 /// The same for removing devices, for which nothing needs to be known of DMA.
-pub fn to_remove<'a, T: Trap>(session: &'a Session<T>, host: &'a LinuxHost) -> Devices<'a, LinuxHost> {
+pub fn to_remove<'a, T: Trap, H: Host>(session: &'a Session<T>, host: &'a H) -> Devices<'a, H> {
     Devices { store: &session.store, host, facts: Facts::default(), patience: PATIENCE }
 }
 
@@ -211,7 +210,7 @@ pub fn detach<H: Host>(devices: &Devices<'_, H>, entry: &Entry, force: Force) ->
 }
 
 /// Removes all devices of a domain that goes. A backend that does not close in time is left to itself with a warning, and so
-/// is what cannot be given back: the domain goes in any case.
+/// is what cannot be given back at the second try either: the domain goes in any case.
 pub fn remove_all<H: Host>(devices: &Devices<'_, H>, domid: u16) -> Outcome {
     for entry in entries(devices.store, domid, None)? {
         if entry.kind == "console" {
@@ -219,7 +218,11 @@ pub fn remove_all<H: Host>(devices: &Devices<'_, H>, domid: u16) -> Outcome {
             devices.store.transaction(|tx| devices.store.remove_with_empty_parents(tx, &entry.backend_path))?;
             continue;
         }
-        if let Err(failure) = detach(devices, &entry, Force::AtOnce) {
+        let removed = detach(devices, &entry, Force::AtOnce).or_else(|first| {
+            note(format_args!("xl: warning: {first}; trying again"));
+            detach(devices, &entry, Force::AtOnce)
+        });
+        if let Err(failure) = removed {
             note(format_args!("xl: warning: {failure}"));
             nodes::remove(devices.store, &[&entry.backend_path])?;
         }

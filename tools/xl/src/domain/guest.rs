@@ -1,8 +1,12 @@
 //! From a checked configuration to what libxc builds from: the images, read from their files, and the specification.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Deref;
 
 use image::{ImageError, Kernel};
+use libxc::linux::FileBytes;
 use libxc::plan::spec::{GuestSpec, HostFacts};
 use libxc::trap::Trap;
 use public_abi::sysctl::{INVALID_NODE_ID, PhysCap};
@@ -20,9 +24,28 @@ pub struct Images {
     /// Name of the kernel's file, for messages.
     kernel_file: String,
     /// The kernel, unpacked.
-    elf: Vec<u8>,
+    elf: Content,
     /// The initial RAM disk; empty without one.
-    pub ramdisk: Vec<u8>,
+    pub ramdisk: Content,
+}
+
+/// What a file holds, or what was made of it.
+pub enum Content {
+    /// In memory of its own.
+    Read(Vec<u8>),
+    /// Where the kernel has it anyway.
+    Mapped(FileBytes),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Content::Read(bytes) => bytes,
+            Content::Mapped(bytes) => bytes,
+        }
+    }
 }
 
 impl Images {
@@ -31,13 +54,13 @@ impl Images {
         let kernel_file = config.kernel.clone().unwrap_or_default();
         let packed = read_file("kernel", &kernel_file)?;
         let elf = match image::unpack(&packed, LARGEST_KERNEL) {
-            Ok(Cow::Owned(elf)) => elf,
+            Ok(Cow::Owned(elf)) => Content::Read(elf),
             // The file is an ELF file itself: no copy of tens of megabytes.
             Ok(Cow::Borrowed(_)) => packed,
             Err(error) => return Err(Failure::new(format!("kernel: {kernel_file}: {error}"))),
         };
         let ramdisk = match config.ramdisk.as_deref() {
-            None | Some("") => Vec::new(),
+            None | Some("") => Content::Read(Vec::new()),
             Some(file) => read_file("ramdisk", file)?,
         };
         Ok(Images { kernel_file, elf, ramdisk })
@@ -58,8 +81,17 @@ impl Images {
     }
 }
 
-fn read_file(key: &str, file: &str) -> Outcome<Vec<u8>> {
-    let content = std::fs::read(file).map_err(|error| Failure::new(format!("{key}: {file}: {error}")))?;
+fn read_file(key: &str, file: &str) -> Outcome<Content> {
+    let read = || -> std::io::Result<Content> {
+        let mut opened = File::open(file)?;
+        if let Some(bytes) = FileBytes::map(&opened)? {
+            return Ok(Content::Mapped(bytes));
+        }
+        let mut bytes = Vec::new();
+        opened.read_to_end(&mut bytes)?;
+        Ok(Content::Read(bytes))
+    };
+    let content = read().map_err(|error| Failure::new(format!("{key}: {file}: {error}")))?;
     if content.is_empty() { Err(Failure::new(format!("{key}: {file}: the file is empty"))) } else { Ok(content) }
 }
 

@@ -9,6 +9,7 @@ use std::io::{Read, Write, stdin};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, id};
 
+use libxc::fault::VARIABLE;
 use public_abi::sched::ShutdownReason;
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use super::core_dump;
 use super::create::create;
 use super::destroy::destroy;
 use super::guest::Images;
+use super::machine::Machine;
 use super::present::present;
 use super::preserve::preserve;
 use crate::config::domain::{Action, DomainConfig};
@@ -54,6 +56,7 @@ pub fn start(ward: &Ward) -> Outcome {
     let failed = |what: &str, error: std::io::Error| Failure::new(format!("starting the monitor: {what}: {error}"));
     let errors = log.try_clone().map_err(|error| failed(&path, error))?;
     let mut child = Command::new("/proc/self/exe")
+        .env_remove(VARIABLE)
         .arg0("xl")
         .args([COMMAND, &ward.domid.to_string()])
         .current_dir("/")
@@ -224,7 +227,7 @@ enum Cleaned {
 
 fn clean_up(session: &Session, domid: u16) -> Outcome<Cleaned> {
     log(format_args!("Domain {domid} needs to be cleaned up: destroying the domain"));
-    let Err(failure) = destroy(session, domid) else { return Ok(Cleaned::ByUs) };
+    let Err(failure) = destroy(session, &Machine::this(), domid) else { return Ok(Cleaned::ByUs) };
     // A user's `xl destroy` may have come between.
     match session.handle.domain_info(domid)? {
         Some(info) if !info.is_dying() => Err(failure),
@@ -267,7 +270,7 @@ fn reload(session: &Session, ward: &mut Ward) -> Outcome {
 fn restart(session: &Session, ward: &mut Ward) -> Outcome<bool> {
     log(format_args!("Done. Rebooting now"));
     let images = Images::read(&ward.config)?;
-    ward.domid = create(session, &ward.config, ward.uuid, &images)?;
+    ward.domid = create(session, &Machine::this(), &ward.config, ward.uuid, &images)?;
     match session.handle.domain_unpause(ward.domid) {
         // Somebody has destroyed it already, which is seen next.
         Err(error) if error.is_absent() => Ok(true),

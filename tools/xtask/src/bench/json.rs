@@ -27,6 +27,7 @@ fn one(table: &Table) -> Value {
         Scene::Control => "control",
         Scene::Guest => "guest",
         Scene::Memory => "memory",
+        Scene::Toolstack => "toolstack",
     };
     let rows: Vec<Value> = table.lines.iter().map(row).collect();
     json!({ "emulator": emulator, "scene": scene, "rows": rows })
@@ -42,6 +43,7 @@ fn row(line: &Line) -> Value {
         Unit::Instructions => "instructions",
         Unit::Pages => "pages",
         Unit::Bytes => "bytes",
+        Unit::Count => "count",
     };
     json!({
         "key": line.row.key,

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
@@ -12,11 +13,13 @@ use object::{Object, ObjectSegment};
 
 use super::parse::{self, Reading, Readings};
 use super::plan::{Machine, Scene};
+use super::toolstack;
 use crate::artifacts;
 use crate::exit::Verdict;
 use crate::harness::dom0::{self, View};
 use crate::harness::guest::{self, GuestRequest};
 use crate::harness::request::{Emulator, Hypervisor, PathPair, Request};
+use crate::initramfs::dom0::{Daemons, Tools};
 use crate::paths::Paths;
 use crate::progress;
 use crate::provision::packages;
@@ -24,6 +27,9 @@ use crate::provision::packages;
 /// Limits in seconds, for a slow and busy machine.
 const CONTROL_SECONDS: u64 = 600;
 const LINUX_SECONDS: u64 = 1_800;
+const TOOLSTACK_SECONDS: u64 = 7_200;
+/// RAM of the machine in which a hundred domains live.
+const MEMORY_MIB: u32 = 4_096;
 /// Where scripts put what they found.
 const LOG: &str = "/tests/log";
 
@@ -48,6 +54,7 @@ pub(crate) fn run(paths: &Paths, machine: Machine, qemu_args: &[String]) -> Resu
         Scene::Control => control(paths, machine, qemu_args)?,
         Scene::Guest => linux(paths, machine, include_str!("guest.sh"))?,
         Scene::Memory => linux(paths, machine, include_str!("memory.sh"))?,
+        Scene::Toolstack => linux(paths, machine, include_str!("toolstack.sh"))?,
     };
     if readings.is_empty() {
         bail!("nothing was measured; the console's logs are in {}", paths.logs.display());
@@ -104,13 +111,21 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     request.hypervisor = machine.hypervisor;
     request.emulator = machine.emulator;
     // Exact counts need the counting clock; memory does not.
-    request.icount = machine.scene == Scene::Guest && machine.emulator == Emulator::Qemu;
+    request.icount = machine.scene != Scene::Memory && machine.emulator == Emulator::Qemu;
     request.smp = Some(1);
     request.dom0_elf = true;
     request.domu_elf = true;
     request.timeout = Some(LINUX_SECONDS);
     request.script = Some(script_path);
-    request.put = vec![PathPair { from: bench_guest(paths)?.display().to_string(), to: "/tests/bench".to_owned() }];
+    request.put = toolstack::files(work.path())?;
+    request.put.push(PathPair { from: bench_guest(paths)?.display().to_string(), to: "/tests/bench".to_owned() });
+    // Kept: it says more than the tables do.
+    let report = paths.logs.join(format!("bench-toolstack-{:?}.report", machine.hypervisor).to_lowercase());
+    match machine.scene {
+        Scene::Toolstack => with_toolstack(paths, &mut request, &report)?,
+        Scene::Memory => request.mem = MEMORY_MIB,
+        Scene::Control | Scene::Guest => {}
+    }
     request.get = vec![PathPair { from: LOG.to_owned(), to: log.display().to_string() }];
     let view = View { name: "bench".to_owned(), screen: Box::new(std::io::sink()), news: Box::new(|_| {}) };
     let outcome = dom0::run(paths, &request, view)?;
@@ -120,8 +135,26 @@ fn linux(paths: &Paths, machine: Machine, script: &str) -> Result<Readings> {
     if outcome.verdict != Verdict::Status(0) {
         progress::warn(&format!("{}; the console's log is {}", outcome.verdict.describe(), outcome.log.display()));
     }
-    let text = if log.is_file() { std::fs::read(&log)? } else { Vec::new() };
-    Ok(parse::readings(&String::from_utf8_lossy(&text)))
+    let text = |file: &Path| match file.is_file() {
+        true => std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        false => Ok(String::new()),
+    };
+    if machine.scene == Scene::Toolstack {
+        return Ok(toolstack::readings(&text(&report)?, &text(&log)?));
+    }
+    Ok(parse::readings(&text(&log)?))
+}
+
+/// Each hypervisor with its own toolstack and daemons, and with our xl for what Debian's cannot do here.
+fn with_toolstack(paths: &Paths, request: &mut Request, report: &Path) -> Result<()> {
+    artifacts::xl(paths)?;
+    (request.tools, request.daemons) = match request.hypervisor {
+        Hypervisor::Oxen => (Tools::Oxen, Daemons::Oxen),
+        Hypervisor::Xen => (Tools::Debian, Daemons::Debian),
+    };
+    request.qemu_args = toolstack::plugin(&artifacts::hvcount(paths)?, report, request.hypervisor);
+    request.timeout = Some(TOOLSTACK_SECONDS);
+    Ok(())
 }
 
 /// Bytes of a hypervisor's image in memory: code, data, and what begins as zeroes.

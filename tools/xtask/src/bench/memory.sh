@@ -57,3 +57,20 @@ booted=$(free_pages)
 figure pages-booted $((before - booted - $(own_pages linux)))
 xl destroy linux
 wait_until 60 gone linux
+
+# A hundred small domains: paused, then all of them alive.
+printf 'type = "pvh"\nkernel = "/tests/idle"\nmemory = 8\nvcpus = 1\ntsc_mode = "native"\n' > /tests/small.cfg
+before=$(free_pages)
+for n in $(seq 100); do xl create -q -p /tests/small.cfg "name=\"small-$n\"" || die "xl cannot create small-$n"; done
+# pages_of_small: RAM of all of them.
+pages_of_small() { xl list | awk '$1 ~ /^small-/ { sum += $3 * 256 } END { print sum }'; }
+figure pages-100-paused $((before - $(free_pages) - $(pages_of_small)))
+for n in $(seq 100); do xl unpause "small-$n" || die "xl cannot unpause small-$n"; done
+wait_until 300 sh -c '[ "$(xl list | grep -c "^small-.*-b----")" = 100 ]' || echo "not all of them sleep"
+figure domains-alive "$(xl list | grep -c '^small-.*-b----')"
+figure pages-100-alive $((before - $(free_pages) - $(pages_of_small)))
+for n in $(seq 100); do xl destroy "small-$n" || die "xl cannot destroy small-$n"; done
+# no_small: none is left.
+no_small() { ! xl list | grep -q '^small-'; }
+wait_until 300 no_small || die "small domains are left"
+[ "$(free_pages)" = "$before" ] || echo "pages are missing: $before before, $(free_pages) now"

@@ -16,6 +16,8 @@ pub(crate) enum Scene {
     Guest,
     /// A Linux control domain with a Linux guest: memory.
     Memory,
+    /// A Linux control domain in which a toolstack makes guests, with the plugin that counts.
+    Toolstack,
 }
 
 /// One machine.
@@ -46,6 +48,7 @@ fn impossible(machine: Machine) -> Option<&'static str> {
         Machine { emulator: Emulator::Bochs, scene: Scene::Control, hypervisor: Hypervisor::Xen } => {
             Some("Xen wants an IOMMU for a PVH control domain, and Bochs has none")
         }
+        Machine { emulator: Emulator::Bochs, scene: Scene::Toolstack, .. } => Some("the plugin is QEMU's"),
         Machine { emulator: Emulator::Bochs, scene: Scene::Memory, .. } => {
             Some("memory does not depend on the emulator, and Bochs is slow")
         }
@@ -60,7 +63,7 @@ pub(crate) fn machines(wanted: &Wanted) -> Result<Vec<Machine>, String> {
     }
     let mut machines = Vec::new();
     let mut reasons = Vec::new();
-    for scene in [Scene::Control, Scene::Guest, Scene::Memory] {
+    for scene in [Scene::Control, Scene::Guest, Scene::Memory, Scene::Toolstack] {
         for emulator in [Emulator::Qemu, Emulator::Bochs] {
             for hypervisor in [Hypervisor::Oxen, Hypervisor::Xen] {
                 let machine = Machine { emulator, scene, hypervisor };
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn everything_is_all_that_is_possible() {
         let all = machines(&Wanted::default()).unwrap();
-        assert_eq!(all.len(), 9);
+        assert_eq!(all.len(), 11);
         assert!(all.iter().all(|machine| impossible(*machine).is_none()));
         assert_eq!(all[0], Machine { emulator: Emulator::Qemu, scene: Scene::Control, hypervisor: Hypervisor::Oxen });
     }

@@ -20,6 +20,7 @@ fn heading(table: &Table) -> &'static str {
         (Scene::Guest, Emulator::Qemu) => "Instructions in QEMU (no NRIPS), the bench guest made by xl",
         (Scene::Guest, Emulator::Bochs) => "Instructions in Bochs (NRIPS), the bench guest made by xl",
         (Scene::Memory, _) => "Memory",
+        (Scene::Toolstack, _) => "Instructions of a toolstack's work in QEMU (no NRIPS): ours on Oxen, Debian's on Xen",
     }
 }
 
@@ -50,11 +51,12 @@ fn row(line: &Line) -> [String; 5] {
         Some(Reading::Failed) => "failed".to_owned(),
         None => "n/a".to_owned(),
     };
-    let goal = line
-        .goal
-        .map_or(String::new(), |goal| format!("≤ {}{}", number(goal.limit), if goal.met { "" } else { " MISSED" }));
+    let goal = line.goal.map_or(String::new(), |goal| {
+        let sign = if goal.is_least { "≥" } else { "≤" };
+        format!("{sign} {}{}", number(goal.limit), if goal.met { "" } else { " MISSED" })
+    });
     let unit = match line.row.unit {
-        Unit::Instructions => "",
+        Unit::Instructions | Unit::Count => "",
         Unit::Pages => " (pages)",
         Unit::Bytes => " (bytes)",
     };

@@ -55,7 +55,7 @@ fn parse(text: &str, row: usize) -> Option<Report> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match (words.as_slice(), &mut found) {
             (["row", ..], Some(_)) => break,
-            (["row", number, "samples", samples, "host", host, "guest", guest, "exits", exits], None)
+            (["row", number, "samples", samples, "host", host, "guest", guest, "exits", exits, ..], None)
                 if number.parse() == Ok(row) =>
             {
                 found = Some(Report {

@@ -11,8 +11,10 @@ use crate::harness::request::{Emulator, Hypervisor};
 /// What the goal says of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Judged {
-    /// The largest number that is good.
+    /// The largest number that is good, or the smallest.
     pub(crate) limit: u64,
+    /// Whether it is the smallest.
+    pub(crate) is_least: bool,
     /// Whether Oxen's is.
     pub(crate) met: bool,
 }
@@ -84,7 +86,9 @@ pub(crate) fn tables(runs: &[(Machine, Readings)]) -> Vec<Table> {
     }
     let of =
         |hypervisor| gather(runs, |machine| machine.hypervisor == hypervisor && machine.emulator == Emulator::Qemu);
-    tables.push(table(rows::MEMORY, Emulator::Qemu, Scene::Memory, &of(Hypervisor::Oxen), &of(Hypervisor::Xen)));
+    for (list, scene) in [(rows::MEMORY, Scene::Memory), (rows::TOOLSTACK, Scene::Toolstack)] {
+        tables.push(table(list, Emulator::Qemu, scene, &of(Hypervisor::Oxen), &of(Hypervisor::Xen)));
+    }
     tables.retain(|table| !table.lines.is_empty());
     tables
 }
@@ -103,7 +107,7 @@ fn table(list: &'static [Row], emulator: Emulator, scene: Scene, oxen: &Readings
     let mut unknown: Vec<String> = oxen
         .keys()
         .chain(xen.keys())
-        .filter(|key| rows::find(rows::OPERATIONS, key).is_none() && rows::find(rows::MEMORY, key).is_none())
+        .filter(|key| rows::LISTS.iter().all(|list| rows::find(list, key).is_none()))
         .cloned()
         .collect();
     unknown.sort_unstable();
@@ -115,12 +119,18 @@ fn line(row: &'static Row, emulator: Emulator, oxen: Option<Reading>, xen: Optio
     let (ours, theirs) = (oxen.and_then(Reading::median), xen.and_then(Reading::median));
     let ratio = ours.zip(theirs).filter(|(_, theirs)| *theirs != 0).map(|(ours, theirs)| ours as f64 / theirs as f64);
     let limit = row.goal.and_then(|goal| match goal {
-        Goal::AtMost(limit) => Some(limit),
+        Goal::AtMost(limit) | Goal::AtLeast(limit) => Some(limit),
         Goal::ByNextRip { with, without } => Some(if emulator == Emulator::Bochs { with } else { without }),
         Goal::PartOfXen(part) => theirs.map(|theirs| (theirs as f64 * part) as u64),
     });
     // An operation that fails does not meet its goal.
-    let goal = limit.zip(oxen).map(|(limit, _)| Judged { limit, met: ours.is_some_and(|ours| ours <= limit) });
+    let is_least = matches!(row.goal, Some(Goal::AtLeast(_)));
+    let is_good = |ours, limit| if is_least { ours >= limit } else { ours <= limit };
+    let goal = limit.zip(oxen).map(|(limit, _)| Judged {
+        limit,
+        is_least,
+        met: ours.is_some_and(|ours| is_good(ours, limit)),
+    });
     Line { row, oxen, xen, ratio, goal }
 }
 
@@ -160,7 +170,7 @@ mod tests {
         assert_eq!(tables.len(), 1);
         let [cpuid, rdmsr] = tables[0].lines.as_slice() else { panic!("{tables:?}") };
         assert_eq!(cpuid.ratio, Some(400.0 / 5_600.0));
-        assert_eq!(cpuid.goal, Some(Judged { limit: 500, met: true }));
+        assert_eq!(cpuid.goal, Some(Judged { limit: 500, is_least: false, met: true }));
         assert_eq!((rdmsr.xen, rdmsr.ratio, rdmsr.goal), (None, None, None));
     }
 
@@ -172,8 +182,8 @@ mod tests {
             run(Emulator::Qemu, Scene::Control, Hypervisor::Xen, &[("pvh-create-vcpu-destroy", value(100))]),
         ];
         let tables = tables(&runs);
-        assert_eq!(tables[0].lines[0].goal, Some(Judged { limit: 20, met: false }));
-        assert_eq!(tables[1].lines[0].goal, Some(Judged { limit: 250, met: false }));
+        assert_eq!(tables[0].lines[0].goal, Some(Judged { limit: 20, is_least: false, met: false }));
+        assert_eq!(tables[1].lines[0].goal, Some(Judged { limit: 250, is_least: false, met: false }));
     }
 
     #[test]
@@ -182,7 +192,7 @@ mod tests {
             |hypervisor| run(Emulator::Qemu, Scene::Control, hypervisor, &[("pvh-create-vcpu-destroy", value(9))]);
         assert_eq!(tables(&[only(Hypervisor::Oxen)])[0].lines[0].goal, None, "nothing of Xen's is known");
         let failed = run(Emulator::Qemu, Scene::Guest, Hypervisor::Oxen, &[("cpuid", Reading::Failed)]);
-        assert_eq!(tables(&[failed])[0].lines[0].goal, Some(Judged { limit: 500, met: false }));
+        assert_eq!(tables(&[failed])[0].lines[0].goal, Some(Judged { limit: 500, is_least: false, met: false }));
     }
 
     #[test]

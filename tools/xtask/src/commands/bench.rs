@@ -84,6 +84,7 @@ fn describe(machine: Machine) -> String {
         Scene::Control => "the bench guest as control domain",
         Scene::Guest => "the bench guest made by xl",
         Scene::Memory => "memory, with Linux",
+        Scene::Toolstack => "a toolstack's work",
     };
     format!("measuring {hypervisor} in {emulator}: {what}")
 }

@@ -28,7 +28,7 @@ const POWER_OFF: Duration = Duration::from_secs(30);
 /// What the deadline that is set stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
-    /// The run's own time limit, or none.
+    /// The run's own time limit, or that of the case under way, or none.
     Limit,
     /// One of the shorter times above.
     Grace,
@@ -82,6 +82,8 @@ pub(crate) struct Watch<'a> {
     sinks: Sinks<'a>,
     started: Instant,
     limit: Option<Instant>,
+    /// How long a run may take, and if it has cases, the time to the first, between two words of them, and to its end.
+    pace: Option<Duration>,
     waiting: Waiting,
     /// Milestones passed, in order.
     milestones: Vec<String>,
@@ -110,6 +112,7 @@ impl<'a> Watch<'a> {
             sinks,
             started,
             limit: limit.map(|limit| started + limit),
+            pace: limit,
             waiting: Waiting::Limit,
             milestones: Vec::new(),
             cases_begun: Vec::new(),
@@ -185,6 +188,15 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// A case has begun or ended: whatever comes next has its own time. A machine that hangs is not waited for as long as all its
+    /// cases might take.
+    fn restart_limit(&mut self, link: &mut Link) {
+        self.limit = self.pace.map(|pace| Instant::now() + pace);
+        if self.waiting == Waiting::Limit {
+            self.wait_for_limit(link);
+        }
+    }
+
     fn text(&mut self, bytes: &[u8], link: &mut Link) {
         // A closed pipe on our side must not end the run: its verdict still counts.
         drop(self.sinks.screen.write_all(bytes).and_then(|()| self.sinks.screen.flush()));
@@ -227,12 +239,14 @@ impl<'a> Watch<'a> {
                 if !self.cases_begun.contains(&name) {
                     (self.sinks.news)(News::CaseBegins(&name));
                     self.cases_begun.push(name);
+                    self.restart_limit(link);
                 }
             }
             Message::CaseEnded(name, text) => {
                 if !self.cases_ended.contains(&name) {
                     (self.sinks.news)(News::CaseEnded { name: &name, text: &text });
                     self.cases_ended.push(name);
+                    self.restart_limit(link);
                 }
             }
             Message::Failed(text) => self.failure = Some(format!("dom0 did not come up: {text}")),

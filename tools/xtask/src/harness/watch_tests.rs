@@ -112,6 +112,26 @@ fn a_case_is_told_once_although_it_is_said_twice() {
 }
 
 #[test]
+fn each_case_has_its_own_time() {
+    let mut watch = watch(0, Some(Duration::from_secs(100)));
+    let (mut link, _input) = Link::for_test();
+    let first = watch.limit.unwrap();
+    let mut last = first;
+    for text in ["@m begin a ;\n", "@m case a 0 ;\n", "@m begin b ;\n"] {
+        watch.limit = Some(first - Duration::from_secs(50));
+        watch.console(text.as_bytes(), &mut link);
+        assert!(watch.limit.unwrap() >= last && link.has_deadline(), "{text}");
+        last = watch.limit.unwrap();
+    }
+    // Said again, it gives no more time.
+    watch.limit = Some(first);
+    watch.console(b"@m begin b ;\n", &mut link);
+    assert_eq!(watch.limit, Some(first));
+    assert_eq!(watch.deadline(&mut link), Flow::Stop);
+    assert_eq!(watch.verdict(&End::Stopped), Verdict::TimedOut);
+}
+
+#[test]
 fn keys_wait_for_the_shell_and_ctrl_a_x_quits() {
     let mut watch = watch(0, None);
     let (mut link, input) = Link::for_test();

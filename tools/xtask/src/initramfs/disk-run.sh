@@ -35,15 +35,5 @@ if [ "$MODE" = shell ]; then
 fi
 # The harness and a login cannot both read the console.
 systemctl stop "$GETTY"
-stty -echo <&3
-setsid sh /oxen/script < /dev/null 3<&- &
-SCRIPT=$!
-{
-    while read -r word; do
-        [ "$word" != stop ] || kill -KILL -$SCRIPT
-    done
-} <&3 &
-READER=$!
-milestone script
-wait $SCRIPT
+run_script
 finish $?

@@ -72,16 +72,5 @@ if [ "$MODE" = shell ]; then
     finish $?
 fi
 
-# The script has no input and a session of its own, so that the harness can stop it whole and dom0 stays.
-stty -echo <&3
-setsid sh /oxen/script < /dev/null 3<&- &
-SCRIPT=$!
-{
-    while read -r word; do
-        [ "$word" != stop ] || kill -KILL -$SCRIPT
-    done
-} <&3 &
-READER=$!
-milestone script
-wait $SCRIPT
+run_script
 finish $?

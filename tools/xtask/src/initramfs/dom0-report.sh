@@ -1,5 +1,5 @@
-# Messages to the harness (console/protocol.rs lists them). Read by dom0-init.sh and disk-run.sh after /oxen/run.conf, with the console
-# as standard output and, open for reading, as descriptor 3.
+# Messages to the harness (console/protocol.rs lists them), and how a run's script is run. Read by dom0-init.sh and disk-run.sh after
+# /oxen/run.conf, with the console as standard output and, open for reading, as descriptor 3.
 
 # The marker may follow half a line of someone else: it begins a new line.
 tell() { echo "$MARK $* ;"; }
@@ -36,4 +36,20 @@ deliver() {
         read -r -t 10 word again <&3 || return
         [ "$word" = again ] || return
     done
+}
+
+# Runs the script, and gives its status. It has no input and a session of its own, so that the harness can stop it whole and dom0 stays.
+# READER is who listens to the harness meanwhile.
+run_script() {
+    stty -echo <&3
+    setsid sh /oxen/script < /dev/null 3<&- &
+    SCRIPT=$!
+    {
+        while read -r word; do
+            [ "$word" != stop ] || kill -KILL -$SCRIPT
+        done
+    } <&3 &
+    READER=$!
+    milestone script
+    wait $SCRIPT
 }

@@ -2,6 +2,7 @@
 # init of the small test guest: prints one greeting line, then serves a shell on the guest's console.
 # Words on the kernel command line change what it does after the greeting:
 #   oxen.modules      before it: the modules for disks and networks are loaded
+#   oxen.run=PROGRAM  after it: runs that program of the image
 #   oxen.then=poweroff | reboot | crash | tick     (tick: a line a second, "GUEST-TICK N")
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run
 /bin/busybox mount -t proc proc /proc
@@ -22,6 +23,7 @@ echo "GUEST-READY kernel=$(uname -r) type=$type cpus=$(nproc) memory_kib=$memory
 
 for word in $(cat /proc/cmdline); do
     case $word in
+        oxen.run=*) "${word#oxen.run=}" ;;
         oxen.then=poweroff) /sbin/poweroff ;;
         oxen.then=reboot) /sbin/reboot ;;
         oxen.then=crash) echo c > /proc/sysrq-trigger ;;

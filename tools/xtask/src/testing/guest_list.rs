@@ -49,9 +49,10 @@ pub(crate) enum WantedEnd {
 }
 
 impl Guest {
-    /// The test's name: the program's, or for a guest made by xl "guest PROGRAM".
+    /// The test's name: the program's, with the devices that it needs, or for a guest made by xl "guest PROGRAM".
     pub(crate) fn test_name(&self, role: Role) -> String {
         match role {
+            Role::Control if !self.qemu_args.is_empty() => format!("{} [{}]", self.name, self.qemu_args.join(" ")),
             Role::Control => self.name.clone(),
             Role::Guest => format!("guest {}", self.name),
         }
@@ -128,7 +129,9 @@ mod tests {
             parse("# name roles\n\nspin  control,guest 2 64 poweroff\ntriple_fault control 1 32 reboot\n").unwrap();
         assert_eq!(guests.len(), 2);
         assert!(guests[0].qemu_args.is_empty());
-        assert_eq!(parse("spin control 1 64 poweroff -device edu").unwrap()[0].qemu_args, ["-device", "edu"]);
+        let with_device = &parse("spin control 1 64 poweroff -device edu").unwrap()[0];
+        assert_eq!(with_device.qemu_args, ["-device", "edu"]);
+        assert_eq!(with_device.test_name(Role::Control), "spin [-device edu]");
         assert_eq!(guests[0].roles, [Role::Control, Role::Guest]);
         assert_eq!(
             (guests[1].vcpus, guests[1].memory_mib, guests[1].end),

@@ -103,7 +103,7 @@ pub(crate) fn run(
         .put
         .extend(cases.iter().map(|case| PathPair { from: case.file.display().to_string(), to: case.file_in_dom0() }));
     request.put.extend(cases.iter().flat_map(|case| case.needs.clone()));
-    request.timeout = Some(BOOT_SECONDS + cases.iter().map(|case| case.seconds() + PAUSE_SECONDS).sum::<u64>());
+    request.timeout = Some(limit(cases));
     let mut left: Vec<&Case> = cases.iter().collect();
     let outcome = {
         let mut step = Some(progress::quiet_step(&format!("{machine}: booting")));
@@ -132,6 +132,11 @@ pub(crate) fn run(
     };
     end_machine(machine, &outcome, &left, report);
     Ok(())
+}
+
+/// Seconds to the first case, for each case, and to the end, at the most: the boot, or the longest case and what is between two.
+fn limit(cases: &[Case]) -> u64 {
+    cases.iter().map(|case| case.seconds() + PAUSE_SECONDS).fold(BOOT_SECONDS, u64::max)
 }
 
 /// Reports the cases that have not come to an end, and the machine if it ended wrongly.
@@ -182,6 +187,13 @@ mod tests {
         );
         assert_eq!(case.judge("0"), Ok(()));
         assert!(case.judge("1").unwrap_err().contains("status 1"));
+    }
+
+    #[test]
+    fn a_machine_that_hangs_is_given_up_after_its_longest_case() {
+        assert_eq!(limit(&[script("a"), script("b")]), BOOT_SECONDS, "the boot takes longer");
+        let long = Case { work: Work::Script(900), ..script("long") };
+        assert_eq!(limit(&[script("a"), long, script("b")]), 900 + PAUSE_SECONDS);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Before this: `acpi` has found the tables. After it: `dom0` keeps these places from the control domain, which could
 //! otherwise touch them, as it can all device memory.
 
-use crate::iommu::ivrs::Ivrs;
+use crate::iommu::firmware::Firmware;
 use machine::log;
 
 use super::acpi::{Acpi, AcpiError, HEADER_BYTES, Reader, push, read_table, u16_in, u64_in};
@@ -54,8 +54,8 @@ pub struct Devices {
     pub timers: alloc::vec::Vec<u64>,
     /// PCI configuration space.
     pub pci: alloc::vec::Vec<Buses>,
-    /// AMD's IOMMUs.
-    pub iommus: Ivrs,
+    /// IOMMUs.
+    pub iommus: Firmware,
 }
 
 impl Acpi {
@@ -70,14 +70,19 @@ impl Acpi {
     ) -> Result<(), AcpiError> {
         for number in 0..self.tables.len() {
             let Some(found) = self.tables.get(number).copied() else { break };
-            if !matches!(&found.signature, b"HPET" | b"MCFG" | b"IVRS") {
+            if !matches!(&found.signature, b"HPET" | b"MCFG" | b"IVRS" | b"DMAR") {
                 continue;
             }
             match read_table(read, found.address) {
                 Ok(table) if found.signature == *b"HPET" => push(&mut self.devices.timers, timer(&table))?,
-                Ok(table) if found.signature == *b"IVRS" => {
+                Ok(table) if matches!(&found.signature, b"IVRS" | b"DMAR") => {
                     let leave_out = |complaint| log!(Warning, "{complaint}: left out");
-                    self.devices.iommus = Ivrs::read(&table, leave_out).map_err(|_| AcpiError::OutOfMemory)?;
+                    let is_amd = found.signature == *b"IVRS";
+                    let read = if is_amd { Firmware::read_ivrs } else { Firmware::read_dmar };
+                    // No machine has both; if one did, the first would count.
+                    if self.devices.iommus.units.is_empty() {
+                        self.devices.iommus = read(&table, leave_out).map_err(|_| AcpiError::OutOfMemory)?;
+                    }
                 }
                 Ok(table) => {
                     let entries = table.get(HEADER_BYTES.saturating_add(8)..).unwrap_or_default();

@@ -16,7 +16,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use machine::boot_info::{BootInfo, Module, Range, RangeKind};
 use machine::boxed::{Boxed, OutOfMemory};
-use machine::codec::amd_iommu::register;
 use machine::{DomId, Gfn, Maddr, Mfn, PAGE_SHIFT, frame, log, platform};
 use public_abi::Errno;
 
@@ -86,7 +85,7 @@ fn hidden(native: &Acpi, local_apic: Maddr, address_bits: u32) -> impl Iterator<
         controllers.chain(devices.local_apic).chain([local_apic.number()]).chain(devices.timers.iter().copied());
     let windows = devices.pci.iter().filter_map(|buses| buses.window());
     let pci = windows.map(|window| (window.start >> PAGE_SHIFT, window.length >> PAGE_SHIFT));
-    let iommus = devices.iommus.units.iter().map(|unit| (unit.registers >> PAGE_SHIFT, register::BYTES >> PAGE_SHIFT));
+    let iommus = devices.iommus.units.iter().map(|unit| (unit.registers >> PAGE_SHIFT, unit.bytes >> PAGE_SHIFT));
     let top = 1u64.checked_shl(address_bits).unwrap_or(0);
     let messages = top.checked_sub(MESSAGE_BYTES).map(|start| (start >> PAGE_SHIFT, MESSAGE_BYTES >> PAGE_SHIFT));
     single.map(page).chain(pci).chain(iommus).chain(messages)

@@ -19,7 +19,7 @@ fn what_the_machine_has_is_hidden() {
         local_apic: Some(0xfed0_0000),
         timers: alloc::vec![0xfed8_0000],
         pci: alloc::vec![Buses { base: 0xe000_0000, segment: 0, first: 0, last: 255 }],
-        iommus: crate::iommu::ivrs::Ivrs::read(&iommu_table(), |_| {}).unwrap(),
+        iommus: crate::iommu::firmware::Firmware::read_ivrs(&iommu_table(), |_| {}).unwrap(),
     };
     let native = Acpi { io_apics: alloc::vec![second], devices, ..Acpi::default() };
     let hidden: alloc::vec::Vec<_> = super::hidden(&native, Maddr::new(0xfec8_0000), 40).collect();

@@ -95,7 +95,7 @@ impl<'c, 'a> Copier<'c, 'a> {
             return Err(Refusal(GNTST_BAD_COPY_ARG));
         }
         target.domain.p2m.mark_dirty(target.gfn);
-        if copy_bytes(&source.page, start, &target.page, place, length) {
+        if memory::copy(&source.page, start, &target.page, place, length) {
             Ok(())
         } else {
             Err(Refusal(GNTST_BAD_COPY_ARG))
@@ -146,21 +146,4 @@ fn release(user: DomId, claim: Option<Claim<'_>>) {
         // Every piece has marked what it wrote.
         let _gfn = claim.domain.grants.table().release_use(reference, user, claim.access, claim.page.mfn());
     }
-}
-
-/// Copies in pieces that fit on the stack. False if a range leaves its page.
-fn copy_bytes(source: &Pin, from: usize, target: &Pin, to: usize, length: usize) -> bool {
-    let mut buffer = [0; 512];
-    let mut done = 0usize;
-    while done < length {
-        let count = buffer.len().min(length.saturating_sub(done));
-        let Some(part) = buffer.get_mut(..count) else { return false };
-        let is_copied = memory::read(source, from.saturating_add(done), part)
-            && memory::write(target, to.saturating_add(done), part);
-        if !is_copied {
-            return false;
-        }
-        done = done.saturating_add(count);
-    }
-    true
 }

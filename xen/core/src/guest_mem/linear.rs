@@ -4,6 +4,7 @@
 //! then writes the structure, and one walk each is enough; most often the hypercall before has used the same ones.
 //! Granted pages cannot be pinned, and so cannot be used: as in Xen they are `EFAULT`.
 
+use super::Run;
 use super::pages::{Page, Pages, Steps};
 use super::physical::{bytes_left, read_page, write_page};
 use super::walk::{Mode, Registers};
@@ -139,6 +140,11 @@ impl<'a> LinearMemory<'a> {
     #[inline]
     pub fn write_at<T: IntoBytes + Immutable>(&self, pointer: GuestPtr<T>, index: u64, value: &T) -> Result<(), Errno> {
         self.write(pointer.element(index).ok_or(Errno::EFAULT)?, value)
+    }
+
+    /// Pages one after the other, for reading many.
+    pub fn run(&self) -> Run<'a> {
+        Run::new(self.domain, self.guest)
     }
 
     /// Where a linear address leads in guest physical memory.

@@ -11,6 +11,7 @@
 mod linear;
 mod pages;
 mod physical;
+mod run;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -19,4 +20,5 @@ mod walk;
 pub use linear::LinearMemory;
 pub use pages::Pages;
 pub use physical::PhysicalMemory;
+pub use run::Run;
 pub use shared::SharedPage;

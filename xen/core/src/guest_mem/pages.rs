@@ -44,6 +44,12 @@ impl Steps {
         self.is_incomplete = true;
     }
 
+    /// The table of the lowest level, if the walk had all four.
+    pub(super) fn lowest_table(mut self) -> Option<Pin> {
+        let is_whole = !self.is_incomplete && self.entries.len() == KEPT_LEVELS;
+        self.entries.pop().filter(|_| is_whole).map(|(word, _)| word.into_pin())
+    }
+
     /// Whether an entry lies in a frame, or might.
     fn rest_on(&self, frame: Mfn) -> bool {
         self.is_incomplete || self.entries.iter().any(|(word, _)| word.lies_in(frame))

@@ -11,6 +11,7 @@ use machine::vcpu::Vcpu;
 use machine::{Gfn, Gpa, frame};
 use public_abi::memory::RemoveFromPhysmap;
 use public_abi::{Errno, GuestPtr};
+use std::vec::Vec;
 
 const PAGE: u64 = 4096;
 /// Where tests keep page tables; data is from page 32 on.
@@ -89,6 +90,41 @@ fn long_mode_walks_four_and_five_levels() {
             let limit = 1u64 << (levels * 9 + 11);
             assert_eq!(memory.read::<u8>(GuestPtr::from_address(limit)), Err(Errno::EFAULT), "not canonical");
             assert_eq!(memory.translate(limit, Access::Read), Err(Errno::EFAULT));
+        });
+    }
+}
+
+#[test]
+fn a_run_of_pages_reads_what_the_walk_would() {
+    for levels in [4, 5] {
+        with_guest(|guest, hardware| {
+            long_mode(guest, hardware, levels);
+            // Linear pages 2 and 4 lead to pages 34 and 36, page 3 nowhere; entry 1 of level 2 is a large page at 0.
+            let lowest = (TABLES + levels - 1) * PAGE;
+            for page in [2, 4] {
+                put(guest, lowest + page * 8, (32 + page) * PAGE + P);
+            }
+            put(guest, (TABLES + levels - 2) * PAGE + 8, P | W | LARGE);
+            let frames: Vec<u64> = (0..5).map(|page| 0x1000 + page).collect();
+            for (page, value) in (32..).zip(&frames) {
+                put(guest, page * PAGE + 16, *value);
+            }
+            let memory = LinearMemory::new(guest, hardware);
+            let mut run = memory.run();
+            let mut at = |address: u64| {
+                let (pin, offset) = run.page(address)?;
+                assert_eq!(offset, 16);
+                let mut bytes = [0; 8];
+                assert!(machine::memory::read(&pin, offset, &mut bytes));
+                Ok(u64::from_le_bytes(bytes))
+            };
+            let expected = [Ok(0x1001), Ok(0x1000), Ok(0x1002), Err(Errno::EFAULT), Ok(0x1004)];
+            for (page, expected) in (0..).zip(expected) {
+                assert_eq!(at(page * PAGE + 16), expected, "page {page}");
+            }
+            assert_eq!(at((2 << 20) + 35 * PAGE + 16), Ok(0x1003), "in the large page");
+            assert_eq!(at(16), Ok(0x1001), "the first region again");
+            assert_eq!(at(1 << (levels * 9 + 11)), Err(Errno::EFAULT), "not canonical");
         });
     }
 }

@@ -11,10 +11,12 @@ use machine::codec::vmcb::GuestState;
 use machine::memory::PinnedWord;
 use public_abi::Errno;
 
-const PRESENT: u64 = 1 << 0;
+/// What is there can be read.
+pub(super) const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Where an entry says that the next level, or the page, is.
+pub(super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The registers that decide how a vCPU translates linear addresses, at the moment of the exit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,10 +4,12 @@
 //!
 //! Before this: `boot::acpi` has read the table. After it: `iommu`, which sets units up, and `dom0`, which reserves memory.
 
+use super::firmware::{Complaint, Firmware, Region, Unit, push};
 use crate::boot::acpi::{HEADER_BYTES, u16_in, u64_in};
 use alloc::vec::Vec;
 use machine::boxed::OutOfMemory;
-use machine::codec::amd_iommu::{Settings, register};
+use machine::codec::amd_iommu::register;
+use machine::iommu::{Maker, Settings};
 use machine::{PAGE_SHIFT, PAGE_SIZE_U64};
 
 /// Where blocks begin: behind the header, IVinfo and a reserved word.
@@ -15,83 +17,18 @@ const FIRST_BLOCK: usize = HEADER_BYTES + 12;
 /// Addresses that four levels of tables translate.
 const ADDRESS_BITS: u32 = 48;
 
-/// A unit (a hardware definition block, IVHD).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unit {
-    /// Its own PCI function: bus in bits 15:8, device in 7:3, function in 2:0.
-    pub place: u16,
-    /// Where its registers are.
-    pub registers: u64,
-    /// What it needs to be told at its start.
-    pub flags: u8,
-    /// What devices behind it want: first, last, and what.
-    pub settings: Vec<(u16, u16, Settings)>,
-    /// The type of the block: there may be several for one unit, of which the highest type says the most.
-    kind: u8,
-}
-
-/// Memory that devices need at all times (a memory definition block, IVMD).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Region {
-    /// The devices: first and last.
-    pub devices: (u16, u16),
-    /// The first page.
-    pub start: u64,
-    /// Pages; at least one.
-    pub pages: u64,
-    /// What they do with it. A region that is excluded from translation is both read and written.
-    pub rights: (bool, bool),
-}
-
-impl Region {
-    /// The bytes, first and end.
-    pub const fn bytes(&self) -> (u64, u64) {
-        (self.start << PAGE_SHIFT, self.start.saturating_add(self.pages) << PAGE_SHIFT)
-    }
-}
-
-/// Something in the table that is left out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Complaint {
-    /// Where in the table.
-    pub at: usize,
-    /// Why.
-    pub reason: &'static str,
-}
-
-impl core::fmt::Display for Complaint {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "the ACPI table IVRS at offset {:#x}: {}", self.at, self.reason)
-    }
-}
-
-/// All that the table says.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Ivrs {
-    /// Units of segment 0.
-    pub units: Vec<Unit>,
-    /// Memory that devices need.
-    pub regions: Vec<Region>,
-}
-
-fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), OutOfMemory> {
-    list.try_reserve(1).map_err(|_| OutOfMemory)?;
-    list.push(item);
-    Ok(())
-}
-
-impl Ivrs {
-    /// Reads a table whose length and checksum were found right.
+impl Firmware {
+    /// Reads AMD's table, whose length and checksum were found right.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn read(table: &[u8], mut complain: impl FnMut(Complaint)) -> Result<Self, OutOfMemory> {
-        let mut ivrs = Self::default();
+    pub fn read_ivrs(table: &[u8], mut complain: impl FnMut(Complaint)) -> Result<Self, OutOfMemory> {
+        let mut ivrs = Self { maker: Maker::Amd, ..Self::default() };
         let mut at = FIRST_BLOCK;
         while let Some(length) = u16_in(table, at.saturating_add(2)) {
             let end = at.saturating_add(usize::from(length));
             let Some(block) = table.get(at..end).filter(|_| length >= 4) else {
-                complain(Complaint { at, reason: "a block does not end inside of it" });
+                complain(Complaint { table: "IVRS", at, reason: "a block does not end inside of it" });
                 break;
             };
             let complaint = match block.first() {
@@ -101,7 +38,7 @@ impl Ivrs {
                 _ => None,
             };
             if let Some(reason) = complaint {
-                complain(Complaint { at, reason });
+                complain(Complaint { table: "IVRS", at, reason });
             }
             at = end;
         }
@@ -126,7 +63,8 @@ impl Ivrs {
             return Ok(Some("a unit's registers cannot be where it says"));
         }
         let (settings, complaint) = device_settings(entries)?;
-        let unit = Unit { place, registers, flags, settings, kind };
+        let (place, bytes) = (Some(place), register::BYTES);
+        let unit = Unit { place, registers, bytes, flags, settings, kind };
         match self.units.iter_mut().find(|other| other.place == place) {
             Some(other) if other.kind < kind => *other = unit,
             Some(_) => {}

@@ -36,9 +36,9 @@ pub(crate) fn region(kind: u8, flags: u8, devices: (u16, u16), start: u64, lengt
     block
 }
 
-fn read(blocks: &[Vec<u8>]) -> (Ivrs, Vec<Complaint>) {
+fn read(blocks: &[Vec<u8>]) -> (Firmware, Vec<Complaint>) {
     let mut complaints = vec![];
-    let ivrs = Ivrs::read(&table(blocks), |complaint| complaints.push(complaint)).unwrap();
+    let ivrs = Firmware::read_ivrs(&table(blocks), |complaint| complaints.push(complaint)).unwrap();
     (ivrs, complaints)
 }
 
@@ -60,7 +60,7 @@ fn a_unit_and_what_its_devices_want() {
     let (ivrs, complaints) = read(&[unit(0x11, 0x0002, 0xfed8_0000, &entries)]);
     assert_eq!(complaints, []);
     let [unit] = ivrs.units.as_slice() else { panic!("{ivrs:?}") };
-    assert_eq!((unit.place, unit.registers, unit.flags), (2, 0xfed8_0000, 0x21));
+    assert_eq!((unit.place, unit.registers, unit.flags), (Some(2), 0xfed8_0000, 0x21));
     let wanted = [
         (0x18, 0x18, 0x10),
         (0x100, 0x120, 7),
@@ -153,7 +153,7 @@ proptest! {
                 place.copy_from_slice(&[[0x10, 0x11, 0x40, 0x20, 0x21, 0x22][*kind], 7, 48, 0]);
             }
         }
-        let ivrs = Ivrs::read(&table, |_| {}).unwrap();
+        let ivrs = Firmware::read_ivrs(&table, |_| {}).unwrap();
         for unit in &ivrs.units {
             prop_assert!(unit.registers != 0 && unit.registers % 0x4000 == 0);
             prop_assert!(unit.settings.iter().all(|(first, last, _)| first <= last));

@@ -1,22 +1,24 @@
 //! What translates for the machine's devices, all of which are the control domain's: the view of its p2m. (docs/design/0009.)
 //!
-//! In the order of a boot: `ivrs` (what firmware says) → [`set_up`] (units, still off) → `p2m::DomainP2m::attach`, before the
+//! In the order of a boot: `ivrs` or `dmar` (what firmware says, as `firmware`) → [`set_up`] (units, still off) → `p2m::DomainP2m::attach`, before the
 //! control domain gets memory → [`reserve`] (what devices need at all times) → [`start`]. From then on a device reaches what the
 //! p2m shows it, or is refused and [`report`]ed. Changes are `p2m`'s business.
 
+pub mod dmar;
+pub mod firmware;
 pub mod ivrs;
 
 use crate::boot::acpi::Acpi;
 use crate::domain::Domain;
 use crate::host::Host;
+use crate::interrupt::message::Message;
 use crate::memory;
 use crate::pci::access::Place;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
-use ivrs::{Ivrs, Region};
+use firmware::{Firmware, Region, Unit};
 use machine::boxed::{Boxed, OutOfMemory};
-use machine::codec::amd_iommu::Event;
-use machine::iommu::{Iommu, UnitFlags};
+use machine::iommu::{Event, Iommu, Maker, UnitFlags};
 use machine::{Gfn, Maddr, PAGE_SHIFT, log};
 use public_abi::Errno;
 
@@ -56,11 +58,8 @@ impl Translation {
 /// [`OutOfMemory`].
 #[inline(never)]
 pub fn set_up(acpi: &Acpi, is_wanted: bool) -> Result<Option<&'static Iommu>, OutOfMemory> {
-    let Ivrs { units, .. } = &acpi.devices.iommus;
+    let Firmware { maker, units, .. } = &acpi.devices.iommus;
     if units.is_empty() {
-        if acpi.find(b"DMAR").is_some() {
-            log!(Info, "An IOMMU is present and left off: it is Intel's");
-        }
         return Ok(None);
     }
     if !is_wanted {
@@ -72,10 +71,10 @@ pub fn set_up(acpi: &Acpi, is_wanted: bool) -> Result<Option<&'static Iommu>, Ou
         settings.try_reserve(unit.settings.len()).map_err(|_| OutOfMemory)?;
         settings.extend_from_slice(&unit.settings);
     }
-    let mut iommu = Iommu::try_new(settings)?;
+    let mut iommu = Iommu::try_new(*maker, settings)?;
     for unit in units {
         if let Err(refusal) = iommu.add(Maddr::new(unit.registers), UnitFlags(unit.flags)) {
-            log!(Warning, "IOMMU: {} cannot be used ({refusal:?}): all are left off", Place(unit.place));
+            log!(Warning, "IOMMU: {unit} cannot be used ({refusal}): all are left off");
             return Ok(None);
         }
     }
@@ -113,17 +112,30 @@ pub fn start(host: &Host) {
         log!(Error, "IOMMU: it does not answer and is turned off again: devices use machine addresses");
         return;
     }
-    for unit in &host.platform.acpi.devices.iommus.units {
+    for (number, unit) in host.platform.acpi.devices.iommus.units.iter().enumerate() {
         let message = host.interrupts.bind_iommu();
-        if !message.is_some_and(|message| host.pci.give_message(Place(unit.place), message)) {
-            log!(Warning, "IOMMU: {} cannot interrupt: what devices are refused is not reported", Place(unit.place));
+        if !message.is_some_and(|message| give_message(host, iommu, number, unit, message)) {
+            log!(Warning, "IOMMU: {unit} cannot interrupt: what devices are refused is not reported");
         }
     }
+    let maker = match iommu.maker() {
+        Maker::Amd => "AMD",
+        Maker::Intel => "Intel",
+    };
     log!(
         Info,
-        "IOMMU: {} unit(s) of AMD's: devices reach what Dom0's map shows, granted pages included",
+        "IOMMU: {} unit(s) of {maker}'s: devices reach what Dom0's map shows, granted pages included",
         iommu.units()
     );
+}
+
+/// Lets a unit send a message when it has refused something: by its function, or by its own registers.
+fn give_message(host: &Host, iommu: &Iommu, number: usize, unit: &Unit, message: Message) -> bool {
+    match unit.place {
+        Some(place) => host.pci.give_message(Place(place), message),
+        // Messages to processors are below 4 GiB.
+        None => u32::try_from(message.address).is_ok_and(|address| iommu.give_message(number, address, message.data)),
+    }
 }
 
 /// Logs what devices were refused.

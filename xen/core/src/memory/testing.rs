@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use machine::boxed::Boxed;
 use machine::exit::{Access, Exit, X86Exit};
 use machine::fake::FakeMachine;
-use machine::iommu::{Iommu, UnitFlags};
+use machine::iommu::{Iommu, Maker, UnitFlags};
 use machine::vcpu::Vcpu;
 use machine::{DomId, Maddr, cpu};
 use std::sync::{Arc, Mutex};
@@ -51,9 +51,12 @@ pub(crate) fn domain(id: u16, settings: Settings, max_pages: u64) -> Domain {
 pub(crate) const IOMMU: (u64, u16) = (0xfed8_0000, 0x0010);
 
 /// The machine's IOMMU, set up but still off. To be called on a CPU of the fake machine.
-pub(crate) fn iommu(machine: &FakeMachine) -> &'static Iommu {
-    machine.add_iommu(IOMMU.0, IOMMU.1);
-    let mut iommu = Iommu::try_new(std::vec::Vec::new()).unwrap();
+pub(crate) fn iommu(machine: &FakeMachine, maker: Maker) -> &'static Iommu {
+    match maker {
+        Maker::Amd => machine.add_iommu(IOMMU.0, IOMMU.1),
+        Maker::Intel => machine.add_intel_iommu(IOMMU.0),
+    }
+    let mut iommu = Iommu::try_new(maker, std::vec::Vec::new()).unwrap();
     iommu.add(Maddr::new(IOMMU.0), UnitFlags::default()).unwrap();
     Boxed::try_new(iommu).unwrap().leak()
 }

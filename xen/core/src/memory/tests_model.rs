@@ -13,6 +13,7 @@ use crate::p2m::entry::MemoryAccess;
 use crate::p2m::{Access, Kind};
 use machine::fake::FakeMachine;
 use machine::iommu::Iommu;
+use machine::iommu::Maker;
 use machine::{Gfn, frame};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -360,10 +361,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_p2m_agrees_with_a_naive_map(steps in prop::collection::vec((ops(), any::<bool>()), 1..60)) {
+    fn the_p2m_agrees_with_a_naive_map(steps in prop::collection::vec((ops(), any::<bool>()), 1..60), maker in 0..2) {
         let machine = FakeMachine::builder().pages(8192).build();
         machine.on_cpu(0, || {
-            let iommu = iommu(&machine);
+            let iommu = iommu(&machine, if maker == 0 { Maker::Amd } else { Maker::Intel });
             let before = frame::free_pages();
             let mut world = World::new(&machine, iommu);
             for (op, write) in steps {

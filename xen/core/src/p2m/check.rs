@@ -2,9 +2,8 @@
 
 use super::entry::{Entry, Kind, Rights};
 use super::format::{Format, LEVELS};
-use super::format_amd_io::AmdIo;
 use super::tree::{Tree, Visited};
-use super::view::for_devices;
+use super::view::{IoTree, each_format, for_devices};
 use super::{DomainP2m, HostFormat};
 use machine::Gfn;
 use machine::frame;
@@ -51,7 +50,9 @@ impl DomainP2m {
             let rule = "the number of tables is wrong";
             result = Err(Violation { gfn: Gfn::new(0), entry: Entry::hole(0), rule });
         }
-        result.and_then(|()| locked.view.as_ref().map_or(Ok(()), |view| check_view(&locked.tree, &view.tree)))
+        result.and_then(|()| {
+            locked.view.as_ref().map_or(Ok(()), |view| each_format!(&view.tree, tree => check_view(&locked.tree, tree)))
+        })
     }
 
     fn broken_rule(&self, gfn: Gfn, bits: u64, entry: &Entry) -> Option<&'static str> {
@@ -86,7 +87,7 @@ impl DomainP2m {
 }
 
 /// Checks that devices have exactly what the truth gives them, entry by entry and the other way round (INV-1).
-fn check_view(truth: &Tree<HostFormat>, view: &Tree<AmdIo>) -> Result<(), Violation> {
+fn check_view<F: Format>(truth: &Tree<HostFormat>, view: &Tree<F>) -> Result<(), Violation> {
     let (mut result, mut tables) = (Ok(()), 0);
     let mut note = |gfn: Gfn, entry: Entry, rule: Option<&'static str>| {
         if let Some(rule) = rule
@@ -99,7 +100,7 @@ fn check_view(truth: &Tree<HostFormat>, view: &Tree<AmdIo>) -> Result<(), Violat
         if let Visited::Leaf(bits) = visited {
             let entry = HostFormat::decode(bits, level * 9);
             let seen = view.find(gfn).part_covering(gfn, entry.order);
-            let is_same = AmdIo::encode(&seen) == AmdIo::encode(&for_devices(&entry));
+            let is_same = F::encode(&seen) == F::encode(&for_devices(&entry));
             note(gfn, entry, (!is_same).then_some("devices do not see what the entry gives them"));
         }
     });
@@ -109,9 +110,9 @@ fn check_view(truth: &Tree<HostFormat>, view: &Tree<AmdIo>) -> Result<(), Violat
             note(gfn, Entry::hole(level * 9), broken_rule_of_table(table, level));
         }
         Visited::Leaf(bits) => {
-            let entry = AmdIo::decode(bits, level * 9);
+            let entry = F::decode(bits, level * 9);
             let real = truth.find(gfn).part_covering(gfn, entry.order);
-            let is_same = real.order == entry.order && AmdIo::encode(&for_devices(&real)) == bits & !AmdIo::TRACKED;
+            let is_same = real.order == entry.order && F::encode(&for_devices(&real)) == bits & !F::TRACKED;
             note(gfn, entry, (!is_same).then_some("INV-1: devices see what no entry gives them"));
         }
     });

@@ -16,6 +16,7 @@ mod flush;
 pub mod format;
 pub mod format_amd_io;
 pub mod format_ept;
+pub mod format_intel_io;
 pub mod format_npt;
 pub mod format_stage2;
 #[cfg(test)]

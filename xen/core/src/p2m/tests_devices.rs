@@ -6,6 +6,7 @@ extern crate std;
 use super::entry::{MemoryAccess, ORDER_1G, ORDER_2M};
 use super::format::Format;
 use super::format_amd_io::AmdIo;
+use super::format_intel_io::IntelIo;
 use super::view::for_devices;
 use super::{DomainP2m, Entry, Kind, Rights};
 use crate::memory::testing::{control_settings, domain, host, iommu, settings};
@@ -13,9 +14,11 @@ use crate::memory::{adopt, decrease, foreign_page, map_foreign, populate};
 use core::sync::atomic::{AtomicBool, Ordering};
 use machine::fake::{FakeMachine, Refused, with_failing_allocation};
 use machine::frame::{self, Fill};
+use machine::iommu::Maker;
 use machine::{DomId, Gfn, Mfn};
 
 const DEVICE: u16 = 0x18;
+const MAKERS: [Maker; 2] = [Maker::Amd, Maker::Intel];
 
 /// INV-1, and the column "DMA" of memory-engine.md, 6.2.
 #[test]
@@ -68,11 +71,42 @@ fn entries_as_amd_defines_them() {
     assert_eq!(AmdIo::TABLE >> 61 & 3, 3, "the leaves decide");
 }
 
+/// What a unit reads in an entry (VT-d revision 4.1, 9.8), written down apart from the encoder.
+#[test]
+fn entries_as_intel_defines_them() {
+    for kind in Kind::ALL {
+        for order in [0, ORDER_2M, ORDER_1G] {
+            for access in (0..10).map(MemoryAccess::from_code) {
+                let mfn = if kind.has_frame() { Mfn::new(0x000f_5a5a_5a5a).align_down(order) } else { Mfn::new(0) };
+                let seen = for_devices(&Entry { kind, access, order, mfn });
+                let bits = IntelIo::encode(&seen);
+                let rights = seen.rights();
+                assert_eq!(bits & 1 != 0, rights.contains(Rights::READ));
+                assert_eq!(bits & 2 != 0, rights.contains(Rights::WRITE));
+                assert_eq!(bits >> 7 & 1 != 0, order > 0 && bits != 0, "a block");
+                assert_eq!(bits & 0xf7c | bits >> 62 & 1, 0, "reserved, or of other modes");
+                assert_eq!(IntelIo::encode(&IntelIo::decode(bits, order)), bits);
+                assert!(!IntelIo::HARDWARE.is_table(bits));
+                if bits != 0 {
+                    assert_eq!(bits & 0x000f_ffff_ffff_f000, mfn.address().number());
+                } else {
+                    assert_eq!(IntelIo::decode(bits, order), Entry::hole(order));
+                }
+            }
+        }
+    }
+    assert_eq!(IntelIo::TABLE, 3, "the leaves decide");
+}
+
 #[test]
 fn blocks_are_split_and_emptied_with_the_truth() {
+    MAKERS.into_iter().for_each(blocks_are_split_and_emptied_with_the_truth_for);
+}
+
+fn blocks_are_split_and_emptied_with_the_truth_for(maker: Maker) {
     let machine = FakeMachine::builder().pages(4096).reserve(512, 2048).build();
     machine.on_cpu(0, || {
-        let iommu = iommu(&machine);
+        let iommu = iommu(&machine, maker);
         let host = host();
         let before = frame::free_pages();
         let mut control = domain(0, control_settings(), 2048);
@@ -105,9 +139,13 @@ fn blocks_are_split_and_emptied_with_the_truth() {
 /// INV-2: what a unit may still reach is never used again.
 #[test]
 fn a_unit_that_does_not_answer_costs_pages_and_never_shows_them_to_others() {
+    MAKERS.into_iter().for_each(a_unit_that_does_not_answer_costs_pages_and_never_shows_them_to_others_for);
+}
+
+fn a_unit_that_does_not_answer_costs_pages_and_never_shows_them_to_others_for(maker: Maker) {
     let machine = FakeMachine::builder().pages(4096).reserve(64, 512).build();
     machine.on_cpu(0, || {
-        let iommu = iommu(&machine);
+        let iommu = iommu(&machine, maker);
         let host = host();
         let mut control = domain(0, control_settings(), 512);
         control.p2m.attach(iommu).unwrap();
@@ -148,9 +186,13 @@ fn a_unit_that_does_not_answer_costs_pages_and_never_shows_them_to_others() {
 /// Whatever allocation fails: the truth and the view agree, and nothing is lost.
 #[test]
 fn memory_that_runs_out_leaves_the_view_as_the_truth_is() {
+    MAKERS.into_iter().for_each(memory_that_runs_out_leaves_the_view_as_the_truth_is_for);
+}
+
+fn memory_that_runs_out_leaves_the_view_as_the_truth_is_for(maker: Maker) {
     let machine = FakeMachine::builder().pages(4096).build();
     machine.on_cpu(0, || {
-        let iommu = iommu(&machine);
+        let iommu = iommu(&machine, maker);
         iommu.enable().unwrap();
         let before = frame::free_pages();
         for fail in 0..12 {

@@ -10,19 +10,84 @@
 use super::entry::{Entry, Kind, MemoryAccess, Rights};
 use super::format::Format;
 use super::format_amd_io::AmdIo;
+use super::format_intel_io::IntelIo;
 use super::tree::{Tree, index};
-use super::update::{Emptied, MOST_TABLES, Spares};
+use super::update::{ChangeError, Emptied, MOST_TABLES, Replaced, Spares};
 use super::{DomainP2m, new_table};
 use machine::boxed::OutOfMemory;
-use machine::iommu::{Forget, Iommu, Stuck};
-use machine::table::{ENTRIES, TableRef};
+use machine::iommu::{Forget, Iommu, Maker, Stuck};
+use machine::table::{ENTRIES, Table, TableRef};
 use machine::{Gfn, log};
 
 /// The view. Its tables are not limited: there is one for each of the truth's at the most.
 #[derive(Debug)]
 pub(super) struct View {
-    pub(super) tree: Tree<AmdIo>,
+    pub(super) tree: IoTree,
     iommu: &'static Iommu,
+}
+
+/// A tree in the format of whoever made the machine's units.
+#[derive(Debug)]
+pub(super) enum IoTree {
+    Amd(Tree<AmdIo>),
+    Intel(Tree<IntelIo>),
+}
+
+/// Does the same with a tree of either format.
+macro_rules! each_format {
+    ($tree:expr, $name:ident => $body:expr) => {
+        match $tree {
+            IoTree::Amd($name) => $body,
+            IoTree::Intel($name) => $body,
+        }
+    };
+}
+#[cfg(any(debug_assertions, not(target_os = "none")))]
+pub(super) use each_format;
+
+impl IoTree {
+    fn new(maker: Maker, root: Table) -> Self {
+        match maker {
+            Maker::Amd => Self::Amd(Tree::new(root, u64::MAX)),
+            Maker::Intel => Self::Intel(Tree::new(root, u64::MAX)),
+        }
+    }
+
+    /// Sets an entry. Gives what was replaced, and whether units can tell the new one from that.
+    fn set(&mut self, gfn: Gfn, new: &Entry, spares: &mut Spares) -> Result<(Replaced, bool), ChangeError> {
+        fn set<F: Format>(
+            tree: &mut Tree<F>,
+            gfn: Gfn,
+            new: &Entry,
+            spares: &mut Spares,
+        ) -> Result<(Replaced, bool), ChangeError> {
+            let replaced = tree.set(gfn, new, spares, |_| Ok(()))?;
+            let is_change = F::encode(&replaced.entry) != F::encode(new);
+            Ok((replaced, is_change))
+        }
+        each_format!(self, tree => set(tree, gfn, new, spares))
+    }
+
+    /// Takes everything away around a frame, whatever hangs there.
+    fn cut(&self, gfn: Gfn) {
+        fn cut<F: Format>(tree: &Tree<F>, gfn: Gfn) {
+            if let Some(root) = &tree.root {
+                root.borrow().set_absent(index(gfn, 3), 0, &F::HARDWARE);
+            }
+        }
+        each_format!(self, tree => cut(tree, gfn));
+    }
+
+    /// Frees all tables.
+    fn free(self) {
+        fn free<F: Format>(tree: Tree<F>) {
+            if let Some(root) = tree.root {
+                free_below::<F>(root.borrow());
+                root.free();
+            }
+        }
+        each_format!(self, tree => free(tree));
+    }
 }
 
 /// Translations that devices have lost, or that units may remember as absent.
@@ -77,16 +142,17 @@ pub(super) fn for_devices(entry: &Entry) -> Entry {
 impl View {
     /// Tables that the view needs for a change, at the most.
     pub(super) fn missing(&self, gfn: Gfn, new: &Entry) -> usize {
-        self.tree.missing(gfn, &for_devices(new))
+        each_format!(&self.tree, tree => tree.missing(gfn, &for_devices(new)))
     }
 
     /// Follows a change that the truth has made. Adds to `lost` what units may remember.
     pub(super) fn follow(&mut self, gfn: Gfn, new: &Entry, spares: &mut Spares, lost: &mut IoLost) -> Emptied {
         let new = for_devices(new);
-        match self.tree.set(gfn, &new, spares, |_| Ok(())) {
-            Ok(replaced) => {
-                // Units may remember that there is nothing, too, so a new translation counts as well (48882, NpCache).
-                if AmdIo::encode(&replaced.entry) != AmdIo::encode(&new) {
+        match self.tree.set(gfn, &new, spares) {
+            Ok((replaced, is_change)) => {
+                // Units may remember that there is nothing, too, so a new translation counts as well (48882, NpCache; VT-d,
+                // caching mode).
+                if is_change {
                     lost.add(gfn, replaced.entry.order);
                 }
                 if !replaced.emptied.is_empty() {
@@ -99,9 +165,7 @@ impl View {
                 // keeping what they must not have.
                 debug_assert!(false, "{gfn:?} cannot become {new:?} for devices: {error:?}");
                 log!(Error, "{gfn:?} cannot become {new:?} for devices ({error:?}): they lose all memory around it");
-                if let Some(root) = &self.tree.root {
-                    root.borrow().set_absent(index(gfn, 3), 0, &AmdIo::HARDWARE);
-                }
+                self.tree.cut(gfn);
                 *lost = IoLost::More;
                 Emptied::new()
             }
@@ -120,7 +184,7 @@ impl DomainP2m {
         let io_root = root.as_io_root();
         let locked = self.locked.get_mut();
         debug_assert!(locked.tree.tables == 1 && locked.view.is_none(), "there is something in the map already");
-        locked.view = Some(View { tree: Tree::new(root, u64::MAX), iommu });
+        locked.view = Some(View { tree: IoTree::new(iommu.maker(), root), iommu });
         locked.spares.want(2 * MOST_TABLES);
         self.iommu = Some(iommu);
         // The units are off until the domain is built, so none can be stuck yet.
@@ -145,19 +209,17 @@ impl DomainP2m {
     /// Takes the view away: devices reach nothing any more. The tables are freed only if that is sure.
     pub(super) fn detach(&self) {
         let Some(View { tree, iommu }) = self.locked.lock().view.take() else { return };
-        let Some(root) = tree.root else { return };
         if iommu.block().is_ok() {
-            free_below(root.borrow());
-            root.free();
+            tree.free();
         }
     }
 }
 
 /// Frees all tables below one. Depth is bounded by the levels.
-fn free_below(table: TableRef<'_>) {
+fn free_below<F: Format>(table: TableRef<'_>) {
     for place in 0..ENTRIES {
-        if let Some(child) = table.take_table(place, 0, &AmdIo::HARDWARE) {
-            free_below(child.borrow());
+        if let Some(child) = table.take_table(place, 0, &F::HARDWARE) {
+            free_below::<F>(child.borrow());
             child.free();
         }
     }

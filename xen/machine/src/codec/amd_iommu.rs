@@ -111,9 +111,6 @@ pub const fn translated_entry(root: u64, domain: u16, settings: Settings) -> [u6
     [first, domain as u64 | settings.second(), settings.third(), 0]
 }
 
-/// Bytes of a command, and of an event.
-pub const RECORD_BYTES: u64 = 16;
-
 /// What a unit is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {

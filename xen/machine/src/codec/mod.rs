@@ -6,6 +6,7 @@ pub mod amd_iommu;
 pub mod apic;
 pub mod calibration;
 pub mod clock;
+pub mod intel_iommu;
 pub mod loader;
 pub mod note;
 pub mod placement;

@@ -47,6 +47,17 @@ pub fn page_address(mfn: Mfn) -> *mut u8 {
         .unwrap_or_else(|| panic!("the hypervisor reaches {mfn:?}, which is not RAM"))
 }
 
+/// Writes a page back to memory.
+pub fn write_back(mfn: Mfn) {
+    super::iommu_intel::write_back(mfn.address(), crate::units::PAGE_SIZE_U64);
+}
+
+/// Writes the line of 64 bytes back that a word of a page is in.
+pub fn write_back_word(mfn: Mfn, word: usize) {
+    let line = mfn.address().number() + ((word as u64 * 8) & !63);
+    super::iommu_intel::write_back(Maddr::new(line), 64);
+}
+
 pub fn page_of(place: *const u8) -> Mfn {
     with_current(|machine, _| machine.ram.page_of(place))
         .unwrap_or_else(|| panic!("{place:p} is not in this machine's RAM"))

@@ -84,6 +84,9 @@ pub(super) struct Devices {
     writes: Vec<(u16, u16, u8, u32)>,
     pub(super) ended: u64,
     pub(super) iommus: Vec<super::iommu::Unit>,
+    pub(super) intel_iommus: Vec<super::iommu_intel::Unit>,
+    /// What those who read past the caches find in memory: words by address, as they were when they were written back.
+    pub(super) memory: HashMap<u64, u64>,
 }
 
 impl Devices {

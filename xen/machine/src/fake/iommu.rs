@@ -25,10 +25,36 @@ const MESSAGES: usize = 0x54;
 
 /// A finished translation.
 #[derive(Clone, Copy, Debug)]
-struct Leaf {
-    mfn: Mfn,
+pub(super) struct Leaf {
+    pub(super) mfn: Mfn,
     /// Bit 0: read; bit 1: write.
-    rights: u64,
+    pub(super) rights: u64,
+}
+
+/// What a unit remembers of tables.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    /// By domain and page.
+    pub(super) leaves: HashMap<(u16, u64), Leaf>,
+    /// By domain, level of the table, and what of the address led there: the table, and the rights on the way.
+    pub(super) tables: HashMap<(u16, u64, u64), (Mfn, u64)>,
+}
+
+impl Cache {
+    pub(super) fn forget_page(&mut self, domain: u16, page: u64, are_tables_meant: bool) {
+        self.leaves.remove(&(domain, page));
+        if are_tables_meant {
+            let leads_there = |level: u64, prefix: u64| page >> (9 * level) == prefix;
+            self.tables.retain(|(of, level, prefix), _| *of != domain || !leads_there(*level, *prefix));
+        }
+    }
+
+    pub(super) fn forget_domain(&mut self, domain: u16, are_tables_meant: bool) {
+        self.leaves.retain(|(of, _), _| *of != domain);
+        if are_tables_meant {
+            self.tables.retain(|(of, _, _), _| *of != domain);
+        }
+    }
 }
 
 /// A unit.
@@ -38,10 +64,7 @@ pub(super) struct Unit {
     place: u16,
     registers: HashMap<u64, u32>,
     entries: HashMap<u16, [u64; 4]>,
-    /// By domain and page.
-    leaves: HashMap<(u16, u64), Leaf>,
-    /// By domain, level of the table, and what of the address led there: the table, and the rights on the way.
-    tables: HashMap<(u16, u64, u64), (Mfn, u64)>,
+    cache: Cache,
     is_stuck: bool,
     commands: Vec<[u64; 2]>,
     /// Events, logged or not.
@@ -106,24 +129,14 @@ impl Unit {
                 state.ram.word(place).expect("RAM").store(second, Ordering::Release);
             }
             2 => drop(self.entries.remove(&((first & 0xffff) as u16))),
-            3 if second & 1 == 0 => {
-                self.leaves.remove(&(domain, second >> 12));
-                if second & 2 != 0 {
-                    let leads_there = |level: u64, prefix: u64| second >> (12 + 9 * level) == prefix;
-                    self.tables.retain(|(of, level, prefix), _| *of != domain || !leads_there(*level, *prefix));
-                }
-            }
+            3 if second & 1 == 0 => self.cache.forget_page(domain, second >> 12, second & 2 != 0),
             3 => {
                 assert_eq!(second & !3, 0x7fff_ffff_ffff_f000, "all pages");
-                self.leaves.retain(|(of, _), _| *of != domain);
-                if second & 2 != 0 {
-                    self.tables.retain(|(of, _, _), _| *of != domain);
-                }
+                self.cache.forget_domain(domain, second & 2 != 0);
             }
             8 => {
                 self.entries.clear();
-                self.leaves.clear();
-                self.tables.clear();
+                self.cache = Cache::default();
             }
             other => panic!("command {other} is not known"),
         }
@@ -165,11 +178,11 @@ impl Unit {
         assert_eq!(first & 3, 3, "an entry that lets devices pass");
         let domain = (second & 0xffff) as u16;
         let page = address >> 12;
-        let leaf = match self.leaves.get(&(domain, page)) {
+        let leaf = match self.cache.leaves.get(&(domain, page)) {
             Some(leaf) => *leaf,
             None => self.walk(state, first, domain, address)?,
         };
-        self.leaves.insert((domain, page), leaf);
+        self.cache.leaves.insert((domain, page), leaf);
         (leaf.rights & wanted != 0).then_some(leaf.mfn)
     }
 
@@ -199,21 +212,21 @@ impl Unit {
             }
             assert_eq!(next, level - 1, "{bits:#x} in a table of level {level}");
             let prefix = address >> (12 + 9 * next);
-            (table, rights) = *self.tables.entry((domain, next, prefix)).or_insert((target, rights));
+            (table, rights) = *self.cache.tables.entry((domain, next, prefix)).or_insert((target, rights));
             level = next;
         }
     }
 }
 
-fn block_pages(level: u64) -> u64 {
+pub(super) fn block_pages(level: u64) -> u64 {
     1 << (9 * (level - 1))
 }
 
-fn page_in_block(address: u64, level: u64) -> u64 {
+pub(super) fn page_in_block(address: u64, level: u64) -> u64 {
     address >> 12 & (block_pages(level) - 1)
 }
 
-fn read_word(state: &State, address: u64) -> u64 {
+pub(super) fn read_word(state: &State, address: u64) -> u64 {
     state.ram.word(Maddr::new(address)).expect("RAM").load(Ordering::Acquire)
 }
 
@@ -222,6 +235,9 @@ pub(super) fn register_read(maddr: Maddr, size: u8) -> Option<u32> {
     super::allocation::exempt(|| {
         with_current(|state, _| {
             let desk = state.desk();
+            if let Some(value) = super::iommu_intel::register_read(&desk.devices.intel_iommus, maddr, size) {
+                return Some(value);
+            }
             let (unit, at) = desk.devices.iommus.iter().find_map(|unit| Some((unit, offset(unit, maddr)?)))?;
             assert_eq!(size, 4, "registers are read by 4 bytes here");
             Some(unit.registers.get(&at).copied().unwrap_or(0))
@@ -233,6 +249,7 @@ pub(super) fn register_write(maddr: Maddr, size: u8, value: u32) {
     super::allocation::exempt(|| {
         with_current(|state, _| {
             let mut desk = state.desk();
+            super::iommu_intel::register_write(&mut desk.devices, state, maddr, size, value);
             let found = desk.devices.iommus.iter_mut().find_map(|unit| Some((offset(unit, maddr)?, unit)));
             if let Some((at, unit)) = found {
                 assert_eq!(size, 4, "registers are written by 4 bytes here");
@@ -264,7 +281,10 @@ impl FakeMachine {
 
     /// Lets the units do nothing any more of what they are told, or again.
     pub fn set_iommu_stuck(&self, is_stuck: bool) {
-        self.with_devices(|devices| devices.iommus.iter_mut().for_each(|unit| unit.is_stuck = is_stuck));
+        self.with_devices(|devices| {
+            devices.iommus.iter_mut().for_each(|unit| unit.is_stuck = is_stuck);
+            devices.intel_iommus.iter_mut().for_each(|unit| unit.is_stuck = is_stuck);
+        });
     }
 
     /// Takes away that a unit can forget all by one command.
@@ -276,7 +296,9 @@ impl FakeMachine {
 
     /// How many accesses the first unit has refused.
     pub fn iommu_events(&self) -> usize {
-        self.with_devices(|devices| devices.iommus[0].events)
+        self.with_devices(|devices| {
+            devices.iommus.first().map_or_else(|| devices.intel_iommus[0].events, |unit| unit.events)
+        })
     }
 
     /// The commands that the first unit has carried out.
@@ -307,17 +329,14 @@ impl FakeMachine {
         let (place, message) = self.with_state(|state| {
             let mut desk = state.desk();
             let devices = &mut desk.devices;
+            if let Some(result) = super::iommu_intel::reach(devices, state, device, address, is_write) {
+                return result;
+            }
             let Some(unit) = devices.iommus.first_mut().filter(|unit| unit.is_on()) else {
                 return (Some(Maddr::new(address)), None);
             };
             if let Some(mfn) = unit.translate(state, device, address, is_write) {
-                let kind = state.frames.info(mfn).map(|info| info.state().kind);
-                assert!(
-                    kind.is_none_or(|kind| kind == Kind::Guest),
-                    "device {device:#x} reaches {mfn:?}, which is {kind:?}, by a stale or wrong translation"
-                );
-                let offset = address & (PAGE_SIZE as u64 - 1);
-                return (mfn.address().checked_add(offset), None);
+                return (Some(place_in(state, device, mfn, address)), None);
             }
             unit.log(state, device, address, is_write);
             let interrupts = unit.register(register::CONTROL) & control::EVENT_INTERRUPT != 0;
@@ -329,4 +348,14 @@ impl FakeMachine {
         }
         place.ok_or(Refused)
     }
+}
+
+/// The address inside of a page that a device was led to, which must be a guest's, or no RAM.
+pub(super) fn place_in(state: &State, device: u16, mfn: Mfn, address: u64) -> Maddr {
+    let kind = state.frames.info(mfn).map(|info| info.state().kind);
+    assert!(
+        kind.is_none_or(|kind| kind == Kind::Guest),
+        "device {device:#x} reaches {mfn:?}, which is {kind:?}, by a stale or wrong translation"
+    );
+    Maddr::new(mfn.address().number() + (address & (PAGE_SIZE as u64 - 1)))
 }

@@ -6,13 +6,14 @@
 //! stale translation, or a walker that reads a freed table, ends the test with a panic.
 //!
 //! In the order of use: `machine` (build one, be on its CPU) → `ram` → `script` (what guests do) → `tlb` (how their
-//! accesses are translated) → `cpu` (interrupts, timers) → `devices` (pins, PCI functions) → `iommu` (their DMA) → `allocation` (making memory run out).
+//! accesses are translated) → `cpu` (interrupts, timers) → `devices` (pins, PCI functions) → `iommu` and `iommu_intel` (their DMA) → `allocation` (making memory run out).
 
 mod allocation;
 pub(crate) mod arch;
 mod cpu;
 mod devices;
 mod iommu;
+mod iommu_intel;
 mod machine;
 mod ram;
 mod script;

@@ -6,6 +6,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod between;
+#[cfg(target_os = "none")]
 mod domains;
 #[cfg(target_os = "none")]
 mod events;
@@ -24,6 +26,9 @@ guests::guest!("bench", run);
 #[cfg(target_os = "none")]
 fn run(test: &mut guests::Test) {
     guests::println!("GUEST-INFO TSC at {} kHz, role {:?}", guests::clock::khz(), guests::role());
+    if between::run(test) {
+        return row::end();
+    }
     hypercalls::run(test);
     exits::run(test);
     events::run(test);

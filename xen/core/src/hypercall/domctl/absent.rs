@@ -97,7 +97,7 @@ fn refusal(target: &Target<'_>, operation: DomctlOp, request: &Domctl) -> Result
         | DomctlOp::MemSharingOp
         | DomctlOp::AuditP2m => Errno::ENOSYS,
         DomctlOp::VmtraceOp => Errno::EINVAL,
-        // Address size, device assignment, debuggers, virtual NUMA, …
+        // Address size, device assignment, stopping for debuggers, virtual NUMA, …
         _ => Errno::EOPNOTSUPP,
     })
 }

@@ -7,6 +7,7 @@
 mod absent;
 mod affinity;
 mod clock;
+mod debugger;
 mod hardware;
 mod hvm_context;
 mod info;
@@ -124,6 +125,7 @@ fn perform(
         DomctlOp::SendTrigger => vcpus::trigger(caller, target, &parameters(request)?),
         DomctlOp::GetVcpuContext => vcpus::get_registers(caller, target, &parameters(request)?),
         DomctlOp::SetVcpuContext => vcpus::set_registers(target, &parameters(request)?),
+        DomctlOp::GdbsxGuestMemio => debugger::copy(caller, target, request),
         other => absent::perform(caller, target, other, request),
     }
 }

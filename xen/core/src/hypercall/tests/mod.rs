@@ -3,6 +3,7 @@
 mod access;
 mod console;
 mod contexts;
+mod debugger;
 mod hvm;
 mod life;
 mod models;

@@ -2,6 +2,8 @@
 
 mod heap;
 mod iommus;
+mod iommus_amd;
+mod iommus_intel;
 mod pages;
 mod scripts;
 mod tables;

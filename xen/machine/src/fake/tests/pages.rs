@@ -124,6 +124,40 @@ fn accesses_stay_inside_their_page() {
 }
 
 #[test]
+fn pages_are_copied_to_pages() {
+    FakeMachine::builder().pages(8).build().on_cpu(0, || {
+        let [one, two] = [(); 2].map(|()| Pin::take(guest_page(), OWNER).unwrap());
+        let bytes: Vec<u8> = (0..100).collect();
+        assert!(memory::write(&one, 3, &bytes));
+        assert!(memory::copy(&one, 3, &two, 3996, 100));
+        let mut back = [0; 100];
+        assert!(memory::read(&two, 3996, &mut back));
+        assert_eq!(back[..], bytes[..]);
+        assert!(memory::copy(&one, 3, &one, 13, 90), "ranges of one page may overlap");
+        assert!(memory::read(&one, 13, &mut back));
+        assert_eq!(back[..90], bytes[..90]);
+        assert!(!memory::copy(&one, 3, &two, 3997, 100));
+        assert!(!memory::copy(&one, 3997, &two, 3, 100));
+        assert!(!memory::copy(&one, 1, &two, 1, usize::MAX));
+    });
+}
+
+#[test]
+fn a_pinned_word_gives_its_page_back_as_a_pin() {
+    FakeMachine::builder().pages(8).build().on_cpu(0, || {
+        let mfn = guest_page();
+        let free = frame::free_pages();
+        let word = memory::PinnedWord::new(Pin::take(mfn, OWNER).unwrap(), 8).unwrap();
+        let pin = word.into_pin();
+        assert_eq!(pin.mfn(), mfn);
+        drop(Pin::from_entry(mfn));
+        assert_eq!(frame::free_pages(), free, "the pin still needs the page");
+        drop(pin);
+        assert_eq!(frame::free_pages(), free + 1);
+    });
+}
+
+#[test]
 fn a_pinned_word_keeps_its_page_and_sees_it_change() {
     FakeMachine::builder().pages(8).build().on_cpu(0, || {
         let mfn = guest_page();
