@@ -4,8 +4,8 @@
 # tiny: hello
 # run: --tools oxen
 # run: --hypervisor xen --tools oxen
-# checks debian-xl: create list vcpu-list sched-credit2 domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
-# checks oxen-xl: create list vcpu-list sched-credit2 domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
+# checks debian-xl: create list vcpu-list sched-credit2 uptime trigger button-press domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
+# checks oxen-xl: create list vcpu-list sched-credit2 uptime trigger button-press domid domname vm-list block-list network-list channel-list claims rename vcpu-pin vcpu-set mem-set info dmesg
 . /oxen/lib.sh
 
 # Runs a command with both; leaves what they print in /tmp/debian.out and so on.
@@ -73,7 +73,18 @@ for maker in debian oxen; do
         same list cmd
         same list -l cmd
     done
-    debian-xl destroy cmd || die "destroy"
+    # A domain without a name, as a toolstack that is killed can leave it.
+    id=$(debian-xl domid cmd)
+    xenstore-rm "/local/domain/$id/name"
+    for list in list vcpu-list 'sched-credit2 -d'; do
+        # shellcheck disable=SC2086
+        same $list "$id"
+    done
+    for list in list vm-list sched-credit2; do same $list; done
+    same_code domname "$id"
+    run_both uptime "$id"
+    for who in debian oxen; do awk 'NR == 2 { exit !($1 == "(null)") }' /tmp/$who.out || complain "$who-xl uptime: $(cat /tmp/$who.out)"; done
+    debian-xl destroy "$id" || die "destroy"
 done
 same info
 same info -n

@@ -1,6 +1,5 @@
 #!/bin/sh
-# Disks and networks by Debian's xl: a guest boots with one each, and others come and go while it runs. Its scripts need bash and tools of
-# Debian's; in their place are two short ones that tell the kernel's backends the same.
+# Disks and networks by Debian's xl and its own scripts: a guest boots with one each, and others come and go while it runs.
 # shared: 300
 # run: --tools debian
 # checks: create list block-attach block-list block-detach network-attach network-list network-detach destroy
@@ -14,34 +13,12 @@ answer() {
 }
 loops() { for loop in /sys/block/loop*/loop/backing_file; do [ ! -e "$loop" ] || cat "$loop"; done; }
 
-mkdir -p /etc/xen/scripts
-cat > /etc/xen/scripts/block << 'END'
-#!/bin/sh
-if [ "$1" = add ]; then
-    file=$(xenstore-read "$XENBUS_PATH/params")
-    loop=$(losetup -f) && losetup "$loop" "$file" || exit 1
-    xenstore-write "$XENBUS_PATH/node" "$loop"
-    xenstore-write "$XENBUS_PATH/physical-device" "$(stat -c %t:%T "$loop")"
-    xenstore-write "$XENBUS_PATH/hotplug-status" connected
-else
-    losetup -d "$(xenstore-read "$XENBUS_PATH/node")"
-fi
-END
-cat > /etc/xen/scripts/vif-bridge << 'END'
-#!/bin/sh
-if [ "$1" = online ]; then
-    ip link set "$vif" master "$(xenstore-read "$XENBUS_PATH/bridge")" && ip link set "$vif" up || exit 1
-    xenstore-write "$XENBUS_PATH/hotplug-status" connected
-fi
-END
-chmod 755 /etc/xen/scripts/block /etc/xen/scripts/vif-bridge
-
 dd if=/dev/urandom of=/tmp/disk.img bs=1M count=4 2> /dev/null
 dd if=/dev/urandom of=/tmp/more.img bs=1M count=1 2> /dev/null
 brctl addbr xenbr0 && ip addr add 10.9.8.1/24 dev xenbr0 && ip link set xenbr0 up || die "no bridge"
-config dev - 'disk = [ "phy:/tmp/disk.img,xvda,w" ]' 'vif = [ "mac=00:16:3e:09:08:07,bridge=xenbr0" ]'
+config dev - 'disk = [ "/tmp/disk.img,raw,xvda,rw" ]' 'vif = [ "mac=00:16:3e:09:08:07,bridge=xenbr0" ]'
 sed -i 's/console=hvc0/console=hvc0 oxen.modules/' /tmp/dev.cfg
-xl create /tmp/dev.cfg || die "create"
+xl create /tmp/dev.cfg || die "create: $(cat /var/log/xen/xen-hotplug.log)"
 wait_for 250 GUEST-READY "$log" || die "no greeting"
 id=$(xl domid dev)
 
@@ -53,7 +30,7 @@ row=$(xl block-list dev | awk 'NR == 2 { print $1, $2, $3, $4 }')
 row=$(xl network-list dev | awk 'NR == 2 { print $1, $2, $5 }')
 [ "$row" = "0 0 4" ] || die "network-list: $(xl network-list dev)"
 
-xl block-attach dev phy:/tmp/more.img,xvdb,r || die "block-attach"
+xl block-attach dev /tmp/more.img,raw,xvdb,ro || die "block-attach: $(cat /var/log/xen/xen-hotplug.log)"
 sum=$(sha256sum < /tmp/more.img | cut -c 1-64)
 answer "^MORE $sum" 'until [ -b /dev/xvdb ]; do usleep 50000; done; echo MORE $(sha256sum < /dev/xvdb)' || die "the attached disk"
 xl list -l dev | grep -q '"vdev": "xvdb"' || die "xl list -l does not know the attached disk"
@@ -71,4 +48,4 @@ no_loops() { [ -z "$(loops)" ]; }
 wait_until 30 no_loops || die "loop devices are left: $(loops)"
 ip link set xenbr0 down
 brctl delbr xenbr0
-rm /tmp/disk.img /tmp/more.img /etc/xen/scripts/block /etc/xen/scripts/vif-bridge
+rm /tmp/disk.img /tmp/more.img
