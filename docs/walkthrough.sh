@@ -52,7 +52,7 @@ run 'xl create /guest/debian.cfg'
 run 'xl list'
 
 part login
-wait_for 600 'oxen-guest login:' "$log" > /dev/null || die "no login"
+wait_for 1200 'oxen-guest login:' "$log" > /dev/null || die "no login"
 echo 'root@oxen-dom0:~# xl console debian'
 from=$(($(grep -a -b -m 1 'oxen-guest login:' "$log" | cut -d : -f 1) + 1))
 type_into debian root
@@ -82,7 +82,8 @@ run 'xl mem-set debian 300'
 is_smaller() { [ "$(xl list debian | awk 'NR == 2 { print $3 }')" -le 302 ]; }
 wait_until 120 is_smaller || die "the guest keeps its memory"
 run 'xl vcpu-pin debian 0 1'
-run 'xl sched-credit2 -d debian -w 512 -c 50'
+run 'xl sched-credit2 -d debian -w 512'
+run 'xl sched-credit2 -d debian'
 run 'xl vcpu-list debian'
 run 'xl list'
 run 'xl top -b -i 1'

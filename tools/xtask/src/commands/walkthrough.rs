@@ -12,7 +12,7 @@ use crate::paths::Paths;
 use crate::progress;
 
 /// The machine of the part with disks.
-const OPTIONS: &str = "--disk virtio --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 1500";
+const OPTIONS: &str = "--disk virtio --tools oxen --daemons oxen --dom0-elf --mem 3072 --dom0-mem 1024 --timeout 3600";
 /// Where the script leaves the terminal's text.
 const TEXT: &str = "/tmp/walkthrough.txt";
 
