@@ -30,6 +30,10 @@ same() {
     diff /tmp/debian.out /tmp/oxen.out || complain "xl $*"
 }
 
+# A PVH guest has no buttons. On Xen nothing happens; Oxen refuses, of which Debian's xl says nothing.
+refused=0
+case $(debian-xl info xen_extra) in *oxen*) refused=1 ;; esac
+
 tiny_config cmd hello 'vcpus = 2' 'maxvcpus = 3' 'cpus = "0"' 'on_crash = "preserve"' 'cpu_weight = 300' 'cap = 150'
 cat >> /tmp/cmd.cfg << 'END'
 uuid = "01234567-89ab-cdef-0123-456789abcdef"
@@ -54,8 +58,11 @@ for maker in debian oxen; do
     same block-list cmd
     same network-list cmd
     same channel-list cmd
-    same_code trigger cmd power
-    same_code button-press cmd sleep
+    for press in 'trigger cmd power' 'button-press cmd sleep'; do
+        # shellcheck disable=SC2086
+        run_both $press
+        [ "$(cat /tmp/debian.code) $(cat /tmp/oxen.code)" = "0 $refused" ] || complain "xl $press: $(cat /tmp/*.code /tmp/oxen.err)"
+    done
     same -N vcpu-pin cmd 0 0 all
     same -N vcpu-pin cmd all - 0
     # What one changes the other shows.
@@ -80,7 +87,7 @@ for maker in debian oxen; do
         # shellcheck disable=SC2086
         same $list "$id"
     done
-    for list in list vm-list sched-credit2; do same $list; done
+    for list in vm-list sched-credit2; do same $list; done
     same_code domname "$id"
     run_both uptime "$id"
     for who in debian oxen; do awk 'NR == 2 { exit !($1 == "(null)") }' /tmp/$who.out || complain "$who-xl uptime: $(cat /tmp/$who.out)"; done
