@@ -3,6 +3,7 @@
 # shared: 600
 # tiny: hello
 # run: --tools oxen
+# run: --daemons oxen --tools oxen
 # run: --hypervisor xen --tools oxen
 # checks debian-xl: create list pause unpause console shutdown destroy
 # checks oxen-xl: create list pause unpause console shutdown destroy

@@ -1,8 +1,8 @@
 #!/bin/sh
-# A Linux guest while it runs: vCPUs come and go, memory goes and comes back, its name changes, a sysrq reaches its kernel.
+# A Linux guest while it runs: vCPUs come and go, memory goes and comes back, its name changes, a sysrq and an NMI reach its kernel.
 # shared: 500
 # interop: --hypervisor xen --tools oxen
-# checks: create list vcpu-set mem-set mem-max rename uptime vm-list sysrq reboot destroy
+# checks: create list vcpu-set mem-set mem-max rename uptime vm-list sysrq trigger reboot destroy
 . /oxen/lib.sh
 log=$(console_log grow)
 # answer PATTERN TEXT: types TEXT on the guest's console and waits for a line that matches PATTERN.
@@ -51,8 +51,10 @@ fails 1 xl rename grown Domain-0
 xl uptime grown | awk -v id="$id" 'NR == 2 { exit !($1 == "grown" && $2 == id && $3 ~ /^[0-9]+:[0-9][0-9]:[0-9][0-9]$/) }' || die "uptime: $(xl uptime grown)"
 xl vm-list | grep -q " $id    grown" || die "vm-list: $(xl vm-list)"
 
-# A key for its kernel.
+# A key for its kernel, and an interrupt that it did not ask for.
 name=grown
+xl trigger grown nmi || die "trigger"
+wait_for 60 'Dazed and confused' "$log" || die "no answer to the interrupt"
 xl sysrq grown h || die "sysrq"
 wait_for 60 'sysrq: HELP' "$log" || die "no answer to the sysrq"
 

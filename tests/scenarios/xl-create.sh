@@ -4,6 +4,7 @@
 # tiny: hello
 # interop: --hypervisor xen --tools oxen
 # checks: create destroy
+# checks xl=oxen: p9=
 . /oxen/lib.sh
 
 tiny_config opt hello
@@ -38,6 +39,24 @@ xl destroy opt || die "destroy"
 # -F: xl itself is the monitor.
 xl create -F /tmp/opt.cfg > /tmp/F 2>&1 || die "create -F ended with status $?"
 gone opt || die "create -F came back too early"
+
+# A folder for the guest: the nodes that say so to it and to who serves it. Debian's xl starts QEMU for that, which is not here.
+if [ "$(readlink /usr/local/bin/xl)" = /usr/local/bin/oxen-xl ]; then
+    tiny_config share hello 'p9 = [ "tag=home,path=/srv,security_model=none" ]'
+    xl create -p /tmp/share.cfg || die "create with p9="
+    id=$(xl domid share)
+    front=/local/domain/$id/device/9pfs/0 back=/local/domain/0/backend/9pfs/$id/0
+    node() { [ "$(xenstore-read "$1")" = "$2" ] || die "$1 is not $2: $(xenstore-ls "$front" "$back")"; }
+    node "$front/tag" home
+    node "$front/backend" "$back"
+    node "$front/state" 1
+    node "$back/path" /srv
+    node "$back/security_model" none
+    node "$back/frontend" "$front"
+    node "$back/state" 1
+    xl destroy share || die "destroy share"
+    xenstore-exists "$back" && die "the share's nodes stay"
+fi
 
 # Failures leave nothing behind and name their cause.
 cause() { # TEXT CODE ARGUMENT...

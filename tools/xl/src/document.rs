@@ -29,7 +29,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("reboot", "of a domain that has stopped already returns at once"),
     ("shutdown", "of a domain that has stopped already returns at once"),
     ("sched-credit2", "one CPU pool; a weight is not set if the cap beside it is refused"),
-    ("top", "a program of its own here, with xentop's options; xentop is not needed"),
+    (
+        "top",
+        "a program of its own here, with xentop's options; xentop is not needed. A domain without a name is `(null)`; xentop leaves it out",
+    ),
     ("trigger", "on Oxen only `nmi`; no `s3resume`"),
     ("vcpu-list", "without a domain of that name: an error (Xen's xl ends with 0)"),
 ];

@@ -45,6 +45,12 @@ pub fn note(text: Arguments<'_>) {
     drop(writeln!(stderr(), "{text}"));
 }
 
+/// A domain's name in a table. One without a name, as a toolstack that was killed can leave it, is what C's printf makes of xl's missing
+/// text: with nothing there, scripts that count columns take the id for the name.
+pub fn shown(name: &str) -> &str {
+    if name.is_empty() { "(null)" } else { name }
+}
+
 /// Members of a set of `count` CPUs or nodes as xl prints them: "all", "none", or ranges such as "0-3,5".
 pub fn ranges(members: &[u32], count: u32) -> String {
     let members: Vec<u32> = members.iter().copied().filter(|&member| member < count).collect();

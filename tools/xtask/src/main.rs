@@ -57,6 +57,8 @@ enum Command {
     Iso(Box<commands::iso::IsoArgs>),
     /// Make the tables of docs/interop.md from the scenarios and from results of tests
     Interop(commands::interop::InteropArgs),
+    /// Show what docs/walkthrough.md shows, and put it there
+    Walkthrough,
     /// Boot everything once: hypervisor, dom0, a guest and its console, power-off
     Demo(commands::demo::DemoArgs),
     /// Measure Oxen and Debian's Xen side by side, in instructions and in pages
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Guest(args) => Ok(commands::guest::run(&paths, args)),
         Command::Iso(args) => commands::iso::run(&paths, args),
         Command::Interop(args) => commands::interop::run(&paths, args),
+        Command::Walkthrough => commands::walkthrough::run(&paths),
         Command::Demo(args) => commands::demo::run(&paths, args),
         Command::Bench(args) => commands::bench::run(&paths, args),
         Command::Lint => commands::lint::run(&paths),

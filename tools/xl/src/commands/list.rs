@@ -13,7 +13,7 @@ use crate::domain::present::present;
 use crate::failure::Outcome;
 use crate::host_config::HostConfig;
 use crate::json;
-use crate::output::{line, note, print, print_json, ranges};
+use crate::output::{line, note, print, print_json, ranges, shown};
 use crate::session::Session;
 use crate::userdata::{CONFIGURATION, UserData};
 
@@ -118,16 +118,14 @@ fn table(session: &Session, options: &List, domains: &[DomainInfo]) -> Outcome {
 
 /// The columns that every table has.
 fn row(name: &str, info: &DomainInfo) -> String {
-    // What C's printf makes of xl's missing name. Without a word there, scripts take the id for the name: a toolstack that is killed
-    // can leave such a domain.
-    let name = if name.is_empty() { "(null)" } else { name };
     let flag = |flag: DomainInfoFlags, letter: char| if info.flags.contains(flag) { letter } else { '-' };
     let reason = match info.shutdown() {
         None => '-',
         Some(_) => REASONS.get(usize::from(info.shutdown_code)).copied().unwrap_or('?'),
     };
     format!(
-        "{name:<40} {:5} {:5} {:5}     {}{}{}{}{reason}{}  {:8.1}",
+        "{:<40} {:5} {:5} {:5}     {}{}{}{}{reason}{}  {:8.1}",
+        shown(name),
         info.domid,
         (info.pages + info.outstanding_pages) * 4 / 1024,
         info.online_vcpus,

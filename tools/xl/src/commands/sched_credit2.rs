@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::SchedCredit2;
 use crate::failure::{Failure, Outcome};
-use crate::output::{line, print_json};
+use crate::output::{line, print_json, shown};
 use crate::session::Session;
 
 /// A domain's line.
@@ -119,7 +119,7 @@ fn table(rows: &[Row], as_json: bool) -> Outcome {
     }
     line(format_args!("{:<33} {:>4} {:>6} {:>4}", "Name", "ID", "Weight", "Cap"))?;
     rows.iter().try_for_each(|Row { name, domid, params: SchedParams { weight, cap } }| {
-        line(format_args!("{name:<33} {domid:4} {weight:6} {cap:4}"))
+        line(format_args!("{:<33} {domid:4} {weight:6} {cap:4}", shown(name)))
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Uptime;
 use crate::failure::{Failure, Outcome};
-use crate::output::{line, print_json};
+use crate::output::{line, print_json, shown};
 use crate::session::Session;
 
 pub(super) fn run(options: &Uptime) -> Outcome {
@@ -32,6 +32,7 @@ pub(super) fn run(options: &Uptime) -> Outcome {
         // A domain that no toolstack has started has no start to count from.
         let Some(seconds) = seconds(&session, domid, now)? else { continue };
         let name = session.name(domid)?;
+        let name = shown(&name);
         if options.short {
             line(format_args!(" {} up {}, {name} ({domid})", time_of_day(now), duration(seconds, true)))?;
         } else {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::VcpuList;
 use crate::failure::Outcome;
-use crate::output::{line, print_json, ranges};
+use crate::output::{line, print_json, ranges, shown};
 use crate::session::Session;
 
 pub(super) fn run(options: &VcpuList) -> Outcome {
@@ -54,7 +54,7 @@ fn print_domain(session: &Session, info: &DomainInfo, cpus: u32) -> Outcome {
         };
         let seconds = std::time::Duration::from_nanos(state.cpu_time).as_secs_f64();
         let (hard, soft) = (ranges(&hard.members(), cpus), ranges(&soft.members(), cpus));
-        line(format_args!("{name:<32} {:5} {vcpu:5}{place} {seconds:9.1}  {hard} / {soft}", info.domid))?;
+        line(format_args!("{:<32} {:5} {vcpu:5}{place} {seconds:9.1}  {hard} / {soft}", shown(&name), info.domid))?;
     }
     Ok(())
 }

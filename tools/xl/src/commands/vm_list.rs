@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Output;
 use crate::failure::Outcome;
-use crate::output::{line, print_json};
+use crate::output::{line, print_json, shown};
 use crate::session::Session;
 
 pub(super) fn run(output: &Output) -> Outcome {
@@ -21,7 +21,7 @@ pub(super) fn run(output: &Output) -> Outcome {
     line(format_args!("UUID                                  ID    name"))?;
     for info in session.handle.domains()? {
         let name = session.name(info.domid)?;
-        line(format_args!("{}  {}    {name:<30}", format_uuid(&info.uuid), info.domid))?;
+        line(format_args!("{}  {}    {:<30}", format_uuid(&info.uuid), info.domid, shown(&name)))?;
     }
     Ok(())
 }

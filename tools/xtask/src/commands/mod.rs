@@ -12,3 +12,4 @@ pub(crate) mod interop;
 pub(crate) mod iso;
 pub(crate) mod lint;
 pub(crate) mod test;
+pub(crate) mod walkthrough;

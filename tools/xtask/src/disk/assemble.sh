@@ -17,6 +17,9 @@ unpack() {
     password='$6$oxen$tvOCRnwsdR.bhIlbzlTh8f9gLjeR40N0wxoAIgsnS/IeOk58U37nW1Rfy8DCCDUUBkgymnEbzYuG3FWQAfkj6.'
     sed -i "s|^root:[^:]*:|root:$password:|" "$root/etc/shadow"
     echo "oxen-$2" > "$root/etc/hostname"
+    # On a busy machine an emulated one may take longer to find the device of a login than the 90 seconds that systemd waits for it.
+    mkdir -p "$root/etc/systemd/system.conf.d"
+    printf '[Manager]\nDefaultDeviceTimeoutSec=900\nDefaultTimeoutStartSec=900\n' > "$root/etc/systemd/system.conf.d/emulator.conf"
     printf '127.0.0.1 localhost\n127.0.1.1 oxen-%s\n' "$2" > "$root/etc/hosts"
 }
 

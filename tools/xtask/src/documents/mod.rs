@@ -1,7 +1,7 @@
 //! Documents that are made from something else, wholly or in parts.
 //!
 //! [`drawing`] makes the picture of the architecture from a text; [`interop`] the tables of what works with what from the scenarios'
-//! heads and the results of test runs. What stands between a
+//! heads and the results of test runs; [`walkthrough`] has the terminals of the walkthrough shown anew. What stands between a
 //! `<!-- begin NAME -->` and its `<!-- end NAME -->` is replaced ([`splice`]); all other text is people's. Used by the commands of the
 //! same names; tests here say when a document is behind its source.
 
@@ -10,6 +10,7 @@ pub(crate) mod interop;
 pub(crate) mod results;
 mod scene;
 mod svg;
+pub(crate) mod walkthrough;
 
 use anyhow::{Context, Result, ensure};
 
@@ -27,6 +28,11 @@ pub(crate) fn splice(text: &str, name: &str, content: &str) -> Result<String> {
     Ok(format!("{before}{begin}{}\n{end}{after}", content.trim_end()))
 }
 
+/// The names of all parts of a text that can be replaced.
+pub(crate) fn parts(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("<!-- begin ")?.strip_suffix(" -->")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +43,7 @@ mod tests {
         let new = splice(text, "x", "new\n\n").unwrap();
         assert_eq!(new, "a\n<!-- begin x -->\nnew\n<!-- end x -->\nb\n<!-- begin y -->\n<!-- end y -->\n");
         assert_eq!(splice(&new, "x", "new").unwrap(), new, "a second time changes nothing");
+        assert_eq!(parts(text), ["x", "y"]);
     }
 
     #[test]

@@ -13,6 +13,9 @@ mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
+# devtmpfs has no links; Debian's scripts for disks look at /dev/stdin.
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
 . /oxen/run.conf
 exec 3<>/dev/console
 

@@ -1,4 +1,4 @@
-//! The test dom0's initramfs: Debian's Xen tools with their libraries, busybox, kernel modules, our init.
+//! The test dom0's initramfs: Debian's Xen tools with their libraries and scripts, busybox, kernel modules, our init.
 //!
 //! The paths of programs and folders are those compiled into Debian's tools. The guest's kernel and image stand in
 //! `/guest`. What belongs to one run only (script, files put in, marker) is added by `crate::harness`.
@@ -40,6 +40,23 @@ const XENSTORE_CLIENTS: [&str; 8] = [
     "xenstore-watch",
     "xenstore-write",
 ];
+/// Folder of the scripts that Debian's xl runs for disks and networks.
+const SCRIPT_FOLDER: &str = "etc/xen/scripts";
+/// Those for files as disks and for bridges, and what they read.
+const SCRIPTS: [&str; 10] = [
+    "block",
+    "block-common.sh",
+    "hotplugpath.sh",
+    "locking.sh",
+    "logging.sh",
+    "vif-bridge",
+    "vif-common.sh",
+    "xen-hotplug-common.sh",
+    "xen-network-common.sh",
+    "xen-script-common.sh",
+];
+/// What they need and busybox does not have, or not as they expect it.
+const SCRIPT_PROGRAMS: [&str; 3] = ["bin/bash", "usr/bin/flock", "sbin/losetup"];
 /// Modules that dom0 needs: the hypercall devices, then what backs guests' disks and networks.
 const MODULES: [&str; 10] = [
     "xen-privcmd",
@@ -112,6 +129,13 @@ pub(crate) fn tree(parts: &Parts) -> Result<Tree> {
     let mut tree = skeleton();
     let userland = parts.userland;
     add_xen_tools(&mut tree, userland)?;
+    for script in SCRIPTS {
+        let path = format!("{SCRIPT_FOLDER}/{script}");
+        tree.copy(&path, &userland.resolve(&path)?)?;
+    }
+    for program in SCRIPT_PROGRAMS {
+        userland.install(&mut tree, program)?;
+    }
     tree.symlink(
         "usr/local/bin/xl",
         match parts.tools {
@@ -177,7 +201,6 @@ fn skeleton() -> Tree {
         "var/lib/xenstored",
         "var/lib/xen/dump",
         "var/log/xen/console",
-        "etc/xen/scripts",
         "etc/xen/auto",
         "mnt",
     ] {

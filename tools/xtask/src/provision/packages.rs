@@ -24,10 +24,13 @@ pub(crate) struct KernelFiles {
     pub(crate) modules: Option<PathBuf>,
 }
 
-/// Xen's user space for dom0 (xl, xenstored, xenconsoled and their libraries) and a static busybox.
+/// Xen's user space for dom0 (xl, xenstored, xenconsoled and their libraries), its scripts for disks and networks with the programs
+/// that they call and busybox lacks, and a static busybox.
 pub(crate) fn xen_userland(paths: &Paths) -> Result<PathBuf> {
-    ensure(paths, "xen-userland-1", "Debian's Xen tools and busybox", || {
-        library_closure(&["xen-utils-4.17", "xenstore-utils", "busybox-static"])
+    ensure(paths, "xen-userland-2", "Debian's Xen tools and busybox", || {
+        // The scripts, their shell, flock, losetup and its library.
+        let scripts = ["xen-utils-common", "bash", "util-linux", "mount", "libsmartcols1"];
+        library_closure(&[&["xen-utils-4.17", "xenstore-utils", "busybox-static"][..], &scripts].concat())
     })
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::sample::{Domain, Requests, Sample, State};
+use crate::output::shown;
 
 /// A column, in xentop's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +111,7 @@ impl Column {
     pub(super) fn text(self, domain: &Domain, looks: &Looks<'_>) -> String {
         let percent = |kib| format!("{:.1}", looks.memory_percent(kib));
         match self {
-            Column::Name => domain.name.clone(),
+            Column::Name => shown(&domain.name).into(),
             Column::State => letters(domain.state).map(|(on, letter)| if on { letter } else { '-' }).iter().collect(),
             Column::Cpu => (domain.cpu_ns / 1_000_000_000).to_string(),
             Column::CpuPercent => format!("{:.1}", looks.cpu_percent(domain)),

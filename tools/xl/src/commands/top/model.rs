@@ -212,7 +212,7 @@ impl View {
 
     fn cells(&self, domain: &Domain, looks: &Looks<'_>) -> Vec<String> {
         let text = |(column, _, _): &(Column, &str, usize)| match column {
-            Column::Name if !self.full_name => domain.name.chars().take(SHORT_NAME).collect(),
+            Column::Name if !self.full_name => column.text(domain, looks).chars().take(SHORT_NAME).collect(),
             column => column.text(domain, looks),
         };
         COLUMNS.iter().map(text).collect()

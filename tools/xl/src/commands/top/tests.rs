@@ -180,6 +180,8 @@ fn names_are_cut_unless_wanted_in_full() {
     assert_eq!(names(&view)[0], "a-very-lon");
     view.full_name = true;
     assert_eq!(names(&view)[0], "a-very-long-name");
+    view.now.domains[1].name.clear();
+    assert_eq!(names(&view)[0], "(null)");
 }
 
 #[test]
