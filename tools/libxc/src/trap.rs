@@ -52,14 +52,20 @@ pub trait Buf {
 }
 
 /// Whether all bytes are zero.
+#[inline(always)]
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Enough at a time for the processor's wide registers; most pages that are not zero are not from their start.
     let (chunks, rest) = bytes.as_chunks::<512>();
-    let is_zero = |bytes: &[u8]| {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word)) == 0 && rest.iter().all(|byte| *byte == 0)
+    let all = |chunk: &[u8; 512]| {
+        let mut lanes = [0_u64; 16];
+        for block in chunk.as_chunks::<128>().0 {
+            for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<8>().0) {
+                *lane |= u64::from_ne_bytes(*word);
+            }
+        }
+        lanes.iter().fold(0, |all, lane| all | lane)
     };
-    chunks.iter().all(|chunk| is_zero(chunk)) && is_zero(rest)
+    chunks.iter().all(|chunk| all(chunk) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Pages of another domain. It is unmapped when dropped.
