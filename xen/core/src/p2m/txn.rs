@@ -4,7 +4,7 @@
 //! to flush, as a value; [`Flush::complete`] flushes, waits, and then drops references and frees tables (INV-2). So no page
 //! can reach a new owner while any CPU could still reach it through an old translation.
 
-use super::entry::{Entry, Kind, MemoryAccess, Rights};
+use super::entry::{Entry, Kind, MemoryAccess};
 use super::tree::Tree;
 use super::update::{ChangeError, Emptied, MOST_TABLES, Replaced, Spares};
 use super::view::{IoLost, View};
@@ -405,10 +405,8 @@ impl<'p> P2mTxn<'p> {
         Ok(())
     }
 
-    #[inline]
     fn note_change(&mut self, gfn: Gfn, old: &Entry, new: &Entry) {
-        // What has no frame gives no rights.
-        let rights = if old.kind.has_frame() { old.rights() } else { Rights::empty() };
+        let rights = old.rights();
         if !rights.is_empty() && (old.mfn != new.mfn || !rights.difference(new.rights()).is_empty()) {
             self.flush.stale = true;
             self.flush.due = true;

@@ -4,7 +4,7 @@
 //! fails before its first write or not at all. A table whose last entry goes is taken out of the tree in the same change, so
 //! a guest cannot leave a trail of empty tables behind; and a tree has a limit, which the toolstack sets.
 
-use super::entry::{Entry, Kind, MemoryAccess};
+use super::entry::Entry;
 use super::format::{Format, LEVELS};
 use super::tree::{Tree, in_range, index};
 use machine::frame::Kind as FrameKind;
@@ -110,14 +110,9 @@ impl<F: Format> Tree<F> {
             // No table is empty.
             return Err(ChangeError::Occupied);
         }
-        // Nothing means a hole, and a hole nothing, in every format.
-        let old = match found.bits {
-            0 => Entry::hole(new.order.min(found.level * 9)),
-            bits => F::decode(bits, found.level * 9).part_covering(gfn, new.order),
-        };
+        let old = F::decode(found.bits, found.level * 9).part_covering(gfn, new.order);
         agree(&old)?;
-        let is_nothing = new.kind == Kind::Hole && new.access == MemoryAccess::Rwx;
-        let bits = if is_nothing { 0 } else { F::encode(new) };
+        let bits = F::encode(new);
         if found.level == level {
             write::<F>(found.table, found.place, bits, new.order, target)?;
             let is_emptied = bits == 0 && found.table.is_empty();
@@ -182,7 +177,7 @@ impl<F: Format> Tree<F> {
 
 /// What the machine shall check an entry's frame against; `None` if the entry is absent.
 fn target_of(entry: &Entry) -> Result<Option<Target>, ChangeError> {
-    if !entry.kind.has_frame() || entry.rights().is_empty() {
+    if entry.rights().is_empty() {
         return Ok(None);
     }
     if entry.kind.holds_reference() {
