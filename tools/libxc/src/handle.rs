@@ -44,13 +44,15 @@ impl Array<'_> {
 pub struct Handle<T: Trap> {
     trap: T,
     scratch: RefCell<T::Buf>,
+    /// The buffer of long copies, between two of them.
+    pub(crate) spare: RefCell<Option<T::Buf>>,
 }
 
 impl<T: Trap> Handle<T> {
     /// A handle over a trap.
     pub fn new(trap: T) -> Result<Handle<T>> {
         let scratch = RefCell::new(trap.alloc(SCRATCH)?);
-        Ok(Handle { trap, scratch })
+        Ok(Handle { trap, scratch, spare: RefCell::new(None) })
     }
 
     /// The trap, for mappings and events.

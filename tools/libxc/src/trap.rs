@@ -32,11 +32,11 @@ pub trait Buf {
     /// Copies bytes in. Panics if they do not lie in it.
     fn write_at(&mut self, offset: usize, bytes: &[u8]);
 
-    /// Whether all of `count` bytes are zero. Panics if they do not lie in it.
+    /// Whether all of `count` bytes are zero; it may say no where that is dear to find out. Panics if they do not lie in it.
     fn is_zero(&self, offset: usize, count: usize) -> bool {
         let mut bytes = vec![0; count];
         self.read_at(offset, &mut bytes);
-        is_zero(&bytes)
+        bytes.iter().all(|byte| *byte == 0)
     }
 
     /// Copies `count` bytes of a file to the beginning, from `at` on. Panics if there is no room for them.
@@ -51,15 +51,22 @@ pub trait Buf {
     }
 }
 
-/// Whether all bytes are zero.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+/// Whether all words are zero.
+pub(crate) fn is_zero(words: &[u128]) -> bool {
     // Enough at a time for the processor's wide registers; most pages that are not zero are not from their start.
-    let (chunks, rest) = bytes.as_chunks::<512>();
-    let is_zero = |bytes: &[u8]| {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word)) == 0 && rest.iter().all(|byte| *byte == 0)
+    let (chunks, rest) = words.as_chunks::<32>();
+    let all = |chunk: &[u128; 32]| {
+        let mut lanes = [0; 4];
+        for block in chunk.as_chunks::<4>().0 {
+            for (lane, word) in lanes.iter_mut().zip(block) {
+                *lane |= word;
+            }
+        }
+        lanes.iter().fold(0, |all, lane| all | lane)
     };
-    chunks.iter().all(|chunk| is_zero(chunk)) && is_zero(rest)
+    words.first().is_none_or(|word| *word == 0)
+        && chunks.iter().all(|chunk| all(chunk) == 0)
+        && rest.iter().all(|word| *word == 0)
 }
 
 /// Pages of another domain. It is unmapped when dropped.

@@ -2,8 +2,10 @@
 linux_config elf /guest/vmlinux -
 linux_config packed /guest/vmlinuz -
 
-# create_and_destroy CONFIGURATION NAME
+# create_and_destroy CONFIGURATION NAME. Before it the machine has a while in which nothing is asked of it: both hypervisors zero what
+# ended domains have left when a CPU has nothing else to do.
 create_and_destroy() {
+    sleep 3
     begin
     xl create -q -p "$1" || die "xl cannot create $2"
     xl destroy "$2" || die "xl cannot destroy $2"

@@ -167,6 +167,33 @@ impl FrameInfo {
         self.word.store(state.pack(), Ordering::Release);
     }
 
+    /// Sets the state but for the mark of old content, which stays as it is; for pages that nobody else can reach.
+    #[inline]
+    pub fn set_state_of_content(&self, state: State) {
+        let mark = self.word.load(Ordering::Acquire) & DIRTY;
+        self.word.store(state.pack() & !DIRTY | mark, Ordering::Release);
+    }
+
+    /// Whether the page is the first of a free block of this order.
+    #[inline]
+    pub fn begins_free(&self, order: u32) -> bool {
+        self.word.load(Ordering::Acquire) & !DIRTY == State::new(Kind::Free, DomId(0), order).pack()
+    }
+
+    /// Marks a guest's page that has references as one that its owner's map does not show any more. Gives the state before.
+    ///
+    /// # Errors
+    /// The state, if it is none, or is marked already.
+    #[inline]
+    pub fn leave(&self) -> Result<State, State> {
+        const GUESTS: u64 = (Kind::Guest as u64) << KIND_SHIFT;
+        let marked = |word: u64| {
+            let is_new = word & (7 << KIND_SHIFT | LEAVING) == GUESTS && word as u32 != 0;
+            is_new.then_some(word | LEAVING)
+        };
+        self.word.try_update(Ordering::AcqRel, Ordering::Acquire, marked).map(State::unpack).map_err(State::unpack)
+    }
+
     /// Notes that no old content is in the page any more. Others may take and drop references meanwhile.
     pub fn mark_clean(&self) {
         self.word.fetch_and(!DIRTY, Ordering::AcqRel);

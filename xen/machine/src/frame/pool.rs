@@ -59,7 +59,7 @@ impl Pool {
             found -= 1;
             self.link(records, mfn.saturating_add(1 << found), found);
         }
-        records.each(mfn, 1 << order, |_, info| info.set_state(State { dirty: info.state().dirty, ..state }));
+        records.each(mfn, 1 << order, |_, info| info.set_state_of_content(state));
         self.free_pages -= 1 << order;
         Some(mfn)
     }
@@ -86,11 +86,7 @@ impl Pool {
         let (mut mfn, mut order) = (mfn, order);
         while order < MAX_ORDER {
             let buddy = Mfn::new(mfn.number() ^ 1 << order);
-            let is_free = records.info(buddy).is_some_and(|info| {
-                let state = info.state();
-                state.kind == Kind::Free && state.count == order
-            });
-            if !is_free {
+            if !records.info(buddy).is_some_and(|info| info.begins_free(order)) {
                 break;
             }
             self.unlink(records, buddy, order);
@@ -104,8 +100,7 @@ impl Pool {
     fn link(&mut self, records: &impl Records, mfn: Mfn, order: u32) {
         let head = &mut self.heads[order as usize];
         if let Some(info) = records.info(mfn) {
-            let dirty = info.state().dirty;
-            info.set_state(State { dirty, ..State::new(Kind::Free, DomId(0), order) });
+            info.set_state_of_content(State::new(Kind::Free, DomId(0), order));
             info.set_links(NONE, *head);
         }
         if let Some(next) = records.info(Mfn::new(u64::from(*head))).filter(|_| *head != NONE) {
@@ -129,7 +124,7 @@ impl Pool {
         {
             info.set_links(previous, info.links().1);
         }
-        info.set_state(State { dirty: info.state().dirty, ..State::new(Kind::FreeTail, DomId(0), 0) });
+        info.set_state_of_content(State::new(Kind::FreeTail, DomId(0), 0));
     }
 }
 

@@ -239,11 +239,7 @@ impl FrameTable {
                 count += 1;
                 return;
             }
-            let old = info.update(|state| {
-                let is_new = state.kind == Kind::Guest && state.count != 0 && !state.leaving;
-                is_new.then_some(State { leaving: true, ..state })
-            });
-            if let Ok(state) = old {
+            if let Ok(state) = info.leave() {
                 (owner, count, change) =
                     (state.owner, count + 1, Change::between(state, State { leaving: true, ..state }));
             }

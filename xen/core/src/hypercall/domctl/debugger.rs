@@ -16,7 +16,7 @@ use public_abi::domctl::Domctl;
 use public_abi::domctl_debug::GdbsxMemio;
 
 /// Pages that are copied before anything else gets its turn.
-const MOST_PAGES: usize = 16;
+const MOST_PAGES: usize = 32;
 
 /// gdbsx_guestmemio: the addresses are those of the domain's vCPU 0, which has paging off until it runs, and of the caller.
 /// As in Xen (arch/x86/gdbsx.c) any byte that cannot be copied is `EFAULT`, those before it have been copied, and the override of

@@ -112,7 +112,7 @@ fn what_is_not_the_guests_own_ram_is_a_fault() {
 #[test]
 fn others_run_between_pages() {
     with_ram(|world| {
-        const LENGTH: u32 = 30 * 4096;
+        const LENGTH: u32 = 36 * 4096;
         let uva = put_bytes(&pattern(LENGTH as usize));
         world.machine.note_work(0, machine::cpu::Work::KICK);
         let there = GdbsxMemio { gva: RAM + 4000, uva, len: LENGTH, gwr: 1, ..GdbsxMemio::default() };
