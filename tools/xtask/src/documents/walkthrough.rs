@@ -19,6 +19,9 @@ pub(crate) const DEMO: &str = "demo";
 /// How a part begins in the script's text.
 const MARK: &str = "@@ ";
 
+/// More lines of a kernel than this are not shown.
+const LONG: usize = 5;
+
 /// The parts of what the script printed, by name.
 pub(crate) fn split(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -40,6 +43,7 @@ pub(crate) fn document(text: &str, terminals: &BTreeMap<String, String>) -> Resu
     let mut text = text.to_owned();
     for (name, content) in terminals {
         let lines: Vec<String> = content.lines().map(|line| clean(line).trim_end().to_owned()).collect();
+        let lines = shorten(&lines);
         let terminal = format!("```console\n{}\n```", lines.join("\n").trim_matches('\n'));
         text = splice(&text, name, &terminal).with_context(|| DOCUMENT.to_owned())?;
     }
@@ -49,6 +53,20 @@ pub(crate) fn document(text: &str, terminals: &BTreeMap<String, String>) -> Resu
 /// A line without letters that only a terminal understands.
 fn clean(line: &str) -> String {
     line.chars().filter(|letter| *letter == '\t' || !letter.is_control()).collect()
+}
+
+/// Lines without the middle of what a kernel says, if that is long.
+fn shorten(lines: &[String]) -> Vec<String> {
+    let mut short = Vec::new();
+    for run in lines.chunk_by(|one, next| one.starts_with('[') == next.starts_with('[')) {
+        match run {
+            [first, .., last] if first.starts_with('[') && run.len() > LONG => {
+                short.extend([first.clone(), format!("({} more lines of the kernel's)", run.len() - 2), last.clone()]);
+            }
+            run => short.extend_from_slice(run),
+        }
+    }
+    short
 }
 
 #[cfg(test)]
@@ -67,6 +85,18 @@ mod tests {
         assert!(new.contains("```console\nc @@ not\n```\n<!-- end two -->") && !new.contains("old"));
         assert!(document(text, &split("@@ one\na\n")).is_err(), "a part without a text");
         assert!(document("A.\n", &terminals).is_err(), "a text without a part");
+    }
+
+    #[test]
+    fn of_a_kernels_lines_the_first_and_the_last_are_shown() {
+        let lines = |count: usize| (0..count).map(|number| format!("[ 0.{number}] text")).collect::<Vec<_>>();
+        let said = [vec!["# xl create".to_owned()], lines(9), vec!["Greeting".to_owned()], lines(5)].concat();
+        let short = shorten(&said);
+        assert_eq!(
+            short[..5],
+            ["# xl create", "[ 0.0] text", "(7 more lines of the kernel's)", "[ 0.8] text", "Greeting"]
+        );
+        assert_eq!(short[5..], lines(5));
     }
 
     #[test]
