@@ -19,6 +19,8 @@ use crate::options::Options;
 /// The events that tell of domains, and their watches' token.
 const DOMAINS: [&str; 2] = ["@introduceDomain", "@releaseDomain"];
 const DOMAINS_TOKEN: &str = "domains";
+/// How often new events are looked for before anything else gets its turn.
+const ROUNDS: usize = 8;
 /// The token of the watches on consoles.
 const CONSOLE_TOKEN: &str = "console";
 /// The grant that a toolstack has made of a console's page (GNTTAB_RESERVED_CONSOLE, public/grant_table.h).
@@ -59,14 +61,28 @@ impl Daemon {
         DOMAINS.iter().try_for_each(|name| self.store.watch(name, DOMAINS_TOKEN))
     }
 
-    /// Takes all events of xenstore.
-    pub(super) fn hear_store(&mut self) {
+    /// Takes the events of xenstore, also those that come while others are attended to: answers are read behind them, so nothing
+    /// would wake the daemon for what is waiting in the client by then. Whether there may be more: a guest that keeps changing its nodes
+    /// must not keep others waiting.
+    pub(super) fn hear_store(&mut self) -> bool {
+        (0..ROUNDS).all(|_| self.hear_events())
+    }
+
+    /// Takes the events that are there; whether there were any.
+    fn hear_events(&mut self) -> bool {
         let mut has_domains = false;
         let mut consoles = std::collections::BTreeSet::new();
+        let mut has_any = false;
         loop {
             match self.store.next_event(Some(Duration::ZERO)) {
-                Ok(Some(event)) if event.token == DOMAINS_TOKEN => has_domains = true,
-                Ok(Some(event)) => consoles.extend(domain_of(&event.path)),
+                Ok(Some(event)) => {
+                    has_any = true;
+                    if event.token == DOMAINS_TOKEN {
+                        has_domains = true;
+                    } else {
+                        consoles.extend(domain_of(&event.path));
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_store_away, true) {
@@ -85,6 +101,7 @@ impl Daemon {
         for domain in consoles {
             self.refresh(domain);
         }
+        has_any
     }
 
     /// Asks the hypervisor which domains there are.

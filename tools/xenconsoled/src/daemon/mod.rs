@@ -129,8 +129,10 @@ fn lock(path: &Path) -> Result<File> {
 impl Daemon {
     /// Comes back when a signal says so.
     fn turn_forever(&mut self) -> Result<()> {
+        // Whoever looked before has read events already.
+        let mut has_more = true;
         loop {
-            let awake = self.wait()?;
+            let awake = self.wait(has_more)?;
             if self.signals.end() {
                 return Ok(());
             }
@@ -140,10 +142,11 @@ impl Daemon {
             if awake.has_events {
                 self.take_events();
             }
-            self.hear_store();
             for domain in awake.terminals {
                 self.serve_terminal(domain);
             }
+            // Last of what makes requests, which may have read events before their answers.
+            has_more = self.hear_store();
             let now = Instant::now();
             let ready: Vec<u16> = self.guests.keys().copied().collect();
             for domain in ready {
@@ -152,8 +155,8 @@ impl Daemon {
         }
     }
 
-    /// Waits until something is ready.
-    fn wait(&self) -> Result<Awake> {
+    /// Waits until something is ready, unless there is more to do at once.
+    fn wait(&self, has_more: bool) -> Result<Awake> {
         let connection = self.store.connection();
         let [hang_up, end] = self.signals.descriptors();
         let mut descriptors = vec![
@@ -174,7 +177,8 @@ impl Daemon {
         }
         let now = Instant::now();
         let pauses = self.guests.values().filter_map(|guest| guest.console.pause(now));
-        let pause = pauses.chain(connection.is_none().then_some(STORE_PAUSE)).min();
+        let at_once = has_more.then_some(Duration::ZERO);
+        let pause = pauses.chain(connection.is_none().then_some(STORE_PAUSE)).chain(at_once).min();
         let timeout = pause.and_then(|pause| Timespec::try_from(pause).ok());
         match poll(&mut descriptors, timeout.as_ref()) {
             Ok(_) => {}
