@@ -42,6 +42,8 @@ END
 same create -n /tmp/cmd.cfg
 same create -n /tmp/cmd.cfg memory=128 'vcpus=1'
 same create -n -q -f /tmp/cmd.cfg
+same create -n /tmp/cmd.cfg 'cpuid="host,aes=0,sse4.2=k,family=0x17,model=0x31,smep=s,nc=3,procpkg=2,maxleaf=0xd"'
+same create -n /tmp/cmd.cfg 'cpuid=["1:ecx=xxxxxx0xxxxxxxxxxxxxxxxxxxxxxxxx,edx=kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk", "0x7,0:ebx=1xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx0"]'
 for maker in debian oxen; do
     $maker-xl create -q -p /tmp/cmd.cfg || die "$maker-xl create -p"
     for options in '' -v -l -Z -c -n; do

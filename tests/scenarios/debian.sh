@@ -33,14 +33,14 @@ login() { # NAME ADDRESS
     # A plain shell: neither prompts nor echoes between the answers.
     type_into "$1" 'exec sh'
     type_into "$1" 'stty -echo; PS1=; echo; echo READY $((40 + 2))'
-    answer "$1" '^READY 42'
+    says "$1" '^READY 42'
     type_into "$1" 'echo STATE $(systemctl is-system-running --wait) $(systemctl --failed --plain --no-legend | cut -d " " -f 1)'
-    answer "$1" '^STATE running'
+    says "$1" '^STATE running'
     type_into "$1" "for i in /sys/class/net/e*; do ip addr add $2 dev \${i##*/} && ip link set \${i##*/} up; done; echo NET \$?"
-    answer "$1" '^NET 0'
+    says "$1" '^NET 0'
     say "$1 is ready"
 }
-answer() { # NAME PATTERN
+says() { # NAME PATTERN
     wait_for 300 "$2" "$(console_log "$1")" || die "$1 does not answer with '$2'"
 }
 listen() { # NAME FILE WORD
@@ -62,7 +62,7 @@ to_dom0() {
 from_dom0() { # NAME ADDRESS FILE WORD
     listen "$1" "$3" "$4"
     wait_until 300 send_from_dom0 "$2" || die "$1 cannot be reached"
-    answer "$1" "^$4 $sum"
+    says "$1" "^$4 $sum"
     say "dom0 has sent to $1"
 }
 down() { # NAME
@@ -95,11 +95,11 @@ login two 10.9.8.3/24
 from_dom0 one 10.9.8.2 /var/tmp/in GOT
 listen two /var/tmp/in GOT
 send one /var/tmp/in 10.9.8.3
-answer two "^GOT $sum"
+says two "^GOT $sum"
 say "one has sent to two"
 listen one /var/tmp/back BACK
 send two /var/tmp/in 10.9.8.2
-answer one "^BACK $sum"
+says one "^BACK $sum"
 say "two has sent to one"
 to_dom0 one /var/tmp/back
 
@@ -133,7 +133,7 @@ guest three phy:/dev/guests/three,xvda 'script=vif-route,ip=10.9.9.2,gatewaydev=
 guest four "phy:${disk}p1,xvda" bridge=xenbr0
 login three 10.9.9.2/32
 type_into three 'ip route add 10.9.8.1/32 dev $(ls /sys/class/net | grep ^e) && ip route add default via 10.9.8.1; echo ROUTE $?'
-answer three '^ROUTE 0'
+says three '^ROUTE 0'
 login four 10.9.8.4/24
 from_dom0 three 10.9.9.2 /var/tmp/in GOT
 to_dom0 three /var/tmp/in

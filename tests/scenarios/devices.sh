@@ -7,12 +7,6 @@
 . /oxen/lib.sh
 
 log=$(console_log dev)
-# answer PATTERN TEXT: types TEXT on the guest's console, waits for a line that matches PATTERN, and prints it.
-answer() {
-    type_into dev "$2"
-    wait_for 120 "$1" "$log" || die "no answer to '$2'"
-}
-loops() { for loop in /sys/block/loop*/loop/backing_file; do [ ! -e "$loop" ] || cat "$loop"; done; }
 
 # A disk with a file system in a file, and a bridge of dom0's own.
 dd if=/dev/urandom of=/tmp/disk.img bs=1M count=4 2> /dev/null
@@ -27,19 +21,19 @@ wait_for 250 GUEST-READY "$log" || die "no greeting"
 id=$(xl domid dev)
 
 # The guest sees what dom0 wrote, and dom0 what the guest writes.
-answer '^xvda-is-there' 'until [ -b /dev/xvda ]; do usleep 50000; done; echo xvda-is-there' || die "no disk"
+answer dev '^xvda-is-there' 'until [ -b /dev/xvda ]; do usleep 50000; done; echo xvda-is-there' || die "no disk"
 sum=$(sha256sum < /tmp/disk.img | cut -c 1-64)
-answer "^SUM $sum" 'echo SUM $(sha256sum < /dev/xvda)' || die "the guest reads something else"
-answer '^WROTE 0' 'dd if=/dev/urandom of=/dev/xvda bs=4096 seek=512 count=128 conv=fsync 2> /dev/null; echo WROTE $?'
+answer dev "^SUM $sum" 'echo SUM $(sha256sum < /dev/xvda)' || die "the guest reads something else"
+answer dev '^WROTE 0' 'dd if=/dev/urandom of=/dev/xvda bs=4096 seek=512 count=128 conv=fsync 2> /dev/null; echo WROTE $?'
 type_into dev 'echo NEW $(sha256sum < /dev/xvda)'
 new=$(wait_for 120 '^NEW [0-9a-f]\{64\}' "$log" | cut -d ' ' -f 2) || die "no hash"
 [ "$new" != "$sum" ] || die "the guest's writes changed nothing"
 [ "$(sha256sum < /tmp/disk.img | cut -c 1-64)" = "$new" ] || die "dom0 reads something else than the guest wrote"
 
 # By the bridge.
-answer '^PING 0' 'ip addr add 10.9.8.2/24 dev eth0; ip link set eth0 up; ping -c 3 -w 60 10.9.8.1 > /dev/null; echo PING $?' || die "dom0 cannot be reached"
+answer dev '^PING 0' 'ip addr add 10.9.8.2/24 dev eth0; ip link set eth0 up; ping -c 3 -w 60 10.9.8.1 > /dev/null; echo PING $?' || die "dom0 cannot be reached"
 ping -c 1 -w 30 10.9.8.2 > /dev/null || die "the guest cannot be reached"
-answer '00:16:3e:09:08:07' 'ip link show eth0'
+answer dev '00:16:3e:09:08:07' 'ip link show eth0'
 
 # Lists.
 row=$(xl block-list dev | awk 'NR == 2 { print $1, $2, $3, $4, $7 }')
@@ -50,20 +44,20 @@ row=$(xl network-list dev | awk 'NR == 2 { print $1, $2, $5, $8 }')
 # Disks and interfaces come and go.
 xl block-attach dev phy:/tmp/more.img xvdb r || die "block-attach"
 sum=$(sha256sum < /tmp/more.img | cut -c 1-64)
-answer "^MORE $sum" 'until [ -b /dev/xvdb ]; do usleep 50000; done; echo MORE $(sha256sum < /dev/xvdb)' || die "the attached disk"
+answer dev "^MORE $sum" 'until [ -b /dev/xvdb ]; do usleep 50000; done; echo MORE $(sha256sum < /dev/xvdb)' || die "the attached disk"
 fails 1 xl block-attach dev /tmp/more.img,raw,xvdb
 fails 1 xl block-attach dev /tmp/disk.img,raw,xvdc
 fails 1 xl block-attach dev /nosuch,raw,xvdc
 xl list -l dev | grep -q '"vdev": "xvdb"' || die "xl list -l does not know the attached disk"
 xl block-detach dev xvdb || die "block-detach"
-answer '^GONE 1' 'while [ -b /dev/xvdb ]; do usleep 50000; done; ls /dev/xvdb 2> /dev/null; echo GONE $?' || die "the detached disk"
+answer dev '^GONE 1' 'while [ -b /dev/xvdb ]; do usleep 50000; done; ls /dev/xvdb 2> /dev/null; echo GONE $?' || die "the detached disk"
 xl list -l dev | grep -q '"vdev": "xvdb"' && die "xl list -l knows the detached disk"
 loops | grep -q more.img && die "the detached disk has a loop device: $(loops)"
 fails 1 xl block-detach dev xvdb
 xl network-attach dev bridge=xenbr0 || die "network-attach"
-answer '^ETH1 0' 'until [ -e /sys/class/net/eth1 ]; do usleep 50000; done; grep -q ^00:16:3e: /sys/class/net/eth1/address; echo ETH1 $?' || die "the attached interface"
+answer dev '^ETH1 0' 'until [ -e /sys/class/net/eth1 ]; do usleep 50000; done; grep -q ^00:16:3e: /sys/class/net/eth1/address; echo ETH1 $?' || die "the attached interface"
 xl network-detach dev 1 || die "network-detach"
-answer '^NOETH1' 'while [ -e /sys/class/net/eth1 ]; do usleep 50000; done; echo NOETH1' || die "the detached interface"
+answer dev '^NOETH1' 'while [ -e /sys/class/net/eth1 ]; do usleep 50000; done; echo NOETH1' || die "the detached interface"
 [ ! -e "/sys/class/net/vif$id.1" ] || die "the detached interface is still in dom0"
 
 # A restart keeps disk, interface and addresses, with what was attached since.
@@ -74,11 +68,11 @@ greetings() { [ "$(grep -a -c GUEST-READY "$log")" = 2 ]; }
 wait_until 250 greetings || die "the guest does not come up again"
 id=$(xl domid dev)
 [ "$(xenstore-read "/local/domain/0/backend/vif/$id/0/mac")" = "$mac" ] || die "the interface has another address"
-answer '^BOTH 0' 'until [ -b /dev/xvda ] && [ -b /dev/xvdb ]; do usleep 50000; done; echo BOTH $?' || die "the restarted guest lacks a disk"
+answer dev '^BOTH 0' 'until [ -b /dev/xvda ] && [ -b /dev/xvdb ]; do usleep 50000; done; echo BOTH $?' || die "the restarted guest lacks a disk"
 
 # By a route: the guest's address is known here, and the interface has the address of another one.
 xl network-attach dev script=vif-route ip=10.9.9.2 gatewaydev=xenbr0 vifname=routed || die "network-attach with a route"
-answer '^ROUTED 0' 'until [ -e /sys/class/net/eth1 ]; do usleep 50000; done; ip addr add 10.9.9.2/32 dev eth1; ip link set eth1 up; ip route add 10.9.8.1/32 dev eth1; ping -c 2 -w 60 10.9.8.1 > /dev/null; echo ROUTED $?' || die "the routed interface"
+answer dev '^ROUTED 0' 'until [ -e /sys/class/net/eth1 ]; do usleep 50000; done; ip addr add 10.9.9.2/32 dev eth1; ip link set eth1 up; ip route add 10.9.8.1/32 dev eth1; ping -c 2 -w 60 10.9.8.1 > /dev/null; echo ROUTED $?' || die "the routed interface"
 ip route | grep -q '^10.9.9.2 dev routed' || die "there is no route: $(ip route)"
 ping -c 1 -w 30 10.9.9.2 > /dev/null || die "the guest cannot be reached by its route"
 

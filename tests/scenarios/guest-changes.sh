@@ -5,12 +5,6 @@
 # checks: create list vcpu-set mem-set mem-max rename uptime vm-list sysrq trigger reboot destroy
 . /oxen/lib.sh
 log=$(console_log grow)
-# answer PATTERN TEXT: types TEXT on the guest's console and waits for a line that matches PATTERN.
-answer() {
-    type_into "$name" "$2"
-    wait_for 120 "$1" "$log" || die "no answer to '$2'"
-}
-name=grow
 config grow - 'vcpus = 2'
 xl create /tmp/grow.cfg || die "create"
 wait_for 250 'GUEST-READY.*cpus=2' "$log" || die "no greeting"
@@ -20,9 +14,9 @@ id=$(xl domid grow)
 # cannot take up what was not there when it started, with Xen's tools neither.)
 xl vcpu-set grow 1 || die "vcpu-set 1"
 [ "$(xenstore-read "/local/domain/$id/cpu/1/availability")" = offline ] || die "vcpu-set 1 changes nothing"
-answer '^LEFT 1' 'until [ $(nproc) = 1 ]; do usleep 50000; done; echo LEFT $(nproc)' || die "the guest keeps its second vCPU"
+answer grow '^LEFT 1' 'until [ $(nproc) = 1 ]; do usleep 50000; done; echo LEFT $(nproc)' || die "the guest keeps its second vCPU"
 xl vcpu-set -i grow 2 || die "vcpu-set 2"
-answer '^AGAIN 2' 'until echo 1 > /sys/devices/system/cpu/cpu1/online; do usleep 50000; done 2> /dev/null; echo AGAIN $(nproc)' || die "the guest does not take its second vCPU up"
+answer grow '^AGAIN 2' 'until echo 1 > /sys/devices/system/cpu/cpu1/online; do usleep 50000; done 2> /dev/null; echo AGAIN $(nproc)' || die "the guest does not take its second vCPU up"
 fails 1 xl vcpu-set -i grow 3
 fails 1 xl vcpu-set grow 0
 
@@ -52,7 +46,6 @@ xl uptime grown | awk -v id="$id" 'NR == 2 { exit !($1 == "grown" && $2 == id &&
 xl vm-list | grep -q " $id    grown" || die "vm-list: $(xl vm-list)"
 
 # A key for its kernel, and an interrupt that it did not ask for.
-name=grown
 xl trigger grown nmi || die "trigger"
 wait_for 60 'Dazed and confused' "$log" || die "no answer to the interrupt"
 xl sysrq grown h || die "sysrq"

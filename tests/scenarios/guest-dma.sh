@@ -9,12 +9,7 @@
 
 MIB=8
 log=$(console_log dma)
-answer() { # PATTERN TEXT: types TEXT on the guest's console, waits for a line that matches PATTERN, and prints it
-    type_into dma "$2"
-    wait_for 400 "$1" "$log" || die "no answer to '$2'"
-}
 sum() { cut -d ' ' -f 1; }
-loops() { for loop in /sys/block/loop*/loop/backing_file; do [ ! -e "$loop" ] || cat "$loop"; done; }
 
 load_drivers || die "a driver cannot be loaded"
 xl dmesg | grep 'IOMMU: 1 unit' || die "no IOMMU"
@@ -39,7 +34,7 @@ sed -i 's/console=hvc0/console=hvc0 oxen.modules/' /tmp/dma.cfg
 xl create /tmp/dma.cfg || die "create"
 wait_for 250 GUEST-READY "$log" || die "no greeting"
 [ -z "$(loops)" ] || die "a disk is copied through a loop device: $(loops)"
-answer '^DISKS' 'until [ -b /dev/xvda ] && [ -b /dev/xvdb ]; do usleep 50000; done; echo DISKS' || die "no disks"
+answer dma '^DISKS' 'until [ -b /dev/xvda ] && [ -b /dev/xvdb ]; do usleep 50000; done; echo DISKS' 400 || die "no disks"
 for pair in "nvme0n1 xvda" "$through xvdb"; do
     there=${pair% *} here=${pair#* }
     # From the guest: dom0 sees what it wrote.
@@ -51,16 +46,16 @@ for pair in "nvme0n1 xvda" "$through xvdb"; do
     head -c $((MIB << 20)) /dev/urandom > /tmp/r
     wrote=$(sha256sum < /tmp/r | sum)
     dd if=/tmp/r of="/dev/$there" bs=262144 oflag=direct 2> /dev/null || die "dom0 cannot write to $there"
-    answer "^READ$here $wrote" "echo READ$here \$(dd if=/dev/$here bs=262144 count=$((MIB * 4)) iflag=direct 2> /dev/null | sha256sum)" || die "$there: the guest reads something else"
+    answer dma "^READ$here $wrote" "echo READ$here \$(dd if=/dev/$here bs=262144 count=$((MIB * 4)) iflag=direct 2> /dev/null | sha256sum)" 400 || die "$there: the guest reads something else"
     echo "/dev/$there: $MIB MiB each way"
 done
 rm /tmp/r
 
 # By the bridge to the outside and back: what comes in is the card's own work, what goes out it reads from the guest's pages.
 wanted=$(sha256sum < /put/content | sum)
-answer '^UP 0' 'ip addr add 10.0.2.77/24 dev eth0; ip link set eth0 up; ping -c 1 -w 60 10.0.2.2 > /dev/null; echo UP $?' || die "the outside does not answer the guest"
-answer "^FETCHED $wanted" 'busybox tftp -g -r bios-256k.bin -l /tmp/fetched 10.0.2.2; echo FETCHED $(sha256sum < /tmp/fetched)' || die "the guest fetches something else"
-answer '^SENT 0' 'head -c 2000000 /dev/urandom > /tmp/r; busybox nc 10.0.2.100 7 < /tmp/r > /tmp/back; busybox cmp /tmp/r /tmp/back; echo SENT $?' || die "what the guest sends comes back otherwise"
+answer dma '^UP 0' 'ip addr add 10.0.2.77/24 dev eth0; ip link set eth0 up; ping -c 1 -w 60 10.0.2.2 > /dev/null; echo UP $?' 400 || die "the outside does not answer the guest"
+answer dma "^FETCHED $wanted" 'busybox tftp -g -r bios-256k.bin -l /tmp/fetched 10.0.2.2; echo FETCHED $(sha256sum < /tmp/fetched)' 400 || die "the guest fetches something else"
+answer dma '^SENT 0' 'head -c 2000000 /dev/urandom > /tmp/r; busybox nc 10.0.2.100 7 < /tmp/r > /tmp/back; busybox cmp /tmp/r /tmp/back; echo SENT $?' 400 || die "what the guest sends comes back otherwise"
 xl dmesg | grep 'IOMMU: .* it may not' && die "a device was refused something"
 echo "bridged to $card: 256 KiB fetched, 2 MB there and back"
 

@@ -17,11 +17,6 @@ start_xenstored() { xenstored --pid-file=/run/xen/xenstored.pid || die "xenstore
 start_xenconsoled() {
     xenconsoled --log=guest --log-dir=/var/log/xen/console --pid-file=/run/xen/xenconsoled.pid "$@" || die "xenconsoled does not start again"
 }
-# answer PATTERN TEXT: types TEXT on the guest's console and waits for the answer in its log.
-answer() {
-    type_into guest "$2"
-    wait_for 120 "$1" "$log" || die "no answer to '$2'"
-}
 
 xenstore-write /t/kept yes /t/gone no || die "write"
 xenstore-chmod /t/kept r0 || die "chmod"
@@ -56,14 +51,14 @@ wait_for 250 GUEST-READY "$log" || die "the guest did not live through it"
 # A console that is attached finds the next xenconsoled, also when xenstored goes meanwhile.
 xl console guest > /tmp/attached 2> /tmp/attached.err &
 attached=$!
-answer 'ANSWER 42' 'echo ANSWER $((6 * 7))'
+answer guest 'ANSWER 42' 'echo ANSWER $((6 * 7))'
 wait_for 60 'ANSWER 42' /tmp/attached || die "the attached console does not show the answer"
 kill_daemon xenconsoled
 wait_for 60 'waiting for xenconsoled' /tmp/attached.err || die "the attached console does not notice"
 kill_daemon xenstored
 start_xenstored
 start_xenconsoled --log-size=4k --log-files=2
-answer 'ANSWER 43' 'echo ANSWER $((6 * 7 + 1))'
+answer guest 'ANSWER 43' 'echo ANSWER $((6 * 7 + 1))'
 wait_for 60 'ANSWER 43' /tmp/attached || die "the attached console was not attached again: $(cat /tmp/attached.err)"
 kill $attached
 
@@ -77,13 +72,13 @@ kill -HUP "$(cat /run/xen/xenconsoled.pid)"
 wait_until 60 test -e "$log" || die "the log was not opened anew"
 kill_daemon xenconsoled
 start_xenconsoled --timestamp=guest
-answer '^\[20.*\] ANSWER 44' 'echo ANSWER $((6 * 7 + 2))'
+answer guest '^\[20.*\] ANSWER 44' 'echo ANSWER $((6 * 7 + 2))'
 
 # A device for a guest that booted with another daemon.
 dd if=/dev/urandom of=/tmp/disk.img bs=1M count=1 2> /dev/null
 sum=$(sha256sum < /tmp/disk.img | cut -c 1-64)
 xl block-attach guest phy:/tmp/disk.img xvdb r || die "block-attach"
-answer "DISK $sum" 'until [ -b /dev/xvdb ]; do usleep 50000; done; echo DISK $(sha256sum < /dev/xvdb)'
+answer guest "DISK $sum" 'until [ -b /dev/xvdb ]; do usleep 50000; done; echo DISK $(sha256sum < /dev/xvdb)'
 xl block-detach guest xvdb || die "block-detach"
 
 # The guest's watch on control/shutdown and the monitor's are from before the kills.

@@ -3,9 +3,9 @@
 //! The unsafe of this crate: mappings and ioctls of the Xen devices, of loop devices and of network interfaces, each wrapped so
 //! that its caller needs none.
 //!
-//! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is ever
-//! made but in [`Mapping::read_file`] and [`Mapping::is_zero`], which say why they may: bytes are copied between it and ordinary memory. The ioctl numbers are
-//! computed as Linux's `_IOC(NONE, …)` does.
+//! A [`Mapping`] is memory that someone else may write too, a hypervisor or another domain, so no reference to it is made: bytes are
+//! copied between it and ordinary memory. The two exceptions, [`Mapping::read_file`] and [`Mapping::is_zero`], say why they may.
+//! The ioctl numbers are computed as Linux's `_IOC(NONE, …)` does.
 #![expect(unsafe_code, reason = "mappings and ioctls; every block says why it is sound")]
 
 use std::ffi::c_void;

@@ -131,7 +131,8 @@ impl Client {
         self.link.set_patience(patience);
     }
 
-    /// The connection, to wait for events beside other things; `None` while the daemon is away. Events may be here already.
+    /// The connection, to wait for events beside other things; `None` while the daemon is away. Events may be here already, read behind
+    /// an answer: ask [`Client::next_event`] after the last request before waiting.
     pub fn connection(&self) -> Option<Rc<Connection>> {
         self.link.connection()
     }

@@ -4,7 +4,7 @@
 //! registers. Both end as masks over the policy that a guest has without the key (`libxc::plan::cpuid_mask`).
 
 use super::schema::nearest;
-use super::value::Value;
+use super::value::{self, Value};
 use libxc::plan::cpuid_mask::{Bit, LeafMask, RegisterMask};
 use public_abi::cpu_features::CpuFeature;
 use public_abi::cpu_policy::{CpuidRegister, FEATURESET_WORDS, WordSource};
@@ -159,9 +159,7 @@ fn feature_name(feature: CpuFeature) -> String {
 
 /// Sets a field to a number, or all of its bits to what a letter says.
 fn set(register: &mut RegisterMask, name: &str, field: Field, value: &str) -> Result<(), String> {
-    let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"));
-    let number = digits.map_or_else(|| value.parse().ok(), |digits| u32::from_str_radix(digits, 16).ok());
-    let Some(number) = number else {
+    let Some(number) = number(value) else {
         let mut letters = value.chars();
         let bit = letters.next().filter(|letter| "xks".contains(*letter)).and_then(Bit::from_letter);
         let (Some(bit), None) = (bit, letters.next()) else {
@@ -204,8 +202,8 @@ fn places(name: &str, field: Field) -> impl Iterator<Item = (usize, usize)> {
 fn by_register(text: &str, masks: &mut Vec<LeafMask>) -> Result<(), String> {
     let (place, registers) = text.split_once(':').ok_or("there is no `:'")?;
     let (leaf, subleaf) = place.split_once(',').map_or((place, None), |(leaf, subleaf)| (leaf, Some(subleaf)));
-    let leaf = number(leaf, "leaf")?;
-    let subleaf = subleaf.map(|subleaf| number(subleaf, "sub-leaf")).transpose()?;
+    let leaf = place_number(leaf, "leaf")?;
+    let subleaf = subleaf.map(|subleaf| place_number(subleaf, "sub-leaf")).transpose()?;
     let mask = mask_of(masks, leaf, subleaf);
     for part in registers.split(',').map(str::trim_start).filter(|part| !part.is_empty()) {
         let (register, bits) = part.split_once('=').ok_or("there is no `=' after a register")?;
@@ -217,10 +215,13 @@ fn by_register(text: &str, masks: &mut Vec<LeafMask>) -> Result<(), String> {
     Ok(())
 }
 
-fn number(text: &str, what: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let number = digits.map_or_else(|| text.parse().ok(), |digits| u32::from_str_radix(digits, 16).ok());
-    number.ok_or_else(|| format!("`{}' is no number of a {what}", text.escape_debug()))
+/// A number as it may stand anywhere in xl.cfg.
+fn number(text: &str) -> Option<u32> {
+    value::number(text).ok().and_then(|number| u32::try_from(number).ok())
+}
+
+fn place_number(text: &str, what: &str) -> Result<u32, String> {
+    number(text).ok_or_else(|| format!("`{}' is no number of a {what}", text.escape_debug()))
 }
 
 fn all_bits(text: &str) -> Result<RegisterMask, String> {

@@ -68,6 +68,15 @@ tiny_config() {
 # state NAME: the six letters of a domain's state in xl list.
 state() { xl list "$1" | awk 'NR == 2 { print $5 }'; }
 
+# answer NAME PATTERN TEXT [SECONDS]: types TEXT on a guest's console, waits for a line that matches PATTERN, and prints it.
+answer() {
+    type_into "$1" "$3"
+    wait_for "${4:-120}" "$2" "$(console_log "$1")" || die "$1: no answer to '$3'"
+}
+
+# loops: the files behind dom0's loop devices.
+loops() { for loop in /sys/block/loop*/loop/backing_file; do [ ! -e "$loop" ] || cat "$loop"; done; }
+
 # fails CODE COMMAND...: the command must end with that exit code, and say why on its standard error.
 fails() {
     fails_wanted=$1
