@@ -1,5 +1,5 @@
 # What devices move; runs in the control domain behind counted.sh. /bench.sh in the guest marks the rows, in the order given here. The
-# devices are attached by our xl on both hypervisors, since Debian's wants bash and its scripts, which are not here.
+# devices are attached by our xl on both hypervisors, so that the same work is compared.
 dd if=/dev/zero of=disk.img bs=1M count=16 2> /dev/null
 linux_config moves /guest/vmlinux "oxen.modules oxen.run=/bench.sh" 'disk = [ "/tests/disk.img,raw,xvda,rw" ]' 'vif = [ "mac=00:16:3e:00:00:01,bridge=bench" ]'
 brctl addbr bench && ip addr add 10.9.0.1/24 dev bench && ip link set bench up || die "no bridge"
